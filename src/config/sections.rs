@@ -1,0 +1,223 @@
+//! The tables of the configuration file. The comments of `config/gateway.toml`
+//! are the manual; here each key has its type.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use url::Url;
+
+use super::{
+    setting::{choice, section},
+    size::Size,
+};
+
+section! {
+    /// `[server]`: the listener of API, functions and portal.
+    pub struct Server {
+        /// Address; see [`Config::listen`](super::Config::listen) for the default.
+        pub listen: Option<SocketAddr>,
+        /// Bound on receiving a request.
+        pub read_timeout: Duration,
+        /// Bound on sending a response, from the end of the request's head.
+        pub write_timeout: Duration,
+        /// Bound on an idle kept-alive connection.
+        pub idle_timeout: Duration,
+        /// Bound on a request's head.
+        pub max_header_bytes: Size,
+        /// Pause between readiness off and no longer accepting.
+        pub drain_delay: Duration,
+        /// Bound on waiting for calls in flight at shutdown.
+        pub drain_timeout: Duration,
+        /// Permit a public listener without authentication with the process provider.
+        pub allow_unauthenticated_public: bool,
+    }
+}
+
+section! {
+    /// `[metrics]`: the metrics listener and the replica gauges.
+    pub struct Metrics {
+        /// Address; see [`Config::metrics_listen`](super::Config::metrics_listen).
+        pub listen: Option<SocketAddr>,
+        /// How often gauges are read from the provider.
+        pub refresh_interval: Duration,
+    }
+}
+
+choice! {
+    /// What runs the functions.
+    pub enum ProviderKind {
+        /// Supervised commands of this machine.
+        Process = "process",
+        /// An OpenFaaS provider over REST.
+        Http = "http",
+        /// Nothing runs; state is kept in memory. For tests.
+        Memory = "memory",
+    }
+}
+
+section! {
+    /// `[provider]`: what runs the functions and where it is.
+    pub struct Provider {
+        /// Kind; see [`Config::provider_kind`](super::Config::provider_kind).
+        pub kind: Option<ProviderKind>,
+        /// Base URL of the http provider, ending in a slash.
+        pub url: Option<Url>,
+        /// Base URL for logs when it is not `url`.
+        pub logs_url: Option<Url>,
+        /// Namespace of functions named without one.
+        pub default_namespace: Option<String>,
+        /// Call functions directly rather than through the http provider.
+        pub direct_functions: bool,
+        /// Host suffix of direct calls.
+        pub direct_functions_suffix: String,
+        /// Settings of the process provider.
+        pub process: ProcessProvider,
+    }
+}
+
+section! {
+    /// `[provider.process]`: functions as local processes.
+    pub struct ProcessProvider {
+        /// Where state is kept; see [`Config::state_dir`](super::Config::state_dir).
+        pub state_dir: Option<PathBuf>,
+        /// Bound on the log kept for a replica.
+        pub log_size: Size,
+        /// First wait before a dead replica is started again.
+        pub restart_backoff: Duration,
+        /// Longest wait before a dead replica is started again.
+        pub restart_backoff_max: Duration,
+        /// Bound on draining a replica that is stopped.
+        pub stop_timeout: Duration,
+        /// What to run for an image name.
+        pub images: BTreeMap<String, Image>,
+    }
+}
+
+section! {
+    /// `[provider.process.images."NAME"]`: the command behind an image name.
+    pub struct Image {
+        /// Command, quoted as in a shell.
+        pub command: String,
+        /// Working directory.
+        pub directory: Option<PathBuf>,
+        /// Watchdog mode, when the deployment sets none.
+        pub mode: Option<String>,
+        /// Environment, beneath the deployment's own.
+        pub environment: BTreeMap<String, String>,
+    }
+}
+
+section! {
+    /// `[invoke]`: calls to functions.
+    pub struct Invoke {
+        /// Bound on a function's whole answer.
+        pub upstream_timeout: Duration,
+        /// Bound on connecting to a function.
+        pub connect_timeout: Duration,
+        /// Idle connections kept in all.
+        pub max_idle_conns: usize,
+        /// Idle connections kept for one upstream.
+        pub max_idle_conns_per_host: usize,
+        /// How long an idle connection is kept.
+        pub idle_conn_timeout: Duration,
+    }
+}
+
+section! {
+    /// `[auth]`: who may use the API and the portal.
+    pub struct Auth {
+        /// Basic authentication on or off.
+        pub basic: bool,
+        /// Directory of the credential files.
+        pub secret_path: PathBuf,
+        /// External decision about each protected request.
+        pub proxy_url: Option<Url>,
+        /// Accepted for compatibility; OpenFaaS never sent the body either.
+        pub proxy_pass_body: bool,
+    }
+}
+
+section! {
+    /// `[scaling]`: starting functions that are at zero.
+    pub struct Scaling {
+        /// Start functions when they are called; see [`Config::from_zero`](super::Config::from_zero).
+        pub from_zero: Option<bool>,
+        /// How often a starting function is looked at.
+        pub poll_interval: Duration,
+        /// How long a call waits for a replica.
+        pub activation_timeout: Duration,
+        /// How long a replica count is believed.
+        pub cache_ttl: Duration,
+    }
+}
+
+section! {
+    /// `[queue]`: asynchronous calls.
+    pub struct Queue {
+        /// Host of the NATS server.
+        pub nats_address: Option<String>,
+        /// Port of the NATS server.
+        pub nats_port: Option<u16>,
+        /// Cluster name, for compatibility.
+        pub nats_cluster_name: String,
+        /// Channel (queue name).
+        pub nats_channel: String,
+    }
+}
+
+section! {
+    /// `[prometheus]`: where invocation counts come from.
+    pub struct Prometheus {
+        /// Host; without it counts come from this gateway.
+        pub host: Option<String>,
+        /// Port.
+        pub port: u16,
+    }
+}
+
+section! {
+    /// `[ui]`: portal and API reference.
+    pub struct Ui {
+        /// Serve them.
+        pub enabled: bool,
+    }
+}
+
+choice! {
+    /// How log lines are written.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+section! {
+    /// `[logging]`: what is logged, and how.
+    pub struct Logging {
+        /// Level or filter directives.
+        pub level: String,
+        /// Text or JSON.
+        pub format: LogFormat,
+        /// One line for each request.
+        pub access: bool,
+        /// Add the upstream's address and path to the access line.
+        pub upstream_uri: bool,
+    }
+}
+
+section! {
+    /// `[functions."NAME"]`: settings of one function.
+    pub struct Function {
+        /// Time bounds.
+        pub timeouts: Option<FunctionTimeouts>,
+    }
+}
+
+section! {
+    /// `[functions."NAME".timeouts]`.
+    pub struct FunctionTimeouts {
+        /// Bound on the function's whole answer, instead of `invoke.upstream_timeout`.
+        pub total: Option<Duration>,
+    }
+}

@@ -1,0 +1,317 @@
+//! How a configuration value becomes a Rust value, with every mistake reported.
+//!
+//! serde stops at the first error and cannot say "all of these are wrong", so
+//! each value type implements [`Setting`] and sections are declared with
+//! [`section!`], which also records the keys for "did you mean". Values from
+//! the environment arrive as text; every type therefore reads text as well as
+//! its TOML form.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
+
+use figment::{Figment, value::Value};
+use url::Url;
+
+use super::{duration, size::Size};
+
+/// One mistake in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where the value came from: a file, a variable, a command-line flag.
+    pub origin: String,
+    /// Dotted key, such as `server.read_timeout`.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.origin, self.key, self.message)
+    }
+}
+
+/// Collects mistakes while values are read.
+pub struct Reader<'a> {
+    figment: &'a Figment,
+    path: Vec<String>,
+    /// Everything found wrong so far.
+    pub errors: Vec<ConfigError>,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the root of `figment`.
+    pub fn new(figment: &'a Figment) -> Self {
+        Self {
+            figment,
+            path: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Records that `value` is wrong.
+    pub fn fail(&mut self, value: &Value, message: impl Into<String>) {
+        let origin = super::origin(self.figment, value);
+        self.errors.push(ConfigError {
+            origin,
+            key: self.path.join("."),
+            message: message.into(),
+        });
+    }
+
+    /// Reads a child of a table; reports it when it is needed and absent.
+    pub fn field<T: Setting>(&mut self, table: &Value, key: &str) -> Option<T> {
+        self.path.push(key.to_owned());
+        let found = table.as_dict().and_then(|dict| dict.get(key));
+        let read = match found {
+            Some(value) => T::read(value, self),
+            None => T::absent().or_else(|| {
+                self.fail(table, "is missing");
+                None
+            }),
+        };
+        self.path.pop();
+        read
+    }
+
+    /// Reports keys of a table that are not in `known`, with the nearest known one.
+    pub fn reject_unknown(&mut self, table: &Value, known: &[&str]) {
+        let Some(dict) = table.as_dict() else { return };
+        for (key, value) in dict {
+            if known.contains(&key.as_str()) {
+                continue;
+            }
+            let hint = known
+                .iter()
+                .map(|candidate| (strsim::jaro_winkler(candidate, key), candidate))
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .filter(|(similarity, _)| *similarity > 0.75)
+                .map_or_else(
+                    || format!("known keys here: {}", known.join(", ")),
+                    |(_, candidate)| format!("did you mean '{candidate}'?"),
+                );
+            self.path.push(key.clone());
+            self.fail(value, format!("unknown key; {hint}"));
+            self.path.pop();
+        }
+    }
+}
+
+/// A type that can be read from a configuration value.
+pub trait Setting: Sized {
+    /// Reads the value, or reports what is wrong and returns `None`.
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self>;
+
+    /// The value when the key is absent; `None` makes that an error.
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+/// Text of a scalar: numbers and booleans read as they were written.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Num(..) => value
+            .to_i128()
+            .map(|number| number.to_string())
+            .or_else(|| value.to_u128().map(|number| number.to_string()))
+            .or_else(|| value.to_f64().map(|number| number.to_string())),
+        Value::Bool(_, flag) => Some(flag.to_string()),
+        Value::Char(_, character) => Some(character.to_string()),
+        Value::Dict(..) | Value::Array(..) | Value::Empty(..) => None,
+    }
+}
+
+/// Reads a scalar with a parser, naming what was expected.
+pub(super) fn scalar<T>(
+    value: &Value,
+    reader: &mut Reader,
+    expected: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let written = text(value);
+    let read = written.as_deref().and_then(parse);
+    if read.is_none() {
+        let found = written.map_or_else(|| "a table or list".to_owned(), |text| format!("'{text}'"));
+        reader.fail(value, format!("expected {expected}, found {found}"));
+    }
+    read
+}
+
+impl Setting for bool {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(value, reader, "true or false", |text| match text {
+            "true" => Some(true),
+            "false" | "" => Some(false),
+            _ => None,
+        })
+    }
+}
+
+macro_rules! whole_number {
+    ($($type:ty),*) => {$(
+        impl Setting for $type {
+            fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+                let expected = format!("a whole number up to {}", <$type>::MAX);
+                scalar(value, reader, &expected, |text| text.trim().parse().ok())
+            }
+        }
+    )*};
+}
+whole_number!(u16, u32, u64, usize);
+
+impl Setting for String {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(value, reader, "text", |text| Some(text.to_owned()))
+    }
+}
+
+impl Setting for PathBuf {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(value, reader, "a path", |text| {
+            (!text.is_empty()).then(|| Self::from(text))
+        })
+    }
+}
+
+impl Setting for Duration {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(
+            value,
+            reader,
+            "a duration such as 60, \"60s\" or \"1m30s\"",
+            duration::parse,
+        )
+    }
+}
+
+impl Setting for Size {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(value, reader, "a size such as 4096 or \"64KiB\"", Self::parse)
+    }
+}
+
+impl Setting for SocketAddr {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(value, reader, "an address such as 127.0.0.1:8080", |text| {
+            let text = text
+                .strip_prefix(':')
+                .map_or_else(|| text.to_owned(), |port| format!("0.0.0.0:{port}"));
+            text.parse().ok().or_else(|| {
+                text.starts_with("localhost:")
+                    .then(|| text.to_socket_addrs().ok()?.next())?
+            })
+        })
+    }
+}
+
+impl Setting for Url {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        scalar(value, reader, "an http or https URL", |text| {
+            let mut url = Self::parse(text).ok()?;
+            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+                return None;
+            }
+            // Relative joins drop the last path segment unless it ends in a slash.
+            if !url.path().ends_with('/') {
+                url.set_path(&format!("{}/", url.path()));
+            }
+            Some(url)
+        })
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        T::read(value, reader).map(Some)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+impl<T: Setting> Setting for BTreeMap<String, T> {
+    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
+        let Some(dict) = value.as_dict() else {
+            reader.fail(value, "expected a table");
+            return None;
+        };
+        let mut complete = Some(Self::new());
+        for key in dict.keys() {
+            let item = reader.field(value, key);
+            complete = complete.zip(item).map(|(mut map, item)| {
+                map.insert(key.clone(), item);
+                map
+            });
+        }
+        complete
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::new())
+    }
+}
+
+/// Declares a table of the configuration: a struct whose fields are its keys.
+macro_rules! section {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+
+        impl $crate::config::Setting for $name {
+            fn read(
+                value: &figment::value::Value,
+                reader: &mut $crate::config::Reader,
+            ) -> Option<Self> {
+                if value.as_dict().is_none() {
+                    reader.fail(value, "expected a table");
+                    return None;
+                }
+                reader.reject_unknown(value, &[$(stringify!($field)),*]);
+                $(let $field = reader.field(value, stringify!($field));)*
+                Some(Self { $($field: $field?,)* })
+            }
+        }
+    };
+}
+pub(super) use section;
+
+/// Declares a setting with a few named values.
+macro_rules! choice {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_meta])* $variant,)* }
+
+        impl $name {
+            /// The value as the configuration writes it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Reads the value as the configuration writes it.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl $crate::config::Setting for $name {
+            fn read(
+                value: &figment::value::Value,
+                reader: &mut $crate::config::Reader,
+            ) -> Option<Self> {
+                let expected = ["one of", $(concat!(" \"", $text, "\"")),*].concat();
+                $crate::config::setting::scalar(value, reader, &expected, Self::parse)
+            }
+        }
+    };
+}
+pub(super) use choice;

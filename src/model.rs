@@ -1,0 +1,24 @@
+//! The OpenFaaS wire types and the names they are keyed by, and nothing else.
+//!
+//! Every type here is what clients and providers exchange as JSON
+//! (compatibility.md section 1.8). The JSON mapping is derived once, by
+//! poem-openapi, and used for the API, for the provider client and for files
+//! in the state directory, so a field cannot be spelled two ways.
+//!
+//! No I/O, no clock, no knowledge of who stores or serves these values.
+
+mod function;
+mod json;
+mod log;
+mod name;
+mod secret;
+mod system;
+
+pub use function::{
+    DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,
+};
+pub use json::{from_json, to_json};
+pub use log::{LogMessage, LogQuery};
+pub use name::{FunctionRef, NameError};
+pub use secret::Secret;
+pub use system::{FunctionNamespace, GatewayInfo, ProviderInfo, VersionInfo};

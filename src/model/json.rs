@@ -1,0 +1,17 @@
+//! JSON in and out of wire types, outside of request handlers.
+
+use poem_openapi::types::{ParseFromJSON, ToJSON};
+
+/// Reads a wire type from JSON text.
+///
+/// # Errors
+/// The parser's message: what was wrong, and in which field.
+pub fn from_json<T: ParseFromJSON>(text: &[u8]) -> Result<T, String> {
+    let value = serde_json::from_slice(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    T::parse_from_json(Some(value)).map_err(|error| error.into_message())
+}
+
+/// Writes a wire type as compact JSON text.
+pub fn to_json<T: ToJSON>(value: &T) -> String {
+    value.to_json_string()
+}

@@ -1,0 +1,206 @@
+//! What a caller is told when something fails: the only place where failures
+//! become statuses.
+//!
+//! One shape for every error of the gateway: RFC 9457 `application/problem+json`
+//! when the caller's `Accept` allows it, else the plain text that `faas-cli`
+//! prints. Every such answer carries `X-OpenFaaS-Internal: gateway`, so a
+//! caller can tell it from a function's own error.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use poem_openapi::Object;
+
+use crate::provider::ProviderError;
+
+/// Marks answers that come from the gateway and not from a function.
+pub const INTERNAL_HEADER: &str = "x-openfaas-internal";
+
+/// The value of [`INTERNAL_HEADER`] in our answers.
+pub const INTERNAL_VALUE: &str = "gateway";
+
+/// Media type of RFC 9457 problem details.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An error of the gateway, as RFC 9457 problem details.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "Problem", rename_all = "snake_case")]
+pub struct Problem {
+    /// HTTP status code.
+    pub status: u16,
+    /// The status in words.
+    pub title: String,
+    /// What went wrong and what to do about it.
+    pub detail: String,
+    /// Which part failed: `gateway`, `provider` or `function`.
+    pub component: String,
+    /// The configuration key that caused it, where there is one.
+    #[oai(skip_serializing_if_is_none)]
+    pub setting: Option<String>,
+    /// Seconds after which trying again makes sense; also sent as `Retry-After`.
+    #[oai(skip_serializing_if_is_none)]
+    pub retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// A problem found by the gateway itself.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            detail: detail.into(),
+            component: "gateway".to_owned(),
+            setting: None,
+            retry_after: None,
+        }
+    }
+
+    /// Says which part failed.
+    #[must_use]
+    pub fn component(mut self, component: &str) -> Self {
+        component.clone_into(&mut self.component);
+        self
+    }
+
+    /// Names the configuration key that fired.
+    #[must_use]
+    pub fn setting(mut self, key: &str) -> Self {
+        self.setting = Some(key.to_owned());
+        self
+    }
+
+    /// Tells when trying again makes sense; at least one second.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some((after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1));
+        self
+    }
+
+    /// The status as a type.
+    pub fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The answer to a request with these headers.
+    pub fn response(&self, request_headers: &HeaderMap) -> Response<Bytes> {
+        let (content_type, body) = if accepts_problem_json(request_headers) {
+            (PROBLEM_JSON, crate::model::to_json(self))
+        } else {
+            ("text/plain; charset=utf-8", format!("{}\n", self.detail))
+        };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = self.status_code();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(INTERNAL_HEADER, HeaderValue::from_static(INTERNAL_VALUE));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Whether `Accept` admits problem details. A caller that sends no `Accept`
+/// (Go's default client, and so `faas-cli`) gets text, because it prints what
+/// it gets.
+pub fn accepts_problem_json(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let refused = parts.any(|parameter| {
+                parameter
+                    .strip_prefix("q=")
+                    .is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
+            });
+            !refused
+                && ["*/*", "application/*", "application/json", PROBLEM_JSON]
+                    .iter()
+                    .any(|known| media.eq_ignore_ascii_case(known))
+        })
+}
+
+impl From<ProviderError> for Problem {
+    fn from(error: ProviderError) -> Self {
+        let detail = error.to_string();
+        let problem = |status| Self::new(status, detail.trim_end()).component("provider");
+        match error {
+            ProviderError::NotFound(_) => problem(StatusCode::NOT_FOUND),
+            ProviderError::Conflict(_) => problem(StatusCode::CONFLICT),
+            ProviderError::Invalid(_) => problem(StatusCode::BAD_REQUEST),
+            ProviderError::Unsupported(_) => problem(StatusCode::NOT_IMPLEMENTED),
+            ProviderError::NotReady { retry_after, .. } => problem(StatusCode::SERVICE_UNAVAILABLE)
+                .component("function")
+                .retry_after(retry_after),
+            ProviderError::Unreachable(_) => problem(StatusCode::BAD_GATEWAY),
+            ProviderError::Timeout { setting, .. } => problem(StatusCode::GATEWAY_TIMEOUT).setting(setting),
+            ProviderError::Answered { status, .. } => {
+                problem(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY))
+            }
+            ProviderError::Internal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn accept_decides_the_form() {
+        for (value, json) in [
+            ("*/*", true),
+            ("application/json", true),
+            ("text/html, application/problem+json;q=0.5", true),
+            ("text/plain", false),
+            ("application/json;q=0", false),
+        ] {
+            assert_eq!(accepts_problem_json(&accept(value)), json, "{value}");
+        }
+        assert!(!accepts_problem_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn each_provider_error_has_its_status() {
+        let text = || "text".to_owned();
+        for (error, status) in [
+            (ProviderError::NotFound(text()), 404),
+            (ProviderError::Conflict(text()), 409),
+            (ProviderError::Invalid(text()), 400),
+            (ProviderError::Unsupported(text()), 501),
+            (ProviderError::Unreachable(text()), 502),
+            (ProviderError::Internal(text()), 500),
+            (
+                ProviderError::Answered {
+                    status: 418,
+                    body: text(),
+                },
+                418,
+            ),
+        ] {
+            assert_eq!(Problem::from(error).status, status);
+        }
+        let not_ready = Problem::from(ProviderError::NotReady {
+            reason: text(),
+            retry_after: Duration::from_millis(10),
+        });
+        assert_eq!((not_ready.status, not_ready.retry_after), (503, Some(1)));
+    }
+
+    #[test]
+    fn plain_text_for_faas_cli() {
+        let response = Problem::new(StatusCode::NOT_FOUND, "no such function").response(&HeaderMap::new());
+        assert_eq!(response.body(), "no such function\n");
+        assert_eq!(response.headers()[INTERNAL_HEADER], "gateway");
+    }
+}

@@ -1,0 +1,46 @@
+//! The immutable view a request works with.
+//!
+//! A request takes one `Arc<Snapshot>` and never looks again, so it sees one
+//! configuration from its first byte to its last. [`Current`] holds the newest;
+//! [`crate::reload`] replaces it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::{auth::Auth, config::Config, metrics::Metrics, provider::Provider};
+
+/// The configuration and everything built from it.
+pub struct Snapshot {
+    /// Counts the snapshots of this process, from 1.
+    pub generation: u64,
+    /// The values.
+    pub config: Config,
+    /// Where functions live.
+    pub provider: Arc<dyn Provider>,
+    /// Who may use the API.
+    pub auth: Auth,
+    /// The process's metrics; the same in every snapshot.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The newest snapshot.
+#[derive(Clone)]
+pub struct Current(Arc<ArcSwap<Snapshot>>);
+
+impl Current {
+    /// Starts with a first snapshot.
+    pub fn new(first: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(first)))
+    }
+
+    /// The newest snapshot. Take it once per unit of work.
+    pub fn get(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Makes `next` the newest and returns the one before.
+    pub fn swap(&self, next: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.0.swap(next)
+    }
+}

@@ -1,0 +1,36 @@
+//! Where a call is sent: endpoints, their connections, and the path they see.
+//!
+//! An [`Endpoint`] owns the idle connections to one address, so carrying the
+//! endpoint from one snapshot to the next carries its pool. Providers create
+//! endpoints; [`crate::proxy`] sends requests over them. Nothing here looks at
+//! a request's meaning.
+
+use std::sync::Arc;
+
+mod connect;
+mod pool;
+
+pub use connect::{Address, ConnectError, TlsConfig};
+pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError};
+
+/// Where one call goes and which path the function sees.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// The address and its connections.
+    pub endpoint: Arc<Endpoint>,
+    /// Which path to ask for.
+    pub path: PathForm,
+}
+
+/// Which path an upstream sees for `/function/NAME/rest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathForm {
+    /// The path as received, below a base path without trailing slash
+    /// (`""` or `/base`): what a provider's own `/function/` route expects.
+    Full {
+        /// Put before the received path.
+        base: Arc<str>,
+    },
+    /// `/rest`: what a function expects.
+    Trimmed,
+}

@@ -1,0 +1,227 @@
+//! An endpoint and its idle connections.
+//!
+//! Last in, first out: the connection used most recently is the one least
+//! likely to have been closed, and the others age out. One lock per endpoint,
+//! held for a push or a pop only.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::{HeaderValue, Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+
+use super::connect::{Address, ConnectError, connect};
+
+/// Error of a streamed body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Body type of requests sent upstream.
+pub type Body = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BoxError>;
+
+/// Bounds on an endpoint's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Most idle connections kept.
+    pub max_idle: usize,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// Bound on opening a connection.
+    pub connect_timeout: Duration,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            max_idle: 1024,
+            idle_timeout: Duration::from_secs(90),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a request got no response.
+#[derive(Debug, Error)]
+pub enum SendError {
+    /// No connection; the request was not sent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection failed after the request, or part of it, was sent.
+    #[error("the connection to {address} failed: {cause}")]
+    Broken {
+        /// Where to.
+        address: String,
+        /// What hyper said.
+        cause: hyper::Error,
+    },
+}
+
+/// One address that takes calls, its idle connections and its load.
+pub struct Endpoint {
+    address: Address,
+    host: HeaderValue,
+    limits: PoolLimits,
+    idle: Mutex<Vec<Idle>>,
+    in_flight: AtomicUsize,
+}
+
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Endpoint {
+    /// An endpoint without connections yet.
+    pub fn new(address: Address, limits: PoolLimits) -> Arc<Self> {
+        Arc::new(Self {
+            host: address.host_header(),
+            address,
+            limits,
+            idle: Mutex::new(Vec::new()),
+            in_flight: AtomicUsize::new(0),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// `Host` header of requests to it.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Calls that have begun and whose response body has not ended.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Sends a request on an idle connection or a new one.
+    ///
+    /// A kept connection that turns out to be closed before anything was sent
+    /// is skipped; the request goes out on the next. Dropping the future closes
+    /// the connection in use, which cancels the call upstream.
+    ///
+    /// # Errors
+    /// [`SendError`]; says whether anything was sent.
+    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let mut request = request;
+        loop {
+            let (mut sender, reused) = match self.take() {
+                Some(sender) => (sender, true),
+                None => (self.open().await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    self.keep(sender);
+                    return Ok(response);
+                }
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => {
+                        return Err(SendError::Broken {
+                            address: self.address.to_string(),
+                            cause: error.into_error(),
+                        });
+                    }
+                },
+            }
+        }
+    }
+
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(Idle { sender, since }) = idle.pop() {
+            if sender.is_ready() && since.elapsed() < self.limits.idle_timeout {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Returns a sender to the pool once its response body has been read; a
+    /// connection that closes instead is forgotten.
+    fn keep(self: &Arc<Self>, mut sender: SendRequest<Body>) {
+        if sender.is_ready() {
+            self.push(sender);
+            return;
+        }
+        let endpoint = Arc::downgrade(self);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with its connection, and that with the call, which the server tracks"
+        )]
+        tokio::spawn(async move {
+            if sender.ready().await.is_ok()
+                && let Some(endpoint) = endpoint.upgrade()
+            {
+                endpoint.push(sender);
+            }
+        });
+    }
+
+    fn push(&self, sender: SendRequest<Body>) {
+        let now = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // The oldest come first, so the expired ones are a prefix.
+        let expired = idle.partition_point(|kept| now.duration_since(kept.since) >= self.limits.idle_timeout);
+        idle.drain(..expired);
+        if idle.len() < self.limits.max_idle {
+            idle.push(Idle { sender, since: now });
+        }
+    }
+
+    async fn open(&self) -> Result<SendRequest<Body>, SendError> {
+        let stream = connect(&self.address, self.limits.connect_timeout).await?;
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|cause| SendError::Broken {
+                address: self.address.to_string(),
+                cause,
+            })?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends when the sender is dropped or the peer closes"
+        )]
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({}, {} in flight)", self.address, self.in_flight())
+    }
+}
+
+/// A call counted against its endpoint; dropping it ends the count.
+#[derive(Debug)]
+pub struct InFlight(Arc<Endpoint>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
