@@ -53,7 +53,7 @@ pub fn format(duration: Duration) -> String {
             (minutes, seconds) => format!("{minutes}m{seconds}s"),
         };
     }
-    if nanos % 1_000_000 == 0 {
+    if nanos.is_multiple_of(1_000_000) {
         return format!("{}ms", duration.as_millis());
     }
     format!("{}us", duration.as_micros())

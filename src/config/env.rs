@@ -14,7 +14,7 @@ use super::Layer;
 /// OpenFaaS's variables and the keys they set (compatibility.md section 2).
 /// Values are read by the key's own type, which follows OpenFaaS's parse rules
 /// but refuses what OpenFaaS would silently replace by a default.
-pub const OPENFAAS: &[(&str, &str)] = &[
+pub(super) const OPENFAAS: &[(&str, &str)] = &[
     ("functions_provider_url", "provider.url"),
     ("logs_provider_url", "provider.logs_url"),
     ("function_namespace", "provider.default_namespace"),

@@ -1,6 +1,6 @@
 //! JSON in and out of wire types, outside of request handlers.
 
-use poem_openapi::types::{ParseFromJSON, ToJSON};
+use poem_openapi::types::{ParseError, ParseFromJSON, ToJSON};
 
 /// Reads a wire type from JSON text.
 ///
@@ -8,7 +8,7 @@ use poem_openapi::types::{ParseFromJSON, ToJSON};
 /// The parser's message: what was wrong, and in which field.
 pub fn from_json<T: ParseFromJSON>(text: &[u8]) -> Result<T, String> {
     let value = serde_json::from_slice(text).map_err(|error| format!("invalid JSON: {error}"))?;
-    T::parse_from_json(Some(value)).map_err(|error| error.into_message())
+    T::parse_from_json(Some(value)).map_err(ParseError::into_message)
 }
 
 /// Writes a wire type as compact JSON text.

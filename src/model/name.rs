@@ -66,7 +66,7 @@ impl FunctionRef {
 }
 
 /// One of `-`, `a-z`, `A-Z`, `_`, `0-9`, `.`.
-pub fn is_name_byte(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
