@@ -170,7 +170,7 @@ pub trait Provider: Send + Sync + 'static {
     /// would want to know (a replica became ready). Providers that cannot tell
     /// never resolve; callers poll as well.
     async fn changed(&self) {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 
     /// Stops background work and, where the provider owns them, the functions'
