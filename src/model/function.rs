@@ -182,7 +182,7 @@ mod tests {
         let deployment: FunctionDeployment =
             from_json(br#"{"service":"a","image":"b","labels":null,"envVars":null,"secrets":null}"#)
                 .expect("Go clients send null for empty maps");
-        assert_eq!(to_json(&deployment), r#"{"service":"a","image":"b"}"#);
+        assert_eq!(to_json(&deployment), r#"{"image":"b","service":"a"}"#);
     }
 
     #[test]
