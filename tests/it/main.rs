@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests over the public interface and real sockets.
+
+mod contract;
