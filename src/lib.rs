@@ -12,6 +12,7 @@ pub mod problem;
 
 pub mod auth;
 pub mod provider;
+pub mod proxy;
 
 pub mod config;
 pub mod metrics;
