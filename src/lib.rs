@@ -9,6 +9,7 @@ pub mod cli;
 pub mod snapshot;
 
 pub mod problem;
+pub mod scaling;
 
 pub mod auth;
 pub mod provider;
