@@ -14,6 +14,7 @@ pub mod scaling;
 pub mod auth;
 pub mod provider;
 pub mod proxy;
+pub mod watchdog;
 
 pub mod config;
 pub mod metrics;

@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests against real sockets and processes.
+
+mod watchdog;
