@@ -9,9 +9,12 @@ pub mod cli;
 pub mod snapshot;
 
 pub mod problem;
+pub mod scaling;
 
 pub mod auth;
 pub mod provider;
+pub mod proxy;
+pub mod watchdog;
 
 pub mod config;
 pub mod metrics;

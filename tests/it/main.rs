@@ -1,3 +1,4 @@
 //! Tests over the public interface and real sockets.
 
 mod contract;
+mod watchdog;

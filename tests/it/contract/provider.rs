@@ -539,7 +539,8 @@ mod cases {
             "{error:?}"
         );
         let changed = provider.changed();
-        let scaled = provider.scale(&function("f"), 1);
+        let name = function("f");
+        let scaled = provider.scale(&name, 1);
         let waited = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(changed, scaled) });
         waited.await.expect("a change is told").1.expect("scaled");
         available(&*provider, &function("f"), 1).await;
