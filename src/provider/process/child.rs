@@ -8,6 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use nix::{
@@ -17,14 +18,19 @@ use nix::{
 };
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-use super::{launch::Launch, usage};
-use crate::watchdog::limits;
+use super::launch::Launch;
+use crate::{config::duration, watchdog::limits};
+
+/// Variable by which processes of a replica are found when its watchdog died
+/// without ending them. Functions inherit it.
+const MARK: &str = "FAAS_REPLICA";
 
 /// A running watchdog. Dropping it kills it and what it started.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     pid: u32,
+    id: String,
     socket: PathBuf,
     cgroup: Option<PathBuf>,
     /// Closing it asks the watchdog to stop.
@@ -39,17 +45,19 @@ pub(super) struct Output {
     pub(super) stderr: Option<ChildStderr>,
 }
 
-/// Starts the watchdog of a replica. `id` is unique among all replicas of the
-/// machine and names its cgroup.
+/// Starts the watchdog of a replica; its function may take `drain` to finish
+/// the calls that are left when it is terminated. Blocking.
 pub(super) fn spawn(
     executable: &Path,
     launch: &Launch,
     socket: PathBuf,
     secrets: &Path,
-    id: &str,
+    drain: Duration,
 ) -> io::Result<(Process, Output)> {
+    // Unique on this machine, also among gateways.
+    let id = format!("faas-{}", uuid::Uuid::new_v4().simple());
     let cgroup = if launch.memory.is_some() || launch.cpu.is_some() {
-        limits::create_cgroup(id, launch.memory, launch.cpu)?
+        limits::create_cgroup(&id, launch.memory, launch.cpu)?
     } else {
         None
     };
@@ -61,7 +69,10 @@ pub(super) fn spawn(
         .args(["--mode", &launch.mode])
         .arg("--secrets-dir")
         .arg(secrets)
-        .arg("--lifeline");
+        .arg("--lifeline")
+        // It is off the list of endpoints before it is terminated.
+        .args(["--drain-delay", "0s"])
+        .args(["--drain-timeout", &duration::format(drain)]);
     if !launch.command.is_empty() {
         command.args(["--command", &launch.command]);
     }
@@ -80,6 +91,7 @@ pub(super) fn spawn(
     let started = command
         .env_clear()
         .envs(&launch.environment)
+        .env(MARK, &id)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -107,6 +119,7 @@ pub(super) fn spawn(
         _lifeline: child.stdin.take(),
         child,
         pid,
+        id,
         socket,
         cgroup,
         finished: false,
@@ -130,34 +143,33 @@ impl Process {
         report(kill(group(self.pid), Signal::SIGTERM), "terminate", self.pid);
     }
 
-    /// Ends it and everything it started, now.
+    /// Ends it now; [`Process::finish`] ends what it started.
     pub(super) async fn kill(&mut self) {
-        let pid = self.pid;
-        // Collected first: orphans cannot be told from others afterwards.
-        let tree = tokio::task::spawn_blocking(move || usage::descendants(pid))
-            .await
-            .unwrap_or_default();
         self.kill_group();
-        for pid in tree {
-            report(kill(group(pid), Signal::SIGKILL), "kill", pid);
-        }
         if let Err(error) = self.wait().await {
-            tracing::warn!(pid, %error, "cannot wait for a watchdog");
+            tracing::warn!(pid = self.pid, %error, "cannot wait for a watchdog");
         }
     }
 
-    /// Removes what an ended watchdog left: processes of its group, socket, cgroup.
+    /// Removes what an ended watchdog left: processes, socket, cgroup.
     pub(super) async fn finish(mut self) {
-        self.kill_group();
+        // From here on dropping it has nothing left to do.
         self.finished = true;
-        let (socket, cgroup) = (std::mem::take(&mut self.socket), self.cgroup.take());
-        let cleaned = tokio::task::spawn_blocking(move || {
-            remove_socket(&socket);
-            remove_cgroup(cgroup.as_deref());
-        });
+        let cleaned = tokio::task::spawn_blocking(move || self.clean_up());
         if let Err(error) = cleaned.await {
-            tracing::warn!(pid = self.pid, %error, "cleaning up after a replica was interrupted");
+            tracing::warn!(%error, "cleaning up after a replica was interrupted");
         }
+    }
+
+    fn clean_up(&self) {
+        self.kill_group();
+        kill_marked(&self.id);
+        if let Err(error) = std::fs::remove_file(&self.socket)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(socket = %self.socket.display(), %error, "cannot remove a replica's socket");
+        }
+        remove_cgroup(self.cgroup.as_deref());
     }
 
     fn kill_group(&self) {
@@ -168,9 +180,28 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.finished {
-            self.kill_group();
-            remove_socket(&self.socket);
-            remove_cgroup(self.cgroup.as_deref());
+            self.clean_up();
+        }
+    }
+}
+
+/// Kills every process that carries the mark of a replica. The function's
+/// processes lead groups of their own, so the watchdog's group does not have them.
+fn kill_marked(id: &str) {
+    let mark = format!("{MARK}={id}");
+    // Without /proc, or for processes of others, there is nothing to find.
+    let Ok(list) = std::fs::read_dir("/proc") else { return };
+    for entry in list.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let marked = std::fs::read(entry.path().join("environ")).is_ok_and(|variables| {
+            variables
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == mark.as_bytes())
+        });
+        if marked {
+            report(kill(group(pid), Signal::SIGKILL), "kill", pid);
         }
     }
 }
@@ -185,15 +216,6 @@ fn report(result: nix::Result<()>, what: &str, pid: u32) {
     match result {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => tracing::warn!(pid, %error, "cannot {what} a replica's process"),
-    }
-}
-
-fn remove_socket(socket: &Path) {
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(socket = %socket.display(), %error, "cannot remove a replica's socket");
-        }
-        _ => {}
     }
 }
 

@@ -12,10 +12,9 @@ use super::Settings;
 use crate::{
     model::FunctionDeployment,
     provider::{ProviderError, validate},
+    watchdog,
 };
 
-/// Modes of the watchdog that a deployment may name.
-const MODES: [&str; 5] = ["fork", "streaming", "serializing", "http", "static"];
 /// Where programs are looked for when a function has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -24,7 +23,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(super) struct Launch {
     /// Command, quoted as in a shell; empty in static mode.
     pub(super) command: String,
-    /// One of [`MODES`].
+    /// Name of a [`watchdog::Mode`].
     pub(super) mode: String,
     /// Working directory; the gateway's when absent.
     pub(super) directory: Option<PathBuf>,
@@ -51,6 +50,9 @@ pub(super) fn launch(
     let mut environment = settings.environment.clone();
     environment.extend(image.map(|image| image.environment.clone()).unwrap_or_default());
     environment.extend(deployment.env_vars.clone().unwrap_or_default());
+    environment
+        .entry("PATH".to_owned())
+        .or_insert_with(|| DEFAULT_PATH.to_owned());
     environment.insert("OPENFAAS_NAME".to_owned(), deployment.service.clone());
     environment.insert("OPENFAAS_NAMESPACE".to_owned(), namespace.to_owned());
 
@@ -60,12 +62,6 @@ pub(super) fn launch(
         None if set("upstream_url").or(set("http_upstream_url")).is_some() => "http".to_owned(),
         None => "fork".to_owned(),
     };
-    if !MODES.contains(&mode.as_str()) {
-        return Err(ProviderError::Invalid(format!(
-            "mode: '{mode}' is not a mode of the watchdog; use one of {}",
-            MODES.join(", ")
-        )));
-    }
     let directory = image.and_then(|image| image.directory.clone());
     let command = deployment
         .env_process
@@ -80,6 +76,7 @@ pub(super) fn launch(
         let path = set("PATH").map_or(DEFAULT_PATH, String::as_str);
         program(&command, &deployment.image, directory.as_deref(), path, runnable)?;
     }
+    watchdog_settings(&environment, &mode, &command)?;
     Ok(Launch {
         command,
         mode,
@@ -87,6 +84,17 @@ pub(super) fn launch(
         memory: validate::memory_limit(deployment),
         cpu: validate::cpu_limit(deployment),
         environment,
+    })
+}
+
+/// Checks the variables that the watchdog reads, which would otherwise fail in each replica.
+fn watchdog_settings(environment: &BTreeMap<String, String>, mode: &str, command: &str) -> Result<(), ProviderError> {
+    let mut environment = environment.clone();
+    environment.insert("mode".to_owned(), mode.to_owned());
+    environment.insert("function_process".to_owned(), command.to_owned());
+    watchdog::Settings::from_env(&environment).map(drop).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        ProviderError::Invalid(texts.join("; "))
     })
 }
 
@@ -243,6 +251,17 @@ mod tests {
             (Some("image"), Some("deployment"), Some("f"), Some("ns"))
         );
         assert_eq!(launch.directory.as_deref(), Some(Path::new("/srv/f")));
+    }
+
+    #[test]
+    fn variables_of_the_watchdog_are_checked() {
+        for pair in [("exec_timeout", "soon"), ("max_inflight", "-1"), ("mode", "inproc")] {
+            let error = launch(&deployment(Some("cat"), &[pair]), "ns", &settings(None), exists).expect_err(pair.0);
+            assert!(
+                matches!(&error, ProviderError::Invalid(text) if text.contains(pair.0)),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

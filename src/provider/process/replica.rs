@@ -180,17 +180,15 @@ impl Replica {
 
     /// Starts the watchdog; in a thread where reading `/proc` and control files may block.
     async fn spawn(&self) -> (PathBuf, Result<(Process, child::Output), String>) {
-        let id = self.shared.next_id();
-        let socket = self.shared.sockets.join(format!("{id:x}"));
+        let socket = self.shared.sockets.join(format!("{:x}", self.shared.next_id()));
         let settings = self.shared.settings.load_full();
         let (record, path) = (Arc::clone(&self.record), socket.clone());
         let namespace = self.function.name.namespace.clone();
         let secrets = self.function.secrets.join(self.record.revision.to_string());
-        let id = format!("faas-{}-{id:x}", std::process::id());
         let started = tokio::task::spawn_blocking(move || {
             let launch = launch::launch(&record.deployment, &namespace, &settings, launch::runnable)
                 .map_err(|error| error.to_string())?;
-            child::spawn(&settings.executable, &launch, path, &secrets, &id)
+            child::spawn(&settings.executable, &launch, path, &secrets, settings.stop_timeout / 4)
                 .map_err(|error| format!("{} cannot be started: {error}", settings.executable.display()))
         })
         .await
@@ -248,8 +246,8 @@ impl Replica {
     async fn drain(&self, process: &mut Process, endpoint: &Endpoint) {
         let began = tokio::time::Instant::now();
         let bound = self.shared.settings.load().stop_timeout;
-        // Half of the time for calls in flight, the other half for streams,
-        // which end only when the watchdog closes them.
+        // Half of the time for calls in flight. Then a quarter for streams, which
+        // end only when the watchdog closes them, and the rest for the function to end.
         let deadline = began + bound / 2;
         drop(timeout_at(deadline, sleep(WITHDRAW)).await);
         while endpoint.in_flight() > 0 && tokio::time::Instant::now() < deadline {

@@ -38,12 +38,6 @@ pub(super) fn measure(roots: &[u32]) -> Option<FunctionUsage> {
     })
 }
 
-/// Ids of all descendants of a process, nearest first. Blocking.
-pub(super) fn descendants(root: u32) -> Vec<u32> {
-    let Ok(all) = processes() else { return Vec::new() };
-    members(&all, &[root]).into_keys().filter(|pid| *pid != root).collect()
-}
-
 fn total_ticks(tree: &BTreeMap<u32, Process>) -> u64 {
     tree.values().map(|process| process.ticks).sum()
 }

@@ -122,7 +122,7 @@ async fn call(provider: &dyn Provider, function: &FunctionRef, body: &str) -> (S
 fn socket(provider: &dyn Provider, function: &FunctionRef) -> PathBuf {
     match provider.upstream(function).expect("ready").endpoint.address() {
         Address::Unix(path) => path.clone(),
-        other => panic!("{other} is not a socket"),
+        Address::Tcp { .. } => panic!("not a socket"),
     }
 }
 
@@ -243,6 +243,36 @@ async fn a_killed_replica_is_started_again() {
     };
     assert!(told("the replica ended (signal: 9"), "{lines:?}");
     local.provider.close().await;
+}
+
+#[tokio::test]
+async fn a_killed_replica_leaves_no_call_behind() {
+    let local = Local::start().await;
+    // No other process on this machine has this command line.
+    let command = format!("sleep 9{}", std::process::id());
+    local.deploy("f", &command).await;
+    let before = socket(&*local.provider, &function("f"));
+    let calling = Arc::clone(&local.provider);
+    local.tasks.spawn(async move {
+        let upstream = calling.upstream(&function("f")).expect("ready");
+        let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+        let request = Request::post("/")
+            .header(header::HOST, "f")
+            .body(body)
+            .expect("request");
+        upstream.endpoint.send(request).await.expect_err("killed meanwhile");
+    });
+    let calls = || processes(&command).into_iter().filter(|pid| !is_watchdog(*pid)).count();
+    eventually("the call runs", || async { calls() == 1 }).await;
+    kill_9(watchdog(&before));
+    eventually("the call is killed", || async { calls() == 0 }).await;
+    local.provider.close().await;
+}
+
+/// The watchdog's own command line names its function's command as well.
+fn is_watchdog(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|command| String::from_utf8_lossy(&command).contains("--socket"))
 }
 
 #[tokio::test]
@@ -444,9 +474,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).expect("lists") {
         let path = entry.expect("entry").path();
         if path.is_dir() {
-            found.extend(files(&path))
+            found.extend(files(&path));
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     found

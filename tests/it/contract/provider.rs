@@ -34,7 +34,7 @@ pub(crate) trait Backend: Send + Sync {
 struct Memory(Arc<MemoryProvider>);
 
 impl Memory {
-    async fn start() -> Box<dyn Backend> {
+    fn start() -> Box<dyn Backend> {
         let provider = MemoryProvider::new();
         for name in ["f", "g"] {
             provider.serve(&function(name), Address::Unix("/nowhere".into()));
@@ -572,5 +572,5 @@ macro_rules! contract {
     };
 }
 
-contract!(memory, Memory::start());
+contract!(memory, async { Memory::start() });
 contract!(process, Local::backend());
