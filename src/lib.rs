@@ -6,6 +6,8 @@
 
 pub mod cli;
 
+pub mod server;
+
 pub mod snapshot;
 
 pub mod problem;
