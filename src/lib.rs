@@ -11,6 +11,7 @@ pub mod snapshot;
 pub mod problem;
 
 pub mod auth;
+pub mod client;
 pub mod provider;
 
 pub mod config;
