@@ -14,6 +14,7 @@ pub mod problem;
 pub mod scaling;
 
 pub mod auth;
+pub mod client;
 pub mod provider;
 pub mod proxy;
 
