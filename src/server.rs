@@ -4,11 +4,12 @@
 //! `/function/` never reaches poem. Both share the listener, the access log and
 //! the panic guard.
 
-use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::body::Incoming;
 use poem::Endpoint as _;
 use tokio::time::Instant;
@@ -31,7 +32,7 @@ pub mod listener;
 use access_log::{Kind, Record};
 
 /// The API as the server calls it.
-pub type Api = Arc<dyn poem::endpoint::DynEndpoint<Output = poem::Response>>;
+pub type Api = Arc<poem::endpoint::BoxEndpoint<'static, poem::Response>>;
 
 /// Answers requests of one listener.
 #[derive(Clone)]
@@ -64,7 +65,10 @@ impl Service {
         Ok(answered.unwrap_or_else(|_| {
             tracing::error!("a request handler panicked; its caller got 500");
             problem_response(
-                &Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed to handle the request"),
+                &Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the gateway failed to handle the request",
+                ),
                 &headers,
             )
         }))
@@ -97,11 +101,8 @@ impl Service {
             poem::web::RemoteAddr(peer.into()),
             http::uri::Scheme::HTTP,
         ));
-        let response: Response<poem::Body> = self.api.get_response(request).await.into();
-        let response = response.map(|body| {
-            let body: http_body_util::combinators::BoxBody<bytes::Bytes, std::io::Error> = body.into();
-            body.map_err(Into::into).boxed_unsync()
-        });
+        let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
+        let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
         observed(&snapshot, response, record)
     }
 }

@@ -97,7 +97,11 @@ impl Record {
 
     /// Until when the answer must have been written.
     pub(super) fn write_deadline(&self, snapshot: &Snapshot) -> Deadline {
-        Deadline::new(self.started, snapshot.config.server.write_timeout, "server.write_timeout")
+        Deadline::new(
+            self.started,
+            snapshot.config.server.write_timeout,
+            "server.write_timeout",
+        )
     }
 }
 

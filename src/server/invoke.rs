@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    accept_only,
     access_log::{Kind, Record},
-    accept_only, problem_response,
+    problem_response,
 };
 use crate::{
     model::FunctionRef,
