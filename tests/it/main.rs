@@ -1,3 +1,11 @@
-//! Tests against real sockets and processes.
+//! Integration tests: one binary, so that linking happens once.
 
+mod support;
+
+mod faas_cli;
+mod functions;
+mod lifecycle;
+mod proxy;
+mod streaming;
+mod timeouts;
 mod watchdog;
