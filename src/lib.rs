@@ -6,12 +6,15 @@
 
 pub mod cli;
 
+pub mod server;
+
 pub mod snapshot;
 
 pub mod problem;
 pub mod scaling;
 
 pub mod auth;
+pub mod client;
 pub mod provider;
 pub mod proxy;
 pub mod watchdog;

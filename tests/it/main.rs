@@ -1,4 +1,12 @@
-//! Tests over the public interface and real sockets.
+//! Integration tests: one binary, so that linking happens once.
+
+mod support;
 
 mod contract;
+mod faas_cli;
+mod functions;
+mod lifecycle;
+mod proxy;
+mod streaming;
+mod timeouts;
 mod watchdog;

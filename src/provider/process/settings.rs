@@ -67,15 +67,16 @@ impl Settings {
         }
     }
 
-    /// Settings from the configuration; `environment` is the gateway's own, of
-    /// which functions see a few variables.
+    /// Settings from the configuration. `environment` is what functions see of
+    /// the gateway's own; see [`inherited`].
     ///
     /// # Errors
     /// There is no state directory: neither the key nor a home is set.
     pub fn from_config(
         config: &Config,
         executable: impl Into<PathBuf>,
-        environment: &BTreeMap<String, String>,
+        pool: PoolLimits,
+        environment: BTreeMap<String, String>,
     ) -> Result<Self, String> {
         let process = &config.provider.process;
         let state_dir = process
@@ -90,12 +91,8 @@ impl Settings {
             restart_backoff_max: process.restart_backoff_max,
             stop_timeout: process.stop_timeout,
             images: process.images.clone(),
-            pool: PoolLimits {
-                max_idle: config.invoke.max_idle_conns_per_host,
-                idle_timeout: config.invoke.idle_conn_timeout,
-                connect_timeout: config.invoke.connect_timeout,
-            },
-            environment: inherited(environment),
+            pool,
+            environment,
             ..Self::new(state_dir, executable)
         })
     }
