@@ -1,1 +1,5 @@
-fn main() {}
+//! Tests over the public interface and real sockets.
+
+mod metrics;
+mod remote;
+mod support;
