@@ -1,5 +1,12 @@
-//! Tests over the public interface and real sockets.
+//! Integration tests: one binary, so that linking happens once.
 
-mod metrics;
-mod remote;
 mod support;
+
+mod faas_cli;
+mod functions;
+mod lifecycle;
+mod metrics;
+mod proxy;
+mod remote;
+mod streaming;
+mod timeouts;

@@ -312,7 +312,7 @@ async fn a_reading_asks_for_every_namespace() {
     let metrics = Metrics::new();
     let mut reader = replicas::Reader::default();
     reader.read(&*remote(&provider)).await;
-    let known = replicas::publish(&reader, &metrics);
+    let known = replicas::publish(&mut reader, &metrics);
     assert!(known.contains(&FunctionRef::new("one", "a")) && known.contains(&FunctionRef::new("two", "b")));
     let text = metrics.render();
     assert!(
@@ -341,7 +341,7 @@ async fn a_provider_without_namespaces_is_asked_once() {
         let metrics = Metrics::new();
         let mut reader = replicas::Reader::default();
         reader.read(&*remote(&provider)).await;
-        replicas::publish(&reader, &metrics);
+        replicas::publish(&mut reader, &metrics);
         assert_eq!(provider.asked().len(), 2);
         assert!(
             metrics
@@ -370,14 +370,14 @@ async fn a_provider_that_fails_costs_no_counters() {
     let metrics = Metrics::new();
     let mut reader = replicas::Reader::default();
     reader.read(&*client).await;
-    replicas::publish(&reader, &metrics);
+    replicas::publish(&mut reader, &metrics);
     called(&metrics, "one.fn", 200);
     called(&metrics, "gone.fn", 200);
 
     down.store(true, Ordering::SeqCst);
     reader.read(&*client).await;
     assert!(!reader.is_complete());
-    let known = replicas::publish(&reader, &metrics);
+    let known = replicas::publish(&mut reader, &metrics);
     assert!(known.has_label("one.fn"));
     let text = metrics.render();
     assert!(
@@ -388,7 +388,13 @@ async fn a_provider_that_fails_costs_no_counters() {
     down.store(false, Ordering::SeqCst);
     reader.read(&*client).await;
     assert!(reader.is_complete());
-    replicas::publish(&reader, &metrics);
+    replicas::publish(&mut reader, &metrics);
+    assert!(
+        metrics.render().contains("gone.fn"),
+        "one list may be older than the function"
+    );
+    reader.read(&*client).await;
+    replicas::publish(&mut reader, &metrics);
     let text = metrics.render();
     assert!(!text.contains("gone.fn"), "{text}");
     assert!(
