@@ -405,7 +405,7 @@ async fn a_provider_that_fails_costs_no_counters() {
 
 #[tokio::test]
 async fn readings_repeat_until_stopped() {
-    let provider = ScriptedProvider::stateful().await;
+    let provider = ScriptedProvider::answering(Answer::json(200, &json!([]))).await;
     let source = Source {
         generation: 1,
         provider: remote(&provider),

@@ -1,8 +1,5 @@
 //! A provider for tests: it speaks the REST contract of OpenFaaS providers on
-//! a port of its own, and remembers what it was asked.
-//!
-//! [`ScriptedProvider::start`] answers as a closure says;
-//! [`ScriptedProvider::stateful`] keeps functions, secrets and namespaces.
+//! a port of its own, answers as a closure says, and remembers what it was asked.
 
 use std::{
     convert::Infallible,
@@ -12,7 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use faas_gateway::shutdown::Tasks;
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Collected, StreamBody};
 use hyper::{
@@ -24,8 +25,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
-
-mod stateful;
 
 /// What the provider was asked.
 #[derive(Clone)]
@@ -173,8 +172,12 @@ impl Answer {
     }
 }
 
-/// Decides about an answer.
-type Script = dyn Fn(&Asked) -> Answer + Send + Sync;
+type Chunk = Result<Frame<Bytes>, std::io::Error>;
+
+type Reply = Response<StreamBody<BoxStream<'static, Chunk>>>;
+
+/// Replies to a request, now or later.
+type Script = dyn Fn(Asked) -> BoxFuture<'static, Reply> + Send + Sync;
 
 /// A provider that answers as it is told. It ends when it is dropped.
 pub(crate) struct ScriptedProvider {
@@ -187,11 +190,24 @@ pub(crate) struct ScriptedProvider {
 impl ScriptedProvider {
     /// Answers as `script` says.
     pub(crate) async fn start(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(Arc::new(move |asked| {
+            let answer = script(&asked);
+            async move {
+                if answer.end == End::Silent {
+                    std::future::pending::<()>().await;
+                }
+                response(answer)
+            }
+            .boxed()
+        }))
+        .await
+    }
+
+    async fn listen(script: Arc<Script>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let tasks = Tasks::new();
-        let script: Arc<Script> = Arc::new(script);
         tasks.spawn({
             let (tasks, asked) = (tasks.clone(), Arc::clone(&asked));
             async move {
@@ -210,12 +226,6 @@ impl ScriptedProvider {
     /// Gives every request the same answer.
     pub(crate) async fn answering(answer: Answer) -> Self {
         Self::start(move |_| answer.clone()).await
-    }
-
-    /// Keeps functions, secrets and namespaces as a real provider would.
-    pub(crate) async fn stateful() -> Self {
-        let state = Mutex::new(stateful::State::default());
-        Self::start(move |asked| state.lock().unwrap_or_else(PoisonError::into_inner).answer(asked)).await
     }
 
     /// Everything it was asked so far.
@@ -251,11 +261,7 @@ async fn serve(stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<Asked>
                 body: body.collect().await.map(Collected::to_bytes).unwrap_or_default(),
             };
             log.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
-            let answer = script(&asked);
-            if answer.end == End::Silent {
-                std::future::pending::<()>().await;
-            }
-            Ok::<_, Infallible>(response(answer))
+            Ok::<_, Infallible>(script(asked).await)
         }
     });
     // A client that goes away is none of our business.
@@ -264,9 +270,7 @@ async fn serve(stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<Asked>
         .await;
 }
 
-type Chunk = Result<Frame<Bytes>, std::io::Error>;
-
-fn response(answer: Answer) -> Response<StreamBody<stream::BoxStream<'static, Chunk>>> {
+fn response(answer: Answer) -> Reply {
     let chunks = stream::iter(answer.chunks).then(|chunk| async {
         // Lets the connection send what it has, so that chunks stay apart.
         tokio::task::yield_now().await;
