@@ -10,3 +10,4 @@ mod proxy;
 mod remote;
 mod streaming;
 mod timeouts;
+mod watchdog;
