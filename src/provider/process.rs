@@ -103,7 +103,8 @@ impl ProcessProvider {
     ///
     /// # Errors
     /// A text for the operator: the state directory is in use by another
-    /// gateway, or cannot be created, read or written.
+    /// gateway, or cannot be created, read or written; or the default namespace
+    /// is no namespace name.
     pub async fn open(settings: Settings, tasks: Tasks) -> Result<Arc<Self>, String> {
         tokio::task::spawn_blocking(move || Self::open_blocking(settings, tasks))
             .await
@@ -111,6 +112,8 @@ impl ProcessProvider {
     }
 
     fn open_blocking(settings: Settings, tasks: Tasks) -> Result<Arc<Self>, String> {
+        validate::namespace(&settings.default_namespace)
+            .map_err(|error| format!("provider.default_namespace: {error}"))?;
         let store = Store::open(&settings.state_dir)?;
         let run = store.run();
         let secrets = run.join("secrets");
@@ -129,7 +132,9 @@ impl ProcessProvider {
             secrets,
             logs: store.logs(),
         });
-        let control = Control::open(Arc::clone(&shared), store, default_namespace.clone())?;
+        let control = Control::open(Arc::clone(&shared), store, default_namespace.clone())
+            // Replicas of the functions that could be opened must not stay.
+            .inspect_err(|_| shared.closing.cancel())?;
         Ok(Arc::new(Self {
             control: Arc::new(control),
             shared,

@@ -412,8 +412,13 @@ impl Control {
     fn refresh_secret(&self, function: &Function, secret: &Secret) -> io::Result<()> {
         for revision in std::fs::read_dir(&function.secrets)? {
             let copy = revision?.path().join(&secret.name);
-            if copy.exists() {
-                store::replace(&copy, &self.shared.secrets, secret.bytes())?;
+            if !copy.exists() {
+                continue;
+            }
+            match store::replace(&copy, &self.shared.secrets, secret.bytes()) {
+                // The last replica of an older revision ended just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
             }
         }
         Ok(())

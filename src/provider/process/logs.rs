@@ -136,6 +136,10 @@ impl Logs {
         now: DateTime<Utc>,
         log_size: u64,
     ) -> io::Result<()> {
+        // Output that came so late has no file to go to: it may be removed already.
+        if files.gone.iter().any(|gone| gone == instance) {
+            return Ok(());
+        }
         let half = log_size / 2;
         let mut pending = Vec::new();
         for text in lines {
