@@ -12,6 +12,7 @@ pub mod problem;
 pub mod scaling;
 
 pub mod auth;
+pub mod client;
 pub mod provider;
 pub mod proxy;
 
