@@ -6,6 +6,8 @@
 
 pub mod cli;
 
+pub mod api;
+
 pub mod snapshot;
 
 pub mod problem;
