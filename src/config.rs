@@ -12,7 +12,10 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use crate::model::FunctionRef;
 
 use figment::{
     Figment, Metadata, Profile,
@@ -285,6 +288,17 @@ impl Config {
         self.scaling
             .from_zero
             .unwrap_or(self.provider_kind() == ProviderKind::Process)
+    }
+
+    /// Bound on a function's whole answer, and the key that sets it.
+    pub fn answer_timeout(&self, function: &FunctionRef) -> (Duration, &'static str) {
+        let qualified = function.to_string();
+        let own = [qualified.as_str(), &function.name, "*"]
+            .into_iter()
+            .find_map(|name| self.functions.get(name)?.timeouts.as_ref()?.total);
+        own.map_or((self.invoke.upstream_timeout, "invoke.upstream_timeout"), |total| {
+            (total, "functions.*.timeouts.total")
+        })
     }
 
     fn validate(&self, figment: &Figment, errors: &mut Vec<ConfigError>, warnings: &mut Vec<String>) {

@@ -13,4 +13,4 @@ pub mod headers;
 pub mod target;
 pub mod upgrade;
 
-pub use forward::{Call, ForwardError, forward};
+pub use forward::{Answer, Call, ForwardError, Guards, Switched, forward};

@@ -163,34 +163,34 @@ impl Scaling {
         flight: Flight,
         policy: Policy,
     ) -> Result<(), ProviderError> {
-        let mut result = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = (function.clone(), flight);
-            match flights.get(&key) {
-                Some(shared) => shared.clone(),
-                None => {
-                    let (sender, shared) = watch::channel(None);
-                    flights.insert(key.clone(), shared.clone());
-                    let this = Arc::clone(self);
-                    self.tasks.spawn(async move {
-                        let (function, _) = &key;
-                        let result = match flight {
-                            Flight::Look => this.look(function).await.map(|_| ()),
-                            Flight::Activate => this.activate(function, policy).await,
-                        };
-                        this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                        sender.send_replace(Some(result));
-                    });
-                    shared
-                }
-            }
-        };
+        let mut result = self.join_or_start(function, flight, policy);
         let stopped = || ProviderError::NotReady {
             reason: "the gateway is stopping".to_owned(),
             retry_after: Duration::from_secs(1),
         };
         let landed = result.wait_for(Option::is_some).await.map_err(|_| stopped())?;
         landed.clone().unwrap_or_else(|| Err(stopped()))
+    }
+
+    fn join_or_start(self: &Arc<Self>, function: &FunctionRef, flight: Flight, policy: Policy) -> Shared {
+        let key = (function.clone(), flight);
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = flights.get(&key) {
+            return shared.clone();
+        }
+        let (sender, shared) = watch::channel(None);
+        flights.insert(key.clone(), shared.clone());
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let (function, _) = &key;
+            let result = match flight {
+                Flight::Look => this.look(function).await.map(|_| ()),
+                Flight::Activate => this.activate(function, policy).await,
+            };
+            this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            sender.send_replace(Some(result));
+        });
+        shared
     }
 
     async fn look(&self, function: &FunctionRef) -> Result<FunctionStatus, ProviderError> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use thiserror::Error;
@@ -70,8 +71,10 @@ impl<B, G> TimedBody<B, G> {
     }
 }
 
-/// Counts what passes through a body.
+/// Watches an answer go by.
 pub trait Observe {
+    /// The answer's head arrived with this status.
+    fn head(&mut self, status: StatusCode);
     /// Some bytes of data went by.
     fn data(&mut self, bytes: usize);
     /// The body ended as it should; a guard dropped without this saw an abort.
@@ -79,6 +82,7 @@ pub trait Observe {
 }
 
 impl Observe for () {
+    fn head(&mut self, _: StatusCode) {}
     fn data(&mut self, _: usize) {}
     fn ended(&mut self) {}
 }

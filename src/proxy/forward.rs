@@ -6,16 +6,16 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{
-    body::{Deadline, DeadlinePassed, Observe, TimedBody, passed_deadline},
+    body::{self, Deadline, DeadlinePassed, Observe, TimedBody, passed_deadline},
     headers::{self, CallHeaders},
     target,
 };
-use crate::upstream::{Address, Body, BoxError, SendError, SendFailure, Upstream};
+use crate::upstream::{Address, Body, BoxError, InFlight, SendError, SendFailure, Upstream};
 
 /// Everything about a call but its request and its upstream.
 #[derive(Debug, Clone)]
@@ -52,14 +52,28 @@ pub enum ForwardError {
     Target(http::uri::InvalidUri),
 }
 
+/// A function's answer.
+pub struct Answer<G> {
+    /// The response to hand on, body unread.
+    pub response: Response<Body>,
+    /// The upstream's side of a connection that switched protocols.
+    pub switched: Option<Switched<G>>,
+}
+
+/// An upstream connection that switched protocols, and what must live as long.
+pub struct Switched<G> {
+    /// The upstream's connection, to be joined with the caller's.
+    pub upstream: OnUpgrade,
+    /// The observer and the endpoint's count; drop them when the tunnel ends.
+    pub guards: Guards<G>,
+}
+
 /// Sends a request to an upstream and returns its answer, body unread.
 ///
 /// `rest` is the path behind the function's name. `choose` names an upstream;
 /// it is asked again, a few times, when a connection fails before anything was
-/// sent. `observer` sees the answer's bytes and is dropped with its last one.
-///
-/// For `101 Switching Protocols` the response's extensions hold the upstream's
-/// [`hyper::upgrade::OnUpgrade`]; the caller joins it with its own side.
+/// sent. `observer` is taken when there is an answer; it sees the answer's
+/// bytes and is dropped with its last one.
 ///
 /// Dropping the future, or the response's body, cancels the call upstream.
 ///
@@ -70,8 +84,8 @@ pub async fn forward<B, E, G>(
     rest: &str,
     call: &Call,
     mut choose: impl FnMut() -> Result<Upstream, E>,
-    observer: G,
-) -> Result<Response<Body>, E>
+    observer: &mut Option<G>,
+) -> Result<Answer<G>, E>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -123,7 +137,11 @@ where
             Err(_) => return Err(ForwardError::AnswerTimeout(call.answer.passed).into()),
         }
     };
-    Ok(answer(response, call, upgrade.is_some(), (observer, in_flight)))
+    let guards = Guards {
+        observer: observer.take(),
+        _in_flight: in_flight,
+    };
+    Ok(answer(response, call, upgrade.is_some(), guards))
 }
 
 /// How often a call looks for another connection when none was made.
@@ -133,38 +151,53 @@ const MAX_CONNECT_TRIES: u32 = 2;
 /// replica died, short against any timeout.
 const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 
-fn answer<G>(
-    mut response: Response<Incoming>,
-    call: &Call,
-    upgradable: bool,
-    guards: (G, crate::upstream::InFlight),
-) -> Response<Body>
+fn answer<G>(mut response: Response<Incoming>, call: &Call, upgradable: bool, mut guards: Guards<G>) -> Answer<G>
 where
     G: Observe + Send + Unpin + 'static,
 {
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS && upgradable;
-    let upgrade = switched.then(|| hyper::upgrade::on(&mut response));
+    guards.head(response.status());
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS && upgradable;
+    let upstream = switching.then(|| hyper::upgrade::on(&mut response));
     let (mut parts, body) = response.into_parts();
     let protocol = headers::requested_upgrade(&parts.headers);
     headers::to_downstream(&mut parts.headers, &call.headers, call.started.elapsed().as_secs_f64());
     parts.version = http::Version::HTTP_11;
-    if let Some((upgrade, protocol)) = upgrade.zip(protocol) {
+    if let Some((upstream, protocol)) = upstream.zip(protocol) {
         headers::set_upgrade(&mut parts.headers, protocol);
-        parts.extensions.insert(upgrade);
+        return Answer {
+            response: Response::from_parts(parts, body::empty()),
+            switched: Some(Switched { upstream, guards }),
+        };
     }
-    Response::from_parts(parts, TimedBody::new(body, call.answer, Both(guards)).boxed_unsync())
+    Answer {
+        response: Response::from_parts(parts, TimedBody::new(body, call.answer, guards).boxed_unsync()),
+        switched: None,
+    }
 }
 
 /// The observer, and the endpoint's count that lives as long.
-struct Both<G>((G, crate::upstream::InFlight));
+pub struct Guards<G> {
+    observer: Option<G>,
+    _in_flight: InFlight,
+}
 
-impl<G: Observe> Observe for Both<G> {
+impl<G: Observe> Observe for Guards<G> {
+    fn head(&mut self, status: StatusCode) {
+        if let Some(observer) = &mut self.observer {
+            observer.head(status);
+        }
+    }
+
     fn data(&mut self, bytes: usize) {
-        self.0.0.data(bytes);
+        if let Some(observer) = &mut self.observer {
+            observer.data(bytes);
+        }
     }
 
     fn ended(&mut self) {
-        self.0.0.ended();
+        if let Some(observer) = &mut self.observer {
+            observer.ended();
+        }
     }
 }
 
