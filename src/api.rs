@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use poem::{
-    Body, Endpoint, IntoEndpoint, Request, Response,
+    Body, Endpoint, EndpointExt, IntoEndpoint, Request, Response,
     endpoint::BoxEndpoint,
     http::{self, HeaderMap, HeaderValue, StatusCode, Uri, header},
 };
@@ -103,12 +103,13 @@ pub struct Matched(pub Arc<str>);
 ///
 /// A request that carries an `Arc<Snapshot>` in its extensions is answered from
 /// that one, any other from the newest. Never fails: every failure is a response.
-pub fn endpoint(current: Current) -> impl Endpoint<Output = Response> {
+pub fn endpoint(current: Current) -> BoxEndpoint<'static, Response> {
     Gateway {
         current,
         routes: Routes::of::<Apis>(),
         operations: openapi::service().into_endpoint(),
     }
+    .boxed()
 }
 
 /// The OpenAPI document: pretty JSON with sorted keys and a trailing newline.
@@ -183,8 +184,7 @@ impl Gateway {
 
 /// Called after every change of a function: what was known of it is out of date.
 fn changed(snapshot: &Snapshot, function: &FunctionRef) {
-    let _ = snapshot;
-    tracing::info!(%function, "function changed");
+    snapshot.scaling.forget(function);
 }
 
 fn no_route(uri: &Uri) -> Problem {

@@ -1,25 +1,22 @@
 //! Invocation counts in function lists: from Prometheus where there is one,
 //! else from this gateway's own counters.
 
-use std::collections::HashMap;
-
 use crate::{
-    model::{FunctionRef, FunctionStatus},
+    metrics::query::{Prometheus, mix_in},
+    model::FunctionStatus,
     snapshot::Snapshot,
 };
 
 /// Sets `invocationCount` of each function. Never fails: a list without counts
-/// is better than none (compatibility.md section 12).
+/// from Prometheus is better than none (compatibility.md section 12).
 pub(super) async fn add(snapshot: &Snapshot, namespace: &str, functions: &mut [FunctionStatus]) {
-    let _ = (snapshot, namespace);
-    std::future::ready(()).await;
-    apply(functions, |_| 0.0, &HashMap::new());
-}
-
-fn apply(functions: &mut [FunctionStatus], own: impl Fn(&str) -> f64, asked: &HashMap<String, f64>) {
-    for function in functions {
-        let namespace = function.namespace.clone().unwrap_or_default();
-        let label = FunctionRef::new(function.name.as_str(), namespace).to_string();
-        function.invocation_count = Some(asked.get(&label).copied().unwrap_or_else(|| own(&label)));
-    }
+    let counted = match Prometheus::new(&snapshot.config.prometheus) {
+        Ok(Some(prometheus)) if !functions.is_empty() => prometheus.invocations(namespace).await,
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, "prometheus cannot be asked; using this gateway's own counts");
+            None
+        }
+    };
+    mix_in(functions, counted.as_ref(), &snapshot.metrics);
 }

@@ -62,7 +62,7 @@ impl LogsApi {
             namespace: function.namespace.clone(),
         };
         let stream = snapshot.provider.logs(query).await?;
-        let bound = snapshot.config.server.write_timeout;
+        let bound = stream_bound(snapshot.config.server.write_timeout);
         Ok(LogLines(lines(stream, function, bound)))
     }
 }
@@ -82,6 +82,12 @@ fn lines(stream: LogStream, function: FunctionRef, bound: Duration) -> Body {
         })
         .take_until(tokio::time::sleep(bound));
     Body::from_bytes_stream(chunks)
+}
+
+/// A little less than the server's bound on responses, which would cut the
+/// stream off where this ends it properly.
+fn stream_bound(write_timeout: Duration) -> Duration {
+    write_timeout.saturating_sub((write_timeout / 10).min(Duration::from_secs(1)))
 }
 
 fn read_since(text: &str) -> Result<DateTime<Utc>, Problem> {
