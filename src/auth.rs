@@ -160,7 +160,7 @@ impl AuthProxy {
             .timeout(timeout)
             .send()
             .await
-            .map_err(|error| self.unavailable(&error))?;
+            .map_err(|error| self.failed(error))?;
         if response.status() == http::StatusCode::OK {
             return Ok(());
         }
@@ -174,7 +174,7 @@ impl AuthProxy {
         strip_hop_by_hop(answer.headers_mut());
         answer.headers_mut().remove(header::CONTENT_LENGTH);
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unavailable(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
             if body.len() + chunk.len() > RELAY_LIMIT {
                 return Err(self.unavailable(&format!("its answer is longer than {RELAY_LIMIT} bytes")));
             }
@@ -183,12 +183,16 @@ impl AuthProxy {
         Ok(answer.map(|()| body.freeze()))
     }
 
-    fn unavailable(&self, error: &dyn fmt::Display) -> Refusal {
-        // The URL may hold credentials; its host is enough to find the service.
+    /// The URL may hold credentials and stays out of texts and logs.
+    fn failed(&self, error: reqwest::Error) -> Refusal {
+        self.unavailable(&client::describe(&error.without_url()))
+    }
+
+    fn unavailable(&self, why: &str) -> Refusal {
         let host = self.url.host_str().unwrap_or_default();
-        tracing::warn!(%error, host, "the auth proxy could not be asked");
+        tracing::warn!(error = why, host, "the auth proxy could not be asked");
         Refusal::Unavailable(format!(
-            "the auth proxy (auth.proxy_url) could not be asked: {host} failed"
+            "the auth proxy {host} (auth.proxy_url) could not be asked: {why}"
         ))
     }
 }

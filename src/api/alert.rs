@@ -8,7 +8,7 @@ use super::{
     Tag,
     admitted::Admitted,
     error::{ApiError, NotYet},
-    payload::Accepted,
+    payload::Done,
 };
 use crate::problem::Problem;
 
@@ -20,7 +20,8 @@ impl AlertApi {
     ///
     /// This version answers 501: replicas are set by hand and from zero only.
     #[oai(path = "/system/alert", method = "post", operation_id = "reportAlerts")]
-    async fn alert(&self, _admitted: Admitted) -> Result<Accepted, ApiError<NotYet>> {
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
+    async fn alert(&self, _admitted: Admitted) -> Result<Done, ApiError<NotYet>> {
         let text = "this version does not scale by alerts; use /system/scale-function/{name}";
         Err(Problem::new(StatusCode::NOT_IMPLEMENTED, text).into())
     }

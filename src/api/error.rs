@@ -26,32 +26,38 @@ pub(super) trait Cases: Send + Sync + 'static {
     /// In ascending order.
     const STATUSES: &'static [u16];
     /// Whether a provider's own status may be passed on.
-    const PASSES_OTHERS: bool = true;
+    const PASSES_OTHERS: bool;
 }
 
 macro_rules! cases {
-    ($($(#[$doc:meta])* $name:ident = $statuses:expr;)*) => {
-        $($(#[$doc])* pub(super) struct $name; impl Cases for $name { const STATUSES: &'static [u16] = &$statuses; })*
+    ($($(#[$doc:meta])* $name:ident = $statuses:expr, $others:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub(super) struct $name;
+
+            impl Cases for $name {
+                const STATUSES: &'static [u16] = &$statuses;
+                const PASSES_OTHERS: bool = $others;
+            }
+        )*
     };
 }
 
 cases! {
     /// Reading a list or a document.
-    Listing = [401, 500, 501, 502, 504];
+    Listing = [400, 401, 500, 501, 502, 504], true;
     /// Reading one thing by name.
-    Reading = [401, 404, 500, 501, 502, 504];
-    /// Creating something named in the body.
-    Creating = [400, 401, 409, 413, 500, 501, 502, 504];
-    /// Changing or removing something that exists.
-    Changing = [400, 401, 404, 409, 413, 500, 501, 502, 504];
+    Reading = [400, 401, 404, 500, 501, 502, 504], true;
+    /// Creating, changing or removing something.
+    Changing = [400, 401, 404, 409, 413, 500, 501, 502, 504], true;
     /// Reading logs.
-    Logs = [400, 401, 404, 422, 500, 501, 502, 504];
+    Logs = [400, 401, 404, 422, 500, 501, 502, 504], true;
     /// Asking whether the provider works; needs no credentials.
-    Health = [500, 502, 503, 504];
+    Health = [500, 502, 503, 504], true;
     /// The gateway's own information, which never depends on the provider.
-    OwnInfo = [401, 500];
+    OwnInfo = [401, 500], false;
     /// A route whose logic is not there yet.
-    NotYet = [401, 501];
+    NotYet = [401, 501], false;
 }
 
 fn description(status: u16) -> &'static str {

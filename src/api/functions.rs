@@ -10,7 +10,7 @@ use super::{
     Tag,
     admitted::Admitted,
     changed, counts,
-    error::{ApiError, Changing, Creating, Listing, Reading},
+    error::{ApiError, Changing, Listing, Reading},
     parameter::{Flag, Last, Text, flag, text},
     payload::{Accepted, Json},
     target,
@@ -46,7 +46,7 @@ impl FunctionsApi {
         &self,
         Admitted(snapshot): Admitted,
         Json(deployment): Json<FunctionDeployment>,
-    ) -> Result<Accepted, ApiError<Creating>> {
+    ) -> Result<Accepted, ApiError<Changing>> {
         let namespace = deployment.namespace.as_deref();
         let default = snapshot.provider.default_namespace();
         let function = target::in_body("service", &deployment.service, &[namespace], default)?;

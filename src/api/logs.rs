@@ -35,8 +35,8 @@ impl LogsApi {
     async fn logs(
         &self,
         Admitted(snapshot): Admitted,
-        /// Name of the function, `name` or `name.namespace`. Required.
-        name: Query<Option<Last<Text>>>,
+        /// Name of the function, `name` or `name.namespace`.
+        name: Query<Last<Text>>,
         /// Namespace; the provider's default when absent.
         namespace: Query<Option<Last<Text>>>,
         /// Only this replica.
@@ -48,7 +48,7 @@ impl LogsApi {
         /// Keep the stream open for new lines.
         follow: Query<Option<Last<Flag>>>,
     ) -> Result<LogLines, ApiError<Logs>> {
-        let Some(name) = text(name.0) else {
+        let Some(name) = text(Some(name.0)) else {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "the query parameter `name` is missing").into());
         };
         let default = snapshot.provider.default_namespace();

@@ -9,7 +9,7 @@ use poem_openapi::{OpenApi, param::Path};
 use super::{
     Tag,
     admitted::Admitted,
-    error::{ApiError, Changing, Creating, Listing, Reading},
+    error::{ApiError, Changing, Listing, Reading},
     payload::{Accepted, Created, Json},
     target,
 };
@@ -31,7 +31,7 @@ impl NamespacesApi {
         &self,
         Admitted(snapshot): Admitted,
         Json(namespace): Json<FunctionNamespace>,
-    ) -> Result<Created, ApiError<Creating>> {
+    ) -> Result<Created, ApiError<Changing>> {
         if namespace.name.is_empty() {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "missing field `name`").into());
         }
@@ -52,7 +52,7 @@ impl NamespacesApi {
         /// Name of the namespace.
         name: Path<String>,
         Json(namespace): Json<Option<FunctionNamespace>>,
-    ) -> Result<Created, ApiError<Creating>> {
+    ) -> Result<Created, ApiError<Changing>> {
         let namespace = named(name.0, namespace)?;
         snapshot.provider.create_namespace(namespace).await?;
         Ok(Created::Created)

@@ -73,7 +73,51 @@ fn complete(derived: &str) -> Value {
     }
     paths.insert("/function/{name}".to_owned(), function_path("invoke", false));
     paths.insert("/function/{name}/{path}".to_owned(), function_path("invokePath", true));
+    tidy(&mut document);
+    share_responses(&mut document);
     document
+}
+
+/// Takes out what confuses generators of clients: defaults of `null` for types
+/// that are not nullable, and descriptions that are given twice.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Object(fields) => {
+            if fields.get("default").is_some_and(Value::is_null) {
+                fields.remove("default");
+            }
+            let description = fields.get("description").cloned();
+            if let (Some(description), Some(all)) = (description, fields.get_mut("allOf").and_then(Value::as_array_mut))
+            {
+                all.retain(|part| *part != json!({ "description": description }));
+            }
+            fields.values_mut().for_each(tidy);
+        }
+        _ => {}
+    }
+}
+
+/// Writes each kind of error response once and refers to it.
+fn share_responses(document: &mut Value) {
+    let mut shared = Map::new();
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, operations) in paths {
+        // The same status means something else where a function answers.
+        let prefix = if path.starts_with("/function/") { "Function" } else { "" };
+        let operations = operations.as_object_mut().into_iter().flat_map(Map::values_mut);
+        let responses = operations.filter_map(|operation| operation["responses"].as_object_mut());
+        for (status, response) in responses.flatten() {
+            let kind = if status == "default" { "Other" } else { status.as_str() };
+            let name = format!("{prefix}Problem{kind}");
+            let is_problem = response["content"].get(PROBLEM_JSON).is_some();
+            if is_problem && shared.get(&name).is_none_or(|known| known == response) {
+                let reference = json!({ "$ref": format!("#/components/responses/{name}") });
+                shared.insert(name, std::mem::replace(response, reference));
+            }
+        }
+    }
+    document["components"]["responses"] = shared.into();
 }
 
 fn function_path(operation: &str, with_path: bool) -> Value {

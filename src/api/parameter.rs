@@ -6,7 +6,7 @@ use std::{borrow::Cow, marker::PhantomData};
 
 use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef},
-    types::{ParseError, ParseFromParameter, ParseResult, Type},
+    types::{ParseFromParameter, ParseResult, Type},
 };
 
 /// The last value of a query parameter, documented as `S`.
@@ -66,11 +66,11 @@ impl<S: Shape> ParseFromParameter for Last<S> {
         Ok(Self(value.to_owned(), PhantomData))
     }
 
+    /// A required parameter that is absent reads as empty, for its handler to
+    /// refuse in words of its own.
     fn parse_from_parameters<I: IntoIterator<Item = A>, A: AsRef<str>>(values: I) -> ParseResult<Self> {
-        match values.into_iter().last() {
-            Some(value) => Self::parse_from_parameter(value.as_ref()),
-            None => Err(ParseError::expected_input()),
-        }
+        let last = values.into_iter().last();
+        Self::parse_from_parameter(last.as_ref().map_or("", AsRef::as_ref))
     }
 }
 

@@ -147,6 +147,15 @@ pub(super) enum Accepted {
     Accepted,
 }
 
+/// It was done.
+#[derive(ApiResponse)]
+pub(super) enum Done {
+    /// It was done.
+    #[oai(status = 200)]
+    #[expect(dead_code, reason = "documents what alerts will be answered")]
+    Done,
+}
+
 /// It was created.
 #[derive(ApiResponse)]
 pub(super) enum Created {

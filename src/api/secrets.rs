@@ -6,7 +6,7 @@ use poem_openapi::{OpenApi, param::Query};
 use super::{
     Tag,
     admitted::Admitted,
-    error::{ApiError, Changing, Creating, Listing},
+    error::{ApiError, Changing, Listing},
     parameter::{Last, Text, text},
     payload::{Accepted, Created, Json},
     target,
@@ -43,8 +43,8 @@ impl SecretsApi {
         /// Namespace, where the body gives none.
         namespace: Query<Option<Last<Text>>>,
         Json(secret): Json<Secret>,
-    ) -> Result<Created, ApiError<Creating>> {
-        let secret = complete(secret, text(namespace.0))?;
+    ) -> Result<Created, ApiError<Changing>> {
+        let secret = complete(secret, text(namespace.0).as_deref())?;
         snapshot.provider.create_secret(secret).await?;
         Ok(Created::Created)
     }
@@ -60,7 +60,7 @@ impl SecretsApi {
         namespace: Query<Option<Last<Text>>>,
         Json(secret): Json<Secret>,
     ) -> Result<Accepted, ApiError<Changing>> {
-        let secret = complete(secret, text(namespace.0))?;
+        let secret = complete(secret, text(namespace.0).as_deref())?;
         snapshot.provider.update_secret(secret).await?;
         Ok(Accepted::Accepted)
     }
@@ -74,7 +74,7 @@ impl SecretsApi {
         namespace: Query<Option<Last<Text>>>,
         Json(secret): Json<Secret>,
     ) -> Result<Accepted, ApiError<Changing>> {
-        let secret = complete(secret, text(namespace.0))?;
+        let secret = complete(secret, text(namespace.0).as_deref())?;
         let namespace = secret.namespace.as_deref().unwrap_or_default();
         snapshot.provider.delete_secret(&secret.name, namespace).await?;
         Ok(Accepted::Accepted)
@@ -82,11 +82,11 @@ impl SecretsApi {
 }
 
 /// The secret with the namespace that the request means.
-fn complete(mut secret: Secret, query: Option<String>) -> Result<Secret, Problem> {
+fn complete(mut secret: Secret, query: Option<&str>) -> Result<Secret, Problem> {
     if secret.name.is_empty() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "field `name` is empty"));
     }
-    let namespace = target::namespace(&[secret.namespace.as_deref(), query.as_deref()])?;
+    let namespace = target::namespace(&[secret.namespace.as_deref(), query])?;
     secret.namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
     Ok(secret)
 }
