@@ -1,7 +1,7 @@
 //! `/healthz`: whether the provider can work. Open, as load balancers and
 //! `faas-cli ready` ask without credentials.
 
-use poem_openapi::{OpenApi, payload::PlainText};
+use poem_openapi::{ApiResponse, OpenApi, payload::PlainText};
 
 use super::{
     Tag,
@@ -11,12 +11,20 @@ use super::{
 
 pub(super) struct HealthApi;
 
+/// The provider works.
+#[derive(ApiResponse)]
+enum Healthy {
+    /// The provider works.
+    #[oai(status = 200)]
+    Ok(PlainText<&'static str>),
+}
+
 #[OpenApi(tag = "Tag::System")]
 impl HealthApi {
     /// Health of the provider
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
-    async fn health(&self, View(snapshot): View) -> Result<PlainText<&'static str>, ApiError<Health>> {
+    async fn health(&self, View(snapshot): View) -> Result<Healthy, ApiError<Health>> {
         snapshot.provider.health().await?;
-        Ok(PlainText("OK"))
+        Ok(Healthy::Ok(PlainText("OK")))
     }
 }

@@ -2,9 +2,13 @@
 
 mod support;
 
+mod api;
+mod auth;
 mod faas_cli;
+mod framework;
 mod functions;
 mod lifecycle;
+mod openapi;
 mod proxy;
 mod streaming;
 mod timeouts;
