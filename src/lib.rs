@@ -18,6 +18,7 @@ pub mod auth;
 pub mod client;
 pub mod provider;
 pub mod proxy;
+pub mod watchdog;
 
 pub mod config;
 pub mod metrics;

@@ -12,3 +12,4 @@ mod openapi;
 mod proxy;
 mod streaming;
 mod timeouts;
+mod watchdog;
