@@ -35,8 +35,9 @@ pub struct Auth {
     proxy: Option<AuthProxy>,
 }
 
-/// A user name and a password. `Debug` shows neither.
-#[derive(Clone)]
+/// A user name and a password. `Debug` shows neither. Equality is for telling
+/// whether a reload changed them; callers are judged by [`Auth::check`].
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user name, without a colon.
     pub user: String,

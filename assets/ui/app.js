@@ -33,6 +33,7 @@ function detail(text) {
 
 function notice(text, failed = false) {
   const element = one("#notice");
+  delete element.dataset.cause;
   element.textContent = text;
   element.classList.toggle("error", failed);
   element.hidden = !text;
@@ -47,6 +48,8 @@ async function act(button, work) {
     notice(error.message, true);
   } finally {
     button.disabled = false;
+    // A button that is switched off loses the keyboard focus.
+    if (document.activeElement === document.body) (button.isConnected ? button : one("#functions")).focus();
   }
 }
 
@@ -63,7 +66,6 @@ async function refresh() {
     functions = listed.sort((a, b) => a.name.localeCompare(b.name));
     draw();
     if (one("#notice").dataset.cause === "list") notice("");
-    delete one("#notice").dataset.cause;
   } catch (error) {
     notice(`The list could not be read: ${error.message}`, true);
     one("#notice").dataset.cause = "list";

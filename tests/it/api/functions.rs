@@ -32,6 +32,19 @@ async fn the_list_has_counts_and_unknown_fields() {
 }
 
 #[tokio::test]
+async fn a_list_does_not_need_prometheus() {
+    let desk = Desk::with("prometheus.host = \"127.0.0.1\"\nprometheus.port = 1");
+    desk.metrics
+        .function("figlet.fn")
+        .completed(200, Duration::from_millis(5));
+    let answer = desk.get("/system/functions").await;
+    assert_eq!(
+        (answer.status, &answer.json()[0]["invocationCount"]),
+        (200, &json!(1.0))
+    );
+}
+
+#[tokio::test]
 async fn a_list_without_its_provider_says_so() {
     let desk = Desk::new().failing(ProviderError::Unreachable("cannot connect to http://p".to_owned()));
     desk.get("/system/functions")
