@@ -105,12 +105,12 @@ function newRow(f) {
   const row = one("#row").content.firstElementChild.cloneNode(true);
   const form = one("form", row);
   row.dataset.key = key(f);
-  form.replicas.setAttribute("aria-label", `Replicas of ${f.name}`);
-  form.replicas.addEventListener("input", () => (row.dataset.edited = "yes"));
+  form.elements.replicas.setAttribute("aria-label", `Replicas of ${f.name}`);
+  form.elements.replicas.addEventListener("input", () => (row.dataset.edited = "yes"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     act(one("button", form), async () => {
-      const replicas = form.replicas.valueAsNumber;
+      const replicas = form.elements.replicas.valueAsNumber;
       await send("POST", `scale-function/${encodeURIComponent(f.name)}${query(f.namespace)}`, {
         serviceName: f.name, namespace: f.namespace, replicas,
       });
