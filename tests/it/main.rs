@@ -4,6 +4,7 @@ mod support;
 
 mod api;
 mod auth;
+mod contract;
 mod faas_cli;
 mod framework;
 mod functions;
