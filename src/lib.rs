@@ -4,9 +4,15 @@
 //! contract derived from its typed handlers. ARCHITECTURE.md has the map, the
 //! flows and the invariants; modules below are in reading order.
 
+pub mod app;
 pub mod cli;
 
+pub mod reload;
+pub mod telemetry;
+
+pub mod api;
 pub mod snapshot;
+pub mod watchdog;
 
 pub mod problem;
 
