@@ -118,7 +118,7 @@ fn durations(config: &Config, found: &mut Found) {
             ),
         );
     }
-    if config.invoke.upstream_timeout >= config.server.write_timeout {
+    if config.invoke.upstream_timeout > config.server.write_timeout {
         found.warn(cut_short(
             "invoke.upstream_timeout",
             config.invoke.upstream_timeout,
@@ -130,7 +130,7 @@ fn durations(config: &Config, found: &mut Found) {
 /// The warning for a bound that never fires because an outer one fires first.
 fn cut_short(key: &str, bound: Duration, config: &Config) -> String {
     format!(
-        "{key} ({}) is not shorter than server.write_timeout ({}): the caller of a slow function sees a closed connection instead of a 504",
+        "{key} ({}) is longer than server.write_timeout ({}), which ends a slow function's answer first",
         format(bound),
         format(config.server.write_timeout)
     )
@@ -239,7 +239,7 @@ fn functions(config: &Config, found: &mut Found) {
         let total_key = child(&child(&path, "timeouts"), "total");
         if total.is_zero() {
             found.error_at(vec![total_key], "must be longer than zero");
-        } else if total >= config.server.write_timeout {
+        } else if total > config.server.write_timeout {
             found.warn(cut_short(&dotted(&total_key), total, config));
         }
     }

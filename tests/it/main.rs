@@ -1,1 +1,4 @@
-fn main() {}
+//! Integration tests in one binary, so that linking happens once.
+
+mod cli;
+mod config;
