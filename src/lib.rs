@@ -8,19 +8,24 @@ pub mod app;
 pub mod cli;
 
 pub mod reload;
-pub mod telemetry;
 
 pub mod api;
+pub mod server;
+
 pub mod snapshot;
-pub mod watchdog;
 
 pub mod problem;
+pub mod scaling;
 
 pub mod auth;
+pub mod client;
 pub mod provider;
+pub mod proxy;
+pub mod watchdog;
 
 pub mod config;
 pub mod metrics;
 pub mod model;
 pub mod shutdown;
+pub mod telemetry;
 pub mod upstream;

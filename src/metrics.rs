@@ -1,5 +1,299 @@
 //! Every metric name, label and bucket, once.
+//!
+//! Names are an interface: dashboards, alert rules and autoscalers of OpenFaaS
+//! read them (compatibility.md section 4). Each [`Metrics`] value has a
+//! registry of its own, so tests run side by side and nothing is global.
+//!
+//! Label values are bounded by the callers: function names only for functions
+//! that exist (see [`replicas`]), paths only as route templates. Nothing here
+//! decides when something is counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+pub mod exporter;
+mod function;
+pub mod query;
+pub mod replicas;
+
+pub use function::{FunctionMetrics, InFlight};
+pub use replicas::Service;
+
+/// Content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Completed calls by function and status code.
+pub const INVOCATION_TOTAL: &str = "gateway_function_invocation_total";
+/// Time of completed calls.
+pub const FUNCTION_SECONDS: &str = "gateway_functions_seconds";
+/// Calls that were sent on, completed or not. A counter in spite of its name.
+pub const INVOCATION_STARTED: &str = "gateway_function_invocation_started";
+/// Calls under way.
+pub const INVOCATION_INFLIGHT: &str = "gateway_function_invocation_inflight";
+/// Desired replicas.
+pub const SERVICE_COUNT: &str = "gateway_service_count";
+/// Replicas that can take calls.
+pub const SERVICE_READY_COUNT: &str = "gateway_service_ready_count";
+/// Load that one replica should take, for the autoscaler.
+pub const SERVICE_TARGET_LOAD: &str = "gateway_service_target_load";
+/// Fewest replicas.
+pub const SERVICE_MIN: &str = "gateway_service_min";
+/// Time of requests to system routes.
+pub const HTTP_SECONDS: &str = "http_request_duration_seconds";
+/// Requests to system routes.
+pub const HTTP_TOTAL: &str = "http_requests_total";
+/// 1 while the configuration in use is the newest one read, else 0.
+pub const RELOAD_SUCCESSFUL: &str = "gateway_config_last_reload_successful";
+/// When the configuration in use was read.
+pub const RELOAD_SUCCESS_TIME: &str = "gateway_config_last_reload_success_timestamp_seconds";
+/// Always 1; its label tells the version.
+pub const BUILD_INFO: &str = "gateway_build_info";
+
+/// Bucket bounds of both histograms, in seconds: the defaults of every
+/// Prometheus client, which dashboards are drawn for.
+pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+const FUNCTION_NAME: &str = "function_name";
+const CODE: &str = "code";
 
 /// All metrics of the process.
-#[derive(Debug, Default)]
-pub struct Metrics {}
+pub struct Metrics {
+    registry: Registry,
+    family: function::Family,
+    functions: RwLock<HashMap<String, Arc<FunctionMetrics>>>,
+    service_count: IntGaugeVec,
+    service_ready: IntGaugeVec,
+    service_target: GaugeVec,
+    service_min: IntGaugeVec,
+    /// Label of each function with gauges, and the scaling type of its target.
+    services: Mutex<BTreeMap<String, String>>,
+    http_seconds: HistogramVec,
+    http_total: IntCounterVec,
+    reload_successful: IntGauge,
+    reload_time: Gauge,
+}
+
+impl Metrics {
+    /// Metrics without any value yet, except for the process's own.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let add = Adder(&registry);
+        let call = [FUNCTION_NAME, CODE];
+        let request = ["method", "path", "status"];
+        let family = function::Family {
+            total: add.counters(INVOCATION_TOTAL, "Completed function calls by status code.", &call),
+            seconds: add.histograms(
+                FUNCTION_SECONDS,
+                "Time of function calls, to the answer's last byte.",
+                &call,
+            ),
+            started: add.counters(
+                INVOCATION_STARTED,
+                "Function calls that were sent on.",
+                &[FUNCTION_NAME],
+            ),
+            in_flight: add.gauges(INVOCATION_INFLIGHT, "Function calls under way.", &[FUNCTION_NAME]),
+        };
+        add.gauges(BUILD_INFO, "Always 1; the label tells the version.", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        #[cfg(target_os = "linux")]
+        add.collector(prometheus::process_collector::ProcessCollector::for_self());
+        Self {
+            family,
+            functions: RwLock::default(),
+            service_count: add.gauges(SERVICE_COUNT, "Desired replicas of a function.", &[FUNCTION_NAME]),
+            service_ready: add.gauges(
+                SERVICE_READY_COUNT,
+                "Replicas of a function that can take calls.",
+                &[FUNCTION_NAME],
+            ),
+            service_target: add.metric(GaugeVec::new(
+                Opts::new(SERVICE_TARGET_LOAD, "Load that one replica of a function should take."),
+                &[FUNCTION_NAME, "scaling_type"],
+            )),
+            service_min: add.gauges(SERVICE_MIN, "Fewest replicas of a function.", &[FUNCTION_NAME]),
+            services: Mutex::default(),
+            http_seconds: add.histograms(HTTP_SECONDS, "Time of requests to the gateway's own routes.", &request),
+            http_total: add.counters(HTTP_TOTAL, "Requests to the gateway's own routes.", &request),
+            reload_successful: add.metric(IntGauge::new(
+                RELOAD_SUCCESSFUL,
+                "1 if the last attempt to read the configuration succeeded, else 0.",
+            )),
+            reload_time: add.metric(Gauge::new(
+                RELOAD_SUCCESS_TIME,
+                "When the configuration was last read successfully, in seconds since 1970.",
+            )),
+            registry,
+        }
+    }
+
+    /// The metrics of one function: resolve once, keep, and resolve again when
+    /// [`FunctionMetrics::is_forgotten`]. `label` is `name.namespace`, or `name`
+    /// where namespaces have no name.
+    ///
+    /// Creates the series, so ask only for functions that exist.
+    pub fn function(&self, label: &str) -> Arc<FunctionMetrics> {
+        if let Some(known) = self.functions.read().unwrap_or_else(PoisonError::into_inner).get(label) {
+            return Arc::clone(known);
+        }
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let created = functions
+            .entry(label.to_owned())
+            .or_insert_with(|| Arc::new(FunctionMetrics::new(label, &self.family)));
+        Arc::clone(created)
+    }
+
+    /// Removes the series of a function that went away. Calls still under way
+    /// end their counts unseen.
+    pub fn forget_function(&self, label: &str) {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.remove(label) {
+            // Under the lock, so that the same name asked for again gets new series.
+            function.forget();
+        }
+    }
+
+    /// Labels of the functions that have series, in no order.
+    pub fn function_labels(&self) -> Vec<String> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.keys().cloned().collect()
+    }
+
+    /// Completed calls of a function that this process has seen; 0 for one
+    /// that was not called.
+    pub fn invocations(&self, label: &str) -> f64 {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions
+            .get(label)
+            .map_or(0.0, |function| function.invocations() as f64)
+    }
+
+    /// Counts a request to one of the gateway's own routes. `path` is the
+    /// route's template (`/system/function/{name}`), never the path received.
+    pub fn api_request(&self, method: &http::Method, path: &str, status: u16, elapsed: Duration) {
+        let labels = [bounded(method), path, &status.to_string()];
+        self.http_total.with_label_values(&labels).inc();
+        self.http_seconds
+            .with_label_values(&labels)
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// Replaces the replica gauges of all functions: those not given lose theirs.
+    pub fn set_services(&self, services: &[Service]) {
+        let mut known = self.services();
+        let mut gone = std::mem::take(&mut *known);
+        for service in services {
+            let label = [service.label.as_str()];
+            self.service_count.with_label_values(&label).set(clamp(service.desired));
+            self.service_ready.with_label_values(&label).set(clamp(service.ready));
+            self.service_min.with_label_values(&label).set(clamp(service.min));
+            self.service_target
+                .with_label_values(&[service.label.as_str(), service.scaling_type.as_str()])
+                .set(service.target);
+            if let Some(before) = gone.remove(&service.label)
+                && before != service.scaling_type
+            {
+                self.remove_target(&service.label, &before);
+            }
+            known.insert(service.label.clone(), service.scaling_type.clone());
+        }
+        for (label, scaling_type) in gone {
+            for gauge in [&self.service_count, &self.service_ready, &self.service_min] {
+                // Fails only for a series that is not there, which is what we want.
+                let _ = gauge.remove_label_values(&[&label]);
+            }
+            self.remove_target(&label, &scaling_type);
+        }
+    }
+
+    /// Records an attempt to read the configuration.
+    pub fn config_read(&self, successful: bool, now: SystemTime) {
+        self.reload_successful.set(i64::from(successful));
+        if successful {
+            let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.reload_time.set(seconds.as_secs_f64());
+        }
+    }
+
+    /// Everything in the text exposition format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+
+    fn remove_target(&self, label: &str, scaling_type: &str) {
+        // Fails only for a series that is not there, which is what we want.
+        let _ = self.service_target.remove_label_values(&[label, scaling_type]);
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Makes metrics and puts them into a registry.
+struct Adder<'a>(&'a Registry);
+
+impl Adder<'_> {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.metric(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.metric(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+        self.metric(HistogramVec::new(options, labels))
+    }
+
+    fn metric<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
+        let metric = metric.expect("metric names and labels are constants of this file");
+        self.collector(metric.clone());
+        metric
+    }
+
+    fn collector(&self, collector: impl Collector + 'static) {
+        self.0
+            .register(Box::new(collector))
+            .expect("each name is registered once");
+    }
+}
+
+/// Methods a client made up share one label value.
+fn bounded(method: &http::Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "POST" | "PUT" | "DELETE" | "PATCH" | "HEAD" | "OPTIONS") => known,
+        _ => "OTHER",
+    }
+}
+
+fn clamp(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -12,7 +12,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use poem_openapi::Object;
 
-use crate::provider::ProviderError;
+use crate::{
+    provider::ProviderError,
+    proxy::ForwardError,
+    upstream::{ConnectError, SendError},
+};
 
 /// Marks answers that come from the gateway and not from a function.
 pub const INTERNAL_HEADER: &str = "x-openfaas-internal";
@@ -144,6 +148,24 @@ impl From<ProviderError> for Problem {
                 problem(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY))
             }
             ProviderError::Internal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+}
+
+impl From<ForwardError> for Problem {
+    fn from(error: ForwardError) -> Self {
+        let detail = error.to_string();
+        let problem = |status| Self::new(status, detail).component("function");
+        match error {
+            ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) => {
+                problem(StatusCode::GATEWAY_TIMEOUT).setting("invoke.connect_timeout")
+            }
+            ForwardError::Unreachable(_) | ForwardError::Broken(_) => problem(StatusCode::BAD_GATEWAY),
+            ForwardError::AnswerTimeout(passed) => problem(StatusCode::GATEWAY_TIMEOUT).setting(passed.setting),
+            ForwardError::ReceiveTimeout(passed) => problem(StatusCode::REQUEST_TIMEOUT)
+                .component("gateway")
+                .setting(passed.setting),
+            ForwardError::Target(_) => problem(StatusCode::BAD_REQUEST).component("gateway"),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`Provider`] is the one border between the gateway and whatever runs the
 //! functions. Implementations are interchangeable: `tests/it/contract/provider.rs`
-//! runs the same cases over all of them. Only [`crate::app`] and
-//! [`connect`](crate::snapshot) know which one is in use.
+//! runs the same cases over all of them. Only [`crate::app`] knows which one
+//! is in use.
 //!
 //! This module does not forward calls (see [`crate::proxy`]); it only says,
 //! through [`Provider::upstream`], where a call should go.
@@ -162,6 +162,12 @@ pub trait Provider: Send + Sync + 'static {
     /// ready replica. A remote provider that is asked about an unknown name
     /// answers with itself: the call will tell.
     fn upstream(&self, function: &FunctionRef) -> Result<Upstream>;
+
+    /// Whether [`Provider::upstream`] knows which functions exist and which
+    /// have a ready replica. Without it the gateway asks for the status.
+    fn tracks_replicas(&self) -> bool {
+        true
+    }
 
     /// Namespace of functions named without one; may be empty.
     fn default_namespace(&self) -> &str;

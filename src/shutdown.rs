@@ -4,8 +4,9 @@
 //! the program is spawned through [`Tasks`], so that `run` returns only when
 //! nothing is left.
 
-use std::future::Future;
+use std::{future::Future, io};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Spawns tasks and knows when they have all ended.
@@ -59,5 +60,32 @@ impl Tasks {
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+/// Signals that ask the process to stop.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Listens from now on; the default action (ending at once) is off.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves with the name of the next signal.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }

@@ -2,13 +2,23 @@
 //!
 //! A request takes one `Arc<Snapshot>` and never looks again, so it sees one
 //! configuration from its first byte to its last. [`Current`] holds the newest;
-//! [`crate::reload`] replaces it.
+//! [`crate::reload`] replaces it. Building one is [`crate::app`]'s work.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::{auth::Auth, config::Config, metrics::Metrics, provider::Provider};
+use crate::{
+    auth::Auth,
+    config::Config,
+    metrics::Metrics,
+    provider::Provider,
+    scaling::{Policy, Scaling},
+};
+
+mod functions;
+
+pub use functions::{CalledFunction, FunctionTable};
 
 /// The configuration and everything built from it.
 pub struct Snapshot {
@@ -18,8 +28,14 @@ pub struct Snapshot {
     pub config: Config,
     /// Where functions live.
     pub provider: Arc<dyn Provider>,
+    /// Facts about functions and activations under way; lives as long as the provider.
+    pub scaling: Arc<Scaling>,
+    /// How `scaling` is to behave for calls of this snapshot.
+    pub policy: Policy,
     /// Who may use the API.
     pub auth: Auth,
+    /// The functions that were called, with their settings and counters.
+    pub functions: FunctionTable,
     /// The process's metrics; the same in every snapshot.
     pub metrics: Arc<Metrics>,
 }

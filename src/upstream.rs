@@ -11,7 +11,7 @@ mod connect;
 mod pool;
 
 pub use connect::{Address, ConnectError, TlsConfig};
-pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError};
+pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};
 
 /// Where one call goes and which path the function sees.
 #[derive(Debug, Clone)]

@@ -66,6 +66,15 @@ pub enum SendError {
     },
 }
 
+/// A failed send, and the request when no byte of it left.
+#[derive(Debug)]
+pub struct SendFailure {
+    /// What went wrong.
+    pub error: SendError,
+    /// The request, unsent: another endpoint may be tried.
+    pub unsent: Option<Request<Body>>,
+}
+
 /// One address that takes calls, its idle connections and its load.
 pub struct Endpoint {
     address: Address,
@@ -120,26 +129,37 @@ impl Endpoint {
     /// the connection in use, which cancels the call upstream.
     ///
     /// # Errors
-    /// [`SendError`]; says whether anything was sent.
-    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+    /// [`SendFailure`], with the request when nothing was sent.
+    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, Box<SendFailure>> {
         let mut request = request;
         loop {
             let (mut sender, reused) = match self.take() {
                 Some(sender) => (sender, true),
-                None => (self.open().await?, false),
+                None => match self.open().await {
+                    Ok(sender) => (sender, false),
+                    Err(error) => {
+                        return Err(Box::new(SendFailure {
+                            error,
+                            unsent: Some(request),
+                        }));
+                    }
+                },
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.keep(sender);
                     return Ok(response);
                 }
-                Err(mut error) => match error.take_message() {
+                Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
-                    _ => {
-                        return Err(SendError::Broken {
-                            address: self.address.to_string(),
-                            cause: error.into_error(),
-                        });
+                    unsent => {
+                        return Err(Box::new(SendFailure {
+                            error: SendError::Broken {
+                                address: self.address.to_string(),
+                                cause: failed.into_error(),
+                            },
+                            unsent,
+                        }));
                     }
                 },
             }

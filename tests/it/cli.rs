@@ -69,7 +69,7 @@ fn check_prints_every_mistake_on_its_line() {
     );
     assert_eq!(stdout(&output), "");
 
-    fs::write(&path, "[server]\nread_timeout = \"5s\"\n").expect("write");
+    fs::write(&path, "[server]\nwrite_timeout = \"5s\"\n").expect("write");
     let output = run(&["check", name], &[("read_timeout", "1d")]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "ok\n"));
     assert!(

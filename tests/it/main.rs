@@ -1,4 +1,12 @@
-//! Integration tests in one binary, so that linking happens once.
+//! Integration tests: one binary, so that linking happens once.
+
+mod support;
 
 mod cli;
 mod config;
+mod faas_cli;
+mod functions;
+mod lifecycle;
+mod proxy;
+mod streaming;
+mod timeouts;

@@ -1,0 +1,275 @@
+//! Where everything is put together: configuration to parts to listeners to run.
+//!
+//! The only place that knows which provider is in use. Start-up and reload
+//! build a snapshot by the same function, [`Builder::build`].
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    auth::{Auth, Credentials},
+    config::{Config, Loaded, ProviderKind, Sources},
+    metrics::{Metrics, exporter, query::Prometheus, replicas},
+    provider::{
+        Provider,
+        memory::MemoryProvider,
+        process::{self, ProcessProvider},
+        remote::{self, RemoteProvider},
+    },
+    reload::{Build, Outcome, Reloader, Snapshots, Verdict},
+    scaling::{Policy, Scaling},
+    server::{Service, listener},
+    shutdown::{StopSignals, Tasks},
+    snapshot::{Current, FunctionTable, Snapshot},
+    telemetry::Telemetry,
+    upstream::PoolLimits,
+};
+
+/// How the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop, and everything in flight was finished.
+    Drained,
+    /// It was asked to stop, and work was cut off: by a second signal, or
+    /// because `server.drain_timeout` passed.
+    Aborted,
+}
+
+/// Runs the gateway until it is asked to stop.
+///
+/// # Errors
+/// What kept it from starting: everything that is wrong, one item each.
+pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Result<Ended, Vec<String>> {
+    let failed = |what: String| vec![what];
+    let mut signals =
+        StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+    let background = Tasks::new();
+    let metrics = Arc::new(Metrics::new());
+    let executable =
+        std::env::current_exe().map_err(|error| failed(format!("cannot find this executable: {error}")))?;
+    let builder = Arc::new(Builder {
+        metrics: Arc::clone(&metrics),
+        tasks: background.clone(),
+        executable,
+        active: Mutex::default(),
+    });
+
+    let (main, metrics_listener) = (
+        bind("server.listen", loaded.config.listen()).await,
+        bind("metrics.listen", loaded.config.metrics_listen()).await,
+    );
+    let (main, metrics_listener) = match (main, metrics_listener) {
+        (Ok(main), Ok(metrics)) => (main, metrics),
+        (main, metrics) => return Err([main.err(), metrics.err()].into_iter().flatten().collect()),
+    };
+    let current = Current::new(builder.build(None, loaded.clone()).await?);
+
+    let serving = Tasks::new();
+    let stop_accepting = CancellationToken::new();
+    let stop_metrics = CancellationToken::new();
+    let (address, metrics_address) = (local(&main.0)?, local(&metrics_listener.0)?);
+    let api = Arc::new(api::endpoint(current.clone()));
+    let service = Service::new(current.clone(), api, serving.clone(), address);
+    serving.spawn(listener::serve(main.0, service, stop_accepting.clone()));
+    let ready = serving.draining().clone();
+    background.spawn(exporter::serve(
+        metrics_listener.0,
+        Arc::clone(&metrics),
+        background.clone(),
+        move || !ready.is_cancelled(),
+        stop_metrics.clone(),
+    ));
+    background.spawn(replicas::refresh_forever(current.clone(), background.clone()));
+    let reloader = Reloader::start(sources, loaded, current.clone(), builder, telemetry, background.clone())
+        .map_err(failed)?;
+    tracing::info!(%address, metrics = %metrics_address, provider = provider_name(&current), "listening");
+
+    let signal = signals.next().await;
+    let config = current.get().config.clone();
+    tracing::info!(signal, delay = ?config.server.drain_delay, timeout = ?config.server.drain_timeout, "stopping");
+    drop(reloader);
+    serving.drain();
+    let drained = async {
+        tokio::time::sleep(config.server.drain_delay).await;
+        stop_accepting.cancel();
+        let in_time = tokio::time::timeout(config.server.drain_timeout, serving.ended()).await;
+        if in_time.is_err() {
+            tracing::warn!("server.drain_timeout has passed; calls in flight are cut off");
+            serving.abort();
+            serving.ended().await;
+        }
+        current.get().provider.close().await;
+        stop_metrics.cancel();
+        background.drain();
+        background.abort();
+        background.ended().await;
+        in_time.is_ok()
+    };
+    tokio::select! {
+        in_time = drained => Ok(if in_time { Ended::Drained } else { Ended::Aborted }),
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once; calls in flight are cut off");
+            Ok(Ended::Aborted)
+        }
+    }
+}
+
+fn provider_name(current: &Current) -> &'static str {
+    current.get().config.provider_kind().as_str()
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener,), String> {
+    TcpListener::bind(address)
+        .await
+        .map(|listener| (listener,))
+        .map_err(|error| format!("{key}: cannot listen on {address}: {error}"))
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Vec<String>> {
+    listener
+        .local_addr()
+        .map_err(|error| vec![format!("a listener has no address: {error}")])
+}
+
+/// Builds snapshots, carrying over what has not changed.
+struct Builder {
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    executable: PathBuf,
+    environment: BTreeMap<String, String>,
+    active: Mutex<Option<Active>>,
+}
+
+/// The provider in use and what it was made from.
+#[derive(Clone)]
+struct Active {
+    origin: Origin,
+    provider: Arc<dyn Provider>,
+    scaling: Arc<Scaling>,
+}
+
+#[derive(Clone)]
+enum Origin {
+    Process(Arc<ProcessProvider>),
+    Http(Box<(remote::Settings, Option<Credentials>)>),
+    Memory,
+}
+
+impl Builder {
+    /// Builds everything from a checked configuration. Start-up and reload are
+    /// this one function; nothing that runs is touched before all of it worked.
+    async fn snapshot(&self, config: Config) -> Result<Snapshot, Vec<String>> {
+        let mut errors = Vec::new();
+        let auth = Auth::load(&config.auth).map_err(|error| errors.push(error)).ok();
+        let prometheus = Prometheus::new(&config.prometheus).map_err(|error| errors.push(error)).ok();
+        let (Some(auth), Some(prometheus)) = (auth, prometheus) else {
+            return Err(errors);
+        };
+        let active = self.provider(&config, &auth).await.map_err(|error| vec![error])?;
+        let policy = Policy::new(&config);
+        Ok(Snapshot {
+            generation: 1,
+            provider: Arc::clone(&active.provider),
+            scaling: Arc::clone(&active.scaling),
+            policy,
+            auth,
+            prometheus,
+            functions: FunctionTable::default(),
+            metrics: Arc::clone(&self.metrics),
+            config,
+        })
+    }
+
+    /// The provider that the configuration asks for: the one in use where it
+    /// fits, so that functions, connections and facts outlive the reload.
+    async fn provider(&self, config: &Config, auth: &Auth) -> Result<Active, String> {
+        let in_use = self.active.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pool = PoolLimits {
+            max_idle: config.invoke.max_idle_conns_per_host,
+            idle_timeout: config.invoke.idle_conn_timeout,
+            connect_timeout: config.invoke.connect_timeout,
+        };
+        let next = match config.provider_kind() {
+            ProviderKind::Process => {
+                let environment = process::inherited(&self.environment);
+                let settings = process::Settings::from_config(config, &self.executable, pool, environment)?;
+                match in_use {
+                    Some(Active {
+                        origin: Origin::Process(provider),
+                        scaling,
+                        ..
+                    }) => {
+                        provider.reconfigure(settings);
+                        let shared: Arc<dyn Provider> = provider.clone();
+                        Active {
+                            origin: Origin::Process(provider),
+                            provider: shared,
+                            scaling,
+                        }
+                    }
+                    _ => {
+                        let provider = ProcessProvider::open(settings, self.tasks.clone()).await?;
+                        self.fresh(Origin::Process(Arc::clone(&provider)), provider)
+                    }
+                }
+            }
+            ProviderKind::Http => {
+                let made_from = (remote::Settings::new(&config.provider, &config.invoke)?, auth.credentials());
+                match in_use {
+                    Some(active) if matches!(&active.origin, Origin::Http(from) if **from == made_from) => active,
+                    _ => {
+                        let credentials = made_from
+                            .1
+                            .clone()
+                            .map(|credentials| (credentials.user, credentials.password));
+                        let provider = RemoteProvider::new(made_from.0.clone(), credentials)?;
+                        self.fresh(Origin::Http(Box::new(made_from)), Arc::new(provider))
+                    }
+                }
+            }
+            ProviderKind::Memory => match in_use {
+                Some(active) if matches!(active.origin, Origin::Memory) => active,
+                _ => self.fresh(Origin::Memory, Arc::new(MemoryProvider::new())),
+            },
+        };
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Some(next.clone());
+        Ok(next)
+    }
+
+    fn fresh(&self, origin: Origin, provider: Arc<dyn Provider>) -> Active {
+        Active {
+            origin,
+            scaling: Scaling::new(Arc::clone(&provider), self.tasks.clone()),
+            provider,
+        }
+    }
+}
+
+#[async_trait]
+impl Build for Builder {
+    async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
+        self.snapshot(loaded.config).await
+    }
+
+    fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
+        if Arc::ptr_eq(&previous.provider, &next.provider) {
+            return;
+        }
+        // Calls that began on it may still run; closing drains them.
+        self.tasks.spawn(async move { previous.provider.close().await });
+    }
+
+    fn report(&self, outcome: &Outcome) {
+        self.metrics
+            .config_read(outcome.verdict != Verdict::Failed, outcome.at.into());
+    }
+}

@@ -1,0 +1,246 @@
+//! The replica gauges: what the provider says about its functions, read every
+//! few seconds.
+//!
+//! The same reading tells which functions exist, and so which label values the
+//! other metrics may have. This is a reading only: nothing is scaled here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics::Metrics,
+    model::{FunctionRef, FunctionStatus},
+    provider::{Provider, ProviderError},
+};
+
+/// Label with the load one replica should take.
+const TARGET_LABEL: &str = "com.openfaas.scale.target";
+/// Label with the kind of load that is meant.
+const TYPE_LABEL: &str = "com.openfaas.scale.type";
+/// Label with the fewest replicas.
+const MIN_LABEL: &str = "com.openfaas.scale.min";
+
+/// What OpenFaaS assumes for functions that say nothing.
+const DEFAULT_TARGET: f64 = 50.0;
+const DEFAULT_TYPE: &str = "rps";
+const DEFAULT_MIN: u64 = 1;
+
+/// The gauges of one function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// `name.namespace`, or `name` when the provider gives no namespace.
+    pub label: String,
+    /// Desired replicas.
+    pub desired: u64,
+    /// Replicas that can take calls.
+    pub ready: u64,
+    /// Fewest replicas.
+    pub min: u64,
+    /// Load that one replica should take.
+    pub target: f64,
+    /// The kind of load that is meant.
+    pub scaling_type: String,
+}
+
+/// The `function_name` of a function as its provider lists it.
+pub fn label(function: &FunctionStatus) -> String {
+    FunctionRef::new(&*function.name, function.namespace.as_deref().unwrap_or_default()).to_string()
+}
+
+/// The gauges of a listed function. Labels that are not numbers count as absent.
+pub fn service(function: &FunctionStatus) -> Service {
+    let text = |key: &str| function.labels.as_ref()?.get(key).map(|text| text.trim());
+    Service {
+        label: label(function),
+        desired: function.replicas,
+        ready: function.available_replicas,
+        min: text(MIN_LABEL)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(DEFAULT_MIN),
+        target: text(TARGET_LABEL)
+            .and_then(|text| text.parse().ok())
+            .filter(|target: &f64| target.is_finite())
+            .unwrap_or(DEFAULT_TARGET),
+        scaling_type: text(TYPE_LABEL)
+            .filter(|text| !text.is_empty())
+            .unwrap_or(DEFAULT_TYPE)
+            .to_owned(),
+    }
+}
+
+/// The functions that existed at the last reading.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known(HashSet<String>);
+
+impl Known {
+    /// The functions of these lists.
+    pub fn new<'a>(functions: impl IntoIterator<Item = &'a FunctionStatus>) -> Self {
+        let mut labels = HashSet::new();
+        for function in functions {
+            labels.insert(label(function));
+            // A call that names no namespace means the provider's default, which
+            // an external provider does not tell: its bare name must do.
+            labels.insert(function.name.clone());
+        }
+        Self(labels)
+    }
+
+    /// Whether a function exists; one without namespace does if any namespace
+    /// has that name.
+    pub fn contains(&self, function: &FunctionRef) -> bool {
+        if function.namespace.is_empty() {
+            self.has_label(&function.name)
+        } else {
+            self.has_label(&function.to_string())
+        }
+    }
+
+    /// Whether `function_name` may have this value.
+    pub fn has_label(&self, label: &str) -> bool {
+        self.0.contains(label)
+    }
+}
+
+/// Reads lists and remembers them, so that a provider that does not answer for
+/// a while costs neither gauges nor counters.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// The last good list of each namespace.
+    lists: BTreeMap<String, Vec<FunctionStatus>>,
+    /// What failed at the last reading: `None` for the namespaces, else one of them.
+    failing: BTreeSet<Option<String>>,
+}
+
+impl Reader {
+    /// Reads once; a failure keeps what was read before and is logged when it
+    /// starts and when it ends.
+    pub async fn read(&mut self, provider: &dyn Provider) {
+        let namespaces = match provider.list_namespaces().await {
+            Ok(namespaces) => {
+                self.worked(None);
+                namespaces
+            }
+            // Providers without namespaces say so in different ways.
+            Err(ProviderError::NotFound(_) | ProviderError::Unsupported(_)) => {
+                self.worked(None);
+                Vec::new()
+            }
+            Err(error) => {
+                self.failed(None, &error);
+                self.lists.keys().cloned().collect()
+            }
+        };
+        let namespaces = if namespaces.is_empty() {
+            vec![provider.default_namespace().to_owned()]
+        } else {
+            namespaces
+        };
+        let mut before = std::mem::take(&mut self.lists);
+        for namespace in namespaces {
+            match provider.list(&namespace).await {
+                Ok(list) => {
+                    self.worked(Some(&namespace));
+                    self.lists.insert(namespace, list);
+                }
+                Err(error) => {
+                    self.failed(Some(&namespace), &error);
+                    if let Some(list) = before.remove(&namespace) {
+                        self.lists.insert(namespace, list);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All functions of the last good lists.
+    pub fn functions(&self) -> impl Iterator<Item = &FunctionStatus> {
+        self.lists.values().flatten()
+    }
+
+    /// Whether every list of the last reading was good, so that a function
+    /// missing from [`Reader::functions`] is really gone.
+    pub fn is_complete(&self) -> bool {
+        self.failing.is_empty()
+    }
+
+    fn failed(&mut self, namespace: Option<&str>, error: &ProviderError) {
+        if self.failing.insert(namespace.map(str::to_owned)) {
+            match namespace {
+                None => tracing::warn!(%error, "namespaces cannot be listed; replica gauges may be out of date"),
+                Some(namespace) => {
+                    tracing::warn!(%error, namespace, "functions cannot be listed; replica gauges are out of date");
+                }
+            }
+        }
+    }
+
+    fn worked(&mut self, namespace: Option<&str>) {
+        if self.failing.remove(&namespace.map(str::to_owned)) {
+            match namespace {
+                None => tracing::info!("namespaces can be listed again"),
+                Some(namespace) => tracing::info!(namespace, "functions can be listed again"),
+            }
+        }
+    }
+}
+
+/// Writes the gauges of what was read and drops the metrics of functions that
+/// are gone.
+pub fn publish(reader: &Reader, metrics: &Metrics) -> Known {
+    let known = Known::new(reader.functions());
+    let services: Vec<Service> = reader.functions().map(service).collect();
+    metrics.set_services(&services);
+    if reader.is_complete() {
+        for label in metrics.function_labels() {
+            if !known.has_label(&label) {
+                metrics.forget_function(&label);
+            }
+        }
+    }
+    known
+}
+
+/// What a reading needs; taken anew for each.
+#[derive(Clone)]
+pub struct Source {
+    /// Tells one snapshot from the next.
+    pub generation: u64,
+    /// Who knows the functions.
+    pub provider: Arc<dyn Provider>,
+    /// Where the gauges go.
+    pub metrics: Arc<Metrics>,
+    /// Pause until the next reading: `metrics.refresh_interval`.
+    pub interval: Duration,
+}
+
+/// Reads and publishes until `stop`, asking `source` for the newest snapshot's
+/// parts each time. `known` gets every reading, the first at once.
+pub async fn refresh_forever(
+    source: impl Fn() -> Source + Send,
+    stop: CancellationToken,
+    known: impl Fn(Known) + Send,
+) {
+    let mut reader = Reader::default();
+    let mut generation = None;
+    loop {
+        let now = source();
+        if generation.replace(now.generation) != Some(now.generation) {
+            // A reload may have changed the provider, and with it what failed.
+            reader.failing.clear();
+        }
+        tokio::select! {
+            () = reader.read(&*now.provider) => {}
+            () = stop.cancelled() => return,
+        }
+        known(publish(&reader, &now.metrics));
+        tokio::select! {
+            () = tokio::time::sleep(now.interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The road a call takes: one request to one upstream and its answer back.
+//!
+//! Bodies stream both ways, frame by frame, trailers included; nothing is
+//! buffered. What to call and whether it may be called is decided before
+//! (routing, authentication, scaling); this module turns a request and an
+//! [`Upstream`] into a response or a [`ForwardError`].
+//!
+//! It knows nothing of poem, so the asynchronous worker can use it too.
+
+pub mod body;
+mod forward;
+pub mod headers;
+pub mod target;
+pub mod upgrade;
+
+pub use forward::{Answer, Call, ForwardError, Guards, Switched, forward};

@@ -1,0 +1,276 @@
+//! Which headers cross the gateway, and which it adds. Pure functions, and the
+//! one place where the names of special headers are written.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Identifies a call; kept when the caller sent one.
+pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+/// Unix time in nanoseconds at which the gateway began the call.
+pub const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
+/// Seconds the call took until the function's first byte.
+pub const DURATION_SECONDS: HeaderName = HeaderName::from_static("x-duration-seconds");
+/// Which gateway answered.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+/// `Host` of the original request.
+pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Address of the original client.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Scheme of the original request.
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Headers about one connection (RFC 9110 section 7.6.1). `Trailer` is not
+/// among them: trailers are relayed, so their announcement is too.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes what concerns one connection only: the known headers and those that
+/// `Connection` names (RFC 9110 section 7.6.1). `TE: trailers` is put back,
+/// because trailers are relayed.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(connection) = headers.get(header::CONNECTION) {
+        // The usual values name nothing that is not removed below anyway.
+        let plain = ["keep-alive", "close", "upgrade"]
+            .iter()
+            .any(|usual| connection.as_bytes().eq_ignore_ascii_case(usual.as_bytes()))
+            && headers.get_all(header::CONNECTION).iter().count() == 1;
+        if !plain {
+            for name in named_in_connection(headers) {
+                headers.remove(name);
+            }
+        }
+    }
+    let trailers = headers.get(header::TE).is_some_and(|te| {
+        te.to_str().is_ok_and(|te| {
+            te.split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
+    });
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Names that `Connection` lists, except those that frame or address the
+/// message: removing `Host` or `Content-Length` because a client asks for it
+/// would change what the message is.
+fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TE].contains(name))
+        .collect()
+}
+
+/// The protocol a request asks to switch to, when `Connection` says so too
+/// (RFC 9110 section 7.8).
+pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.get(header::UPGRADE)?;
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        .then(|| upgrade.clone())
+}
+
+/// Asks for, or agrees to, a switch to `protocol`.
+pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(header::UPGRADE, protocol);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+/// What the gateway knows about a call and tells both sides.
+#[derive(Debug, Clone)]
+pub struct CallHeaders {
+    /// The caller's id, or a new one.
+    pub call_id: HeaderValue,
+    /// Unix time in nanoseconds, as text.
+    pub start_time: HeaderValue,
+}
+
+/// Turns a caller's headers into those the function sees (compatibility.md
+/// section 1.3): without hop-by-hop headers, with the call's id and start, and
+/// with the caller's address and host unless an earlier proxy set them.
+///
+/// `X-Forwarded-For` is `ip:port` and is not appended to, as in OpenFaaS
+/// (section 12).
+pub fn to_upstream(headers: &mut HeaderMap, call: &CallHeaders, peer: SocketAddr, host: Option<&HeaderValue>) {
+    strip_hop_by_hop(headers);
+    // The 100 is sent by our own server when the body is first read.
+    headers.remove(header::EXPECT);
+    headers.insert(CALL_ID, call.call_id.clone());
+    headers.append(START_TIME, call.start_time.clone());
+    if !headers.contains_key(FORWARDED_FOR)
+        && let Ok(value) = HeaderValue::try_from(peer.to_string())
+    {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if let Some(original) = headers.get(header::HOST)
+        && !headers.contains_key(FORWARDED_HOST)
+    {
+        headers.insert(FORWARDED_HOST, original.clone());
+    }
+    if let Some(host) = host {
+        headers.insert(header::HOST, host.clone());
+    }
+}
+
+/// Turns a function's headers into those the caller sees (section 1.4). What
+/// the function set itself wins.
+pub fn to_downstream(headers: &mut HeaderMap, call: &CallHeaders, seconds: f64) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::TE);
+    complete(headers, call);
+    if !headers.contains_key(DURATION_SECONDS)
+        && let Ok(value) = HeaderValue::try_from(format!("{seconds:.6}"))
+    {
+        headers.insert(DURATION_SECONDS, value);
+    }
+}
+
+/// Adds what every answer to a call carries, even when no function was reached.
+pub fn complete(headers: &mut HeaderMap, call: &CallHeaders) {
+    for (name, value) in [
+        (CALL_ID, &call.call_id),
+        (START_TIME, &call.start_time),
+        (SERVED_BY, &HeaderValue::from_static(SERVED_BY_VALUE)),
+    ] {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// Name and version in `X-Served-By`.
+pub const SERVED_BY_VALUE: &str = concat!("faas-gateway/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn call() -> CallHeaders {
+        CallHeaders {
+            call_id: HeaderValue::from_static("id"),
+            start_time: HeaderValue::from_static("17"),
+        }
+    }
+
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([10, 1, 2, 3], 4567))
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go_and_the_rest_stays() {
+        for (given, left) in [
+            (
+                map(&[("connection", "keep-alive"), ("keep-alive", "5"), ("a", "1")]),
+                map(&[("a", "1")]),
+            ),
+            (
+                map(&[("connection", "X-Secret, close"), ("x-secret", "1"), ("b", "2")]),
+                map(&[("b", "2")]),
+            ),
+            (
+                map(&[("connection", "a"), ("connection", "b"), ("a", "1"), ("b", "2")]),
+                map(&[]),
+            ),
+            (
+                map(&[("te", "gzip, trailers"), ("transfer-encoding", "chunked")]),
+                map(&[("te", "trailers")]),
+            ),
+            (
+                map(&[("te", "gzip"), ("upgrade", "websocket"), ("proxy-connection", "x")]),
+                map(&[]),
+            ),
+            (map(&[("trailer", "x-sum")]), map(&[("trailer", "x-sum")])),
+            (
+                map(&[("connection", "host, content-length"), ("host", "h")]),
+                map(&[("host", "h")]),
+            ),
+        ] {
+            let mut headers = given.clone();
+            strip_hop_by_hop(&mut headers);
+            assert_eq!(headers, left, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers() {
+        assert!(requested_upgrade(&map(&[("upgrade", "websocket")])).is_none());
+        assert!(requested_upgrade(&map(&[("connection", "upgrade")])).is_none());
+        let both = map(&[("upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]);
+        assert_eq!(requested_upgrade(&both), Some(HeaderValue::from_static("websocket")));
+    }
+
+    #[test]
+    fn the_function_learns_who_called() {
+        let mut headers = map(&[("host", "gw.example"), ("x-start-time", "3")]);
+        to_upstream(
+            &mut headers,
+            &call(),
+            peer(),
+            Some(&HeaderValue::from_static("fn:8080")),
+        );
+        assert_eq!(headers["host"], "fn:8080");
+        assert_eq!(headers["x-forwarded-host"], "gw.example");
+        assert_eq!(headers["x-forwarded-for"], "10.1.2.3:4567");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        let starts: Vec<_> = headers.get_all("x-start-time").iter().collect();
+        assert_eq!(starts, ["3", "17"], "a caller's value stays first");
+    }
+
+    #[test]
+    fn an_earlier_proxys_word_is_kept() {
+        let given = map(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-host", "a"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        let mut headers = given.clone();
+        to_upstream(&mut headers, &call(), peer(), None);
+        for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"] {
+            assert_eq!(headers[name], given[name]);
+        }
+    }
+
+    #[test]
+    fn the_function_overrides_what_the_gateway_adds() {
+        let mut headers = map(&[("x-call-id", "own"), ("x-duration-seconds", "9")]);
+        to_downstream(&mut headers, &call(), 0.25);
+        assert_eq!(headers["x-call-id"], "own");
+        assert_eq!(headers["x-duration-seconds"], "9");
+        assert_eq!(headers["x-start-time"], "17");
+        assert_eq!(headers["x-served-by"], SERVED_BY_VALUE);
+    }
+}

@@ -1,0 +1,246 @@
+//! Whether a function can take a call, and starting it when it cannot.
+//!
+//! A provider that tracks its own replicas answers at once; for a remote one
+//! the function's status is asked for, shared between the calls that need it
+//! and believed for `scaling.cache_ttl` (compatibility.md section 3.1). A
+//! function at zero is started once, however many calls wait for it.
+//!
+//! What to do is decided by the pure functions of [`bounds`]; this module
+//! holds the caches and the waiting.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    config::Config,
+    model::{FunctionRef, FunctionStatus},
+    provider::{Provider, ProviderError},
+    shutdown::Tasks,
+};
+
+pub mod bounds;
+
+use bounds::Bounds;
+
+/// The settings in force for one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Start functions at zero.
+    pub from_zero: bool,
+    /// How often a starting function is looked at.
+    pub poll_interval: Duration,
+    /// How long a call waits for a replica.
+    pub activation_timeout: Duration,
+    /// How long a replica count is believed.
+    pub cache_ttl: Duration,
+}
+
+impl Policy {
+    /// Reads the policy from a configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            from_zero: config.from_zero(),
+            poll_interval: config.scaling.poll_interval,
+            activation_timeout: config.scaling.activation_timeout,
+            cache_ttl: config.scaling.cache_ttl,
+        }
+    }
+}
+
+/// What was last seen of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Facts {
+    ready: bool,
+    seen: Instant,
+}
+
+/// The result of one shared look-up or activation.
+type Shared = watch::Receiver<Option<Result<(), ProviderError>>>;
+
+/// Function facts and the activations under way. One for each provider; it
+/// lives as long as that provider, across reloads.
+pub struct Scaling {
+    provider: Arc<dyn Provider>,
+    tasks: Tasks,
+    facts: Mutex<HashMap<FunctionRef, Facts>>,
+    flights: Mutex<HashMap<(FunctionRef, Flight), Shared>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Flight {
+    /// Asking the provider whether the function exists and is ready.
+    Look,
+    /// Bringing the function up.
+    Activate,
+}
+
+/// Facts kept at most; beyond it the oldest knowledge is dropped and asked for again.
+const MAX_FACTS: usize = 10_000;
+
+impl Scaling {
+    /// No facts yet.
+    pub fn new(provider: Arc<dyn Provider>, tasks: Tasks) -> Arc<Self> {
+        Arc::new(Self {
+            provider,
+            tasks,
+            facts: Mutex::default(),
+            flights: Mutex::default(),
+        })
+    }
+
+    /// Forgets what is known of a function, because it was changed.
+    pub fn forget(&self, function: &FunctionRef) {
+        self.facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(function);
+    }
+
+    /// Returns when the function can take a call.
+    ///
+    /// With a warm function this does no I/O. Dropping the future stops the
+    /// wait, not the activation, which other calls may share.
+    ///
+    /// # Errors
+    /// `NotFound` for a function that does not exist, `NotReady` when it did
+    /// not come up in time or may not be started, else what the provider said.
+    pub async fn ensure(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+        if self.provider.tracks_replicas() {
+            return match self.provider.upstream(function) {
+                Err(ProviderError::NotReady { .. }) if policy.from_zero => {
+                    self.share(function, Flight::Activate, policy).await
+                }
+                Err(error) => Err(error),
+                Ok(_) => Ok(()),
+            };
+        }
+        if !policy.from_zero || self.known_ready(function, policy.cache_ttl) {
+            return Ok(());
+        }
+        self.share(function, Flight::Look, policy).await?;
+        if self.known_ready(function, policy.cache_ttl.max(Duration::from_millis(1))) {
+            return Ok(());
+        }
+        self.share(function, Flight::Activate, policy).await
+    }
+
+    /// Whether the provider knows the function, for names met for the first time.
+    ///
+    /// # Errors
+    /// What the provider said; `NotFound` means that it does not.
+    pub async fn exists(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+        self.share(function, Flight::Look, policy).await
+    }
+
+    fn known_ready(&self, function: &FunctionRef, ttl: Duration) -> bool {
+        self.facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(function)
+            .is_some_and(|facts| facts.ready && facts.seen.elapsed() <= ttl)
+    }
+
+    fn learn(&self, function: &FunctionRef, status: &FunctionStatus) -> bool {
+        let ready = status.available_replicas > 0;
+        let seen = Instant::now();
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if facts.len() >= MAX_FACTS && !facts.contains_key(function) {
+            facts.clear();
+        }
+        facts.insert(function.clone(), Facts { ready, seen });
+        ready
+    }
+
+    /// Joins the flight of this kind for a function, or starts it.
+    async fn share(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        flight: Flight,
+        policy: Policy,
+    ) -> Result<(), ProviderError> {
+        let mut result = self.join_or_start(function, flight, policy);
+        let stopped = || ProviderError::NotReady {
+            reason: "the gateway is stopping".to_owned(),
+            retry_after: Duration::from_secs(1),
+        };
+        let landed = result.wait_for(Option::is_some).await.map_err(|_| stopped())?;
+        landed.clone().unwrap_or_else(|| Err(stopped()))
+    }
+
+    fn join_or_start(self: &Arc<Self>, function: &FunctionRef, flight: Flight, policy: Policy) -> Shared {
+        let key = (function.clone(), flight);
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = flights.get(&key) {
+            return shared.clone();
+        }
+        let (sender, shared) = watch::channel(None);
+        flights.insert(key.clone(), shared.clone());
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let (function, _) = &key;
+            let result = match flight {
+                Flight::Look => this.look(function).await.map(|_| ()),
+                Flight::Activate => this.activate(function, policy).await,
+            };
+            this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            sender.send_replace(Some(result));
+        });
+        shared
+    }
+
+    async fn look(&self, function: &FunctionRef) -> Result<FunctionStatus, ProviderError> {
+        let status = self.provider.status(function, false).await?;
+        self.learn(function, &status);
+        Ok(status)
+    }
+
+    async fn activate(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+        let started = Instant::now();
+        let late = || ProviderError::NotReady {
+            reason: format!(
+                "function {function} did not become ready within scaling.activation_timeout ({:?})",
+                policy.activation_timeout
+            ),
+            retry_after: policy.poll_interval.max(Duration::from_secs(1)),
+        };
+        let outcome = tokio::time::timeout(policy.activation_timeout, async {
+            let status = self.look(function).await?;
+            if status.replicas == 0 {
+                let bounds = Bounds::from_labels(status.labels.as_ref());
+                self.provider.scale(function, bounds.from_zero()).await?;
+            }
+            loop {
+                let changed = self.provider.changed();
+                if self.is_ready(function).await? {
+                    return Ok(());
+                }
+                // Woken by providers that can tell, by the clock with the others.
+                let _ = tokio::time::timeout(policy.poll_interval, changed).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| Err(late()));
+        match &outcome {
+            Ok(()) => tracing::info!(%function, wait_ms = started.elapsed().as_millis(), "function activated"),
+            Err(error) => tracing::warn!(%function, %error, "function not activated"),
+        }
+        outcome
+    }
+
+    async fn is_ready(&self, function: &FunctionRef) -> Result<bool, ProviderError> {
+        if !self.provider.tracks_replicas() {
+            let status = self.provider.status(function, false).await?;
+            return Ok(self.learn(function, &status));
+        }
+        match self.provider.upstream(function) {
+            Ok(_) => Ok(true),
+            Err(ProviderError::NotReady { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

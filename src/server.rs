@@ -1,0 +1,129 @@
+//! One HTTP service: functions straight to the proxy, everything else to the API.
+//!
+//! The road to functions pays nothing for the API's framework: a path below
+//! `/function/` never reaches poem. Both share the listener, the access log and
+//! the panic guard.
+
+use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, combinators::BoxBody};
+use hyper::body::Incoming;
+use poem::Endpoint as _;
+use tokio::time::Instant;
+
+use crate::{
+    problem::Problem,
+    proxy::{
+        body::{self, Observe, TimedBody},
+        target,
+    },
+    shutdown::Tasks,
+    snapshot::{Current, Snapshot},
+    upstream::Body,
+};
+
+mod access_log;
+mod invoke;
+pub mod listener;
+
+use access_log::{Kind, Record};
+
+/// The API as the server calls it.
+pub type Api = Arc<poem::endpoint::BoxEndpoint<'static, poem::Response>>;
+
+/// Answers requests of one listener.
+#[derive(Clone)]
+pub struct Service {
+    current: Current,
+    api: Api,
+    tasks: Tasks,
+    local: SocketAddr,
+}
+
+impl Service {
+    /// A service that answers with the newest snapshot.
+    pub fn new(current: Current, api: Api, tasks: Tasks, local: SocketAddr) -> Self {
+        Self {
+            current,
+            api,
+            tasks,
+            local,
+        }
+    }
+
+    /// Answers one request; never fails and never panics.
+    pub async fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
+        let started = Instant::now();
+        let snapshot = self.current.get();
+        let headers = accept_only(request.headers());
+        let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started))
+            .catch_unwind()
+            .await;
+        Ok(answered.unwrap_or_else(|_| {
+            tracing::error!("a request handler panicked; its caller got 500");
+            problem_response(
+                &Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the gateway failed to handle the request",
+                ),
+                &headers,
+            )
+        }))
+    }
+
+    async fn route(
+        &self,
+        snapshot: Arc<Snapshot>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        started: Instant,
+    ) -> Response<Body> {
+        let path = request.uri().path();
+        if path.starts_with(target::FUNCTION_PREFIX) {
+            return invoke::call(snapshot, &self.tasks, request, peer, started).await;
+        }
+        let record = Record::new(&snapshot, Kind::Api, &request, peer, started);
+        let headers = accept_only(request.headers());
+        if path.starts_with(target::ASYNC_PREFIX) {
+            let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
+            return observed(&snapshot, problem_response(&problem, &headers), record);
+        }
+        if !path.starts_with('/') {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "the request target is not a path");
+            return observed(&snapshot, problem_response(&problem, &headers), record);
+        }
+        let request = poem::Request::from((
+            request,
+            poem::web::LocalAddr(self.local.into()),
+            poem::web::RemoteAddr(peer.into()),
+            http::uri::Scheme::HTTP,
+        ));
+        let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
+        let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
+        observed(&snapshot, response, record)
+    }
+}
+
+/// Hands an answer on and logs it when its last byte has gone, within the bound
+/// on responses.
+fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -> Response<Body> {
+    record.head(response.status());
+    let deadline = record.write_deadline(snapshot);
+    response.map(|body| TimedBody::new(body, deadline, record).boxed_unsync())
+}
+
+/// The headers that decide how an error is written.
+fn accept_only(headers: &HeaderMap) -> HeaderMap {
+    headers
+        .get_all(http::header::ACCEPT)
+        .iter()
+        .map(|value| (http::header::ACCEPT, value.clone()))
+        .collect()
+}
+
+fn problem_response(problem: &Problem, request_headers: &HeaderMap) -> Response<Body> {
+    problem.response(request_headers).map(body::full)
+}

@@ -1,0 +1,143 @@
+//! One line for each request, written when its last byte has gone.
+//!
+//! Never bodies, never query strings, never credentials: what callers put there
+//! is theirs.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{Method, Request, StatusCode};
+use tokio::time::Instant;
+
+use crate::{
+    metrics::{FunctionMetrics, InFlight},
+    proxy::body::{Deadline, Observe},
+    snapshot::Snapshot,
+};
+
+/// Status of a call whose caller left before there was one.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What kind of request a line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A function's call.
+    Function,
+    /// A request to the gateway itself.
+    Api,
+}
+
+/// A request under way; dropping it counts and logs it.
+pub(super) struct Record {
+    kind: Kind,
+    log: bool,
+    method: Method,
+    path: String,
+    peer: SocketAddr,
+    started: Instant,
+    call_id: Option<String>,
+    upstream: Option<String>,
+    counted: Option<Counted>,
+    status: u16,
+    bytes: u64,
+    complete: bool,
+}
+
+struct Counted {
+    metrics: Arc<FunctionMetrics>,
+    _in_flight: InFlight,
+    since: Instant,
+}
+
+impl Record {
+    pub(super) fn new<B>(
+        snapshot: &Snapshot,
+        kind: Kind,
+        request: &Request<B>,
+        peer: SocketAddr,
+        started: Instant,
+    ) -> Self {
+        Self {
+            kind,
+            log: snapshot.config.logging.access,
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            peer,
+            started,
+            call_id: None,
+            upstream: None,
+            counted: None,
+            status: CLIENT_CLOSED_REQUEST,
+            bytes: 0,
+            complete: false,
+        }
+    }
+
+    /// Adds the call's id to the line.
+    pub(super) fn call_id(&mut self, id: &http::HeaderValue) {
+        if self.log {
+            self.call_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
+        }
+    }
+
+    /// Adds where the call was sent to the line.
+    pub(super) fn upstream(&mut self, address: String) {
+        self.upstream = Some(address);
+    }
+
+    /// Counts the call against its function from now on: waiting for a replica
+    /// is not the function's time (compatibility.md section 4.1).
+    pub(super) fn count(&mut self, metrics: &Arc<FunctionMetrics>) {
+        metrics.started();
+        self.counted = Some(Counted {
+            _in_flight: metrics.in_flight(),
+            metrics: Arc::clone(metrics),
+            since: Instant::now(),
+        });
+    }
+
+    /// Until when the answer must have been written.
+    pub(super) fn write_deadline(&self, snapshot: &Snapshot) -> Deadline {
+        Deadline::new(
+            self.started,
+            snapshot.config.server.write_timeout,
+            "server.write_timeout",
+        )
+    }
+}
+
+impl Observe for Record {
+    fn head(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    fn data(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    fn ended(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(counted) = &self.counted {
+            counted.metrics.completed(self.status, counted.since.elapsed());
+        }
+        if self.log {
+            tracing::info!(
+                target: "access",
+                kind = match self.kind { Kind::Function => "function", Kind::Api => "api" },
+                method = %self.method,
+                path = %self.path,
+                status = self.status,
+                bytes = self.bytes,
+                duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+                peer = %self.peer,
+                call_id = self.call_id.as_deref(),
+                upstream = self.upstream.as_deref(),
+                aborted = (!self.complete).then_some(true),
+            );
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `/function/{name}[.{namespace}][/rest]`: from a request to its function.
+//!
+//! Resolves the name, waits for a replica where it must, and hands over to
+//! [`crate::proxy`]. What a call may wait for and for how long is decided by the
+//! snapshot it began with.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    accept_only,
+    access_log::{Kind, Record},
+    problem_response,
+};
+use crate::{
+    model::FunctionRef,
+    problem::Problem,
+    provider::ProviderError,
+    proxy::{
+        self, Answer, Call, Switched,
+        body::{Deadline, Observe},
+        headers::{self, CallHeaders},
+        target, upgrade,
+    },
+    shutdown::Tasks,
+    snapshot::{CalledFunction, Snapshot},
+    upstream::Body,
+};
+
+/// Answers a function call, with the function's answer or with a problem.
+pub(super) async fn call(
+    snapshot: Arc<Snapshot>,
+    tasks: &Tasks,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    started: Instant,
+) -> Response<Body> {
+    let call_headers = call_headers(request.headers());
+    let mut record = Record::new(&snapshot, Kind::Function, &request, peer, started);
+    record.call_id(&call_headers.call_id);
+    let accept = accept_only(request.headers());
+    let downstream = request.extensions_mut().remove::<OnUpgrade>();
+    let mut record = Some(record);
+    let answered = forward(&snapshot, request, peer, started, &call_headers, &mut record).await;
+    match answered {
+        Ok(Answer { response, switched }) => {
+            if let Some((switched, downstream)) = switched.zip(downstream) {
+                tunnel(tasks, downstream, switched);
+            }
+            response
+        }
+        Err(problem) => {
+            if let Some(mut record) = record {
+                record.head(problem.status_code());
+                record.ended();
+            }
+            let mut response = problem_response(&problem, &accept);
+            headers::complete(response.headers_mut(), &call_headers);
+            response
+        }
+    }
+}
+
+async fn forward(
+    snapshot: &Arc<Snapshot>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    started: Instant,
+    call_headers: &CallHeaders,
+    record: &mut Option<Record>,
+) -> Result<Answer<Record>, Problem> {
+    let path = request.uri().path().to_owned();
+    let (raw_name, rest) =
+        target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
+    let function = resolve(snapshot, &target::decode_name(raw_name)).await?;
+    snapshot
+        .scaling
+        .ensure(&function.function, snapshot.policy)
+        .await
+        .map_err(|error| unavailable(&function.function, error))?;
+
+    if let Some(record) = record
+        && let Some(metrics) = &function.metrics
+    {
+        record.count(metrics);
+    }
+    let server = &snapshot.config.server;
+    let (answer_timeout, answer_setting) = function.answer_timeout;
+    // The function's time starts when it is called, not when the call came in.
+    let called = Instant::now();
+    let call = Call {
+        headers: call_headers.clone(),
+        peer,
+        started: called,
+        receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
+        answer: Deadline::new(called, answer_timeout, answer_setting).or_earlier(Deadline::new(
+            called,
+            server.write_timeout,
+            "server.write_timeout",
+        )),
+    };
+    let mut addressed = None;
+    let choose = || {
+        let upstream = snapshot
+            .provider
+            .upstream(&function.function)
+            .map_err(|error| unavailable(&function.function, error))?;
+        if snapshot.config.logging.upstream_uri {
+            addressed = Some(upstream.endpoint.address().to_string());
+        }
+        Ok::<_, Problem>(upstream)
+    };
+    let answer = proxy::forward(request, rest, &call, choose, record).await;
+    if let (Some(address), Some(record)) = (addressed, record) {
+        record.upstream(address);
+    }
+    answer.map_err(|problem| Problem {
+        detail: format!("function {}: {}", function.function, problem.detail),
+        ..problem
+    })
+}
+
+/// The function of a name in a URL: from the table, or looked up and put there.
+async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunction>, Problem> {
+    if let Some(known) = snapshot.functions.get(name) {
+        return Ok(known);
+    }
+    let function = FunctionRef::parse(name, snapshot.config.default_namespace())
+        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
+    let exists = if snapshot.provider.tracks_replicas() {
+        match snapshot.provider.upstream(&function) {
+            Err(error @ ProviderError::NotFound(_)) => return Err(error.into()),
+            _ => true,
+        }
+    } else {
+        match snapshot.scaling.exists(&function, snapshot.policy).await {
+            Ok(()) => true,
+            Err(error @ ProviderError::NotFound(_)) if snapshot.policy.from_zero => return Err(error.into()),
+            // The provider will say itself what it makes of the call; nothing is
+            // counted under a name that nobody vouched for.
+            Err(error) => {
+                tracing::debug!(%function, %error, "function not confirmed by the provider");
+                false
+            }
+        }
+    };
+    let answer = snapshot.config.function(&function).total;
+    let entry = Arc::new(CalledFunction {
+        answer_timeout: (answer.after, answer.setting),
+        metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
+        function,
+    });
+    if exists {
+        snapshot.functions.insert(name, &entry);
+    }
+    Ok(entry)
+}
+
+fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
+    tracing::debug!(%function, %error, "function cannot take the call");
+    error.into()
+}
+
+/// Joins caller and function until both have closed or the process aborts.
+fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
+    tasks.spawn(async move {
+        let Switched { upstream, mut guards } = switched;
+        match upgrade::join(downstream, upstream).await {
+            Ok((_, down)) => guards.data(usize::try_from(down).unwrap_or(usize::MAX)),
+            Err(error) => tracing::debug!(%error, "upgraded connection ended"),
+        }
+        guards.ended();
+    });
+}
+
+/// The call's id, kept or new, and its start time.
+fn call_headers(request: &HeaderMap) -> CallHeaders {
+    let call_id = request
+        .get(headers::CALL_ID)
+        .filter(|id| !id.is_empty())
+        .cloned()
+        .unwrap_or_else(|| text(&Uuid::new_v4().to_string()));
+    let nanos = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_nanos();
+    CallHeaders {
+        call_id,
+        start_time: text(&nanos.to_string()),
+    }
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,83 @@
+//! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::Service;
+use crate::config;
+
+/// First and longest pause after the system refused to accept (out of file
+/// descriptors, usually): trying at once would burn a core and change nothing.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Accepts connections until `stop`, then returns; connections that are open
+/// finish their requests as tasks of the service.
+pub async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = ACCEPT_PAUSE;
+                let connection = connection(stream, peer, service.clone(), stop.clone());
+                service.tasks.spawn(connection);
+            }
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: CancellationToken) {
+    // Only delays small writes if it fails; not worth refusing a caller.
+    let _ = stream.set_nodelay(true);
+    let builder = builder(&service.current.get().config.server);
+    let respond = service_fn(move |request: Request<Incoming>| {
+        let service = service.clone();
+        async move { service.call(request, peer).await }
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.read_timeout)
+        .max_buf_size(server.max_header_bytes.as_usize())
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(server.max_header_bytes.0).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(server.read_timeout))
+        .enable_connect_protocol();
+    builder
+}

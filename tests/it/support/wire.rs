@@ -1,0 +1,75 @@
+//! Raw sockets, for what HTTP libraries hide.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::soon;
+
+/// One TCP connection, bytes in and bytes out.
+pub struct Wire {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(address).await.expect("a connection"),
+            received: Vec::new(),
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.expect("the peer reads");
+    }
+
+    /// Reads until `marker` has come and returns everything up to its end.
+    pub async fn until(&mut self, marker: &str) -> String {
+        soon(&format!("'{}'", marker.escape_debug()), async {
+            loop {
+                if let Some(at) = find(&self.received, marker.as_bytes()) {
+                    let rest = self.received.split_off(at + marker.len());
+                    let read = std::mem::replace(&mut self.received, rest);
+                    return String::from_utf8_lossy(&read).into_owned();
+                }
+                let mut chunk = [0; 4096];
+                let count = self.stream.read(&mut chunk).await.expect("readable");
+                assert!(
+                    count > 0,
+                    "the peer closed after '{}'",
+                    String::from_utf8_lossy(&self.received)
+                );
+                self.received.extend_from_slice(&chunk[..count]);
+            }
+        })
+        .await
+    }
+
+    /// Reads until the peer closes and returns the rest.
+    pub async fn rest(&mut self) -> String {
+        soon("the end of the connection", async {
+            let mut rest = std::mem::take(&mut self.received);
+            // A reset is an end too.
+            let _ = self.stream.read_to_end(&mut rest).await;
+            String::from_utf8_lossy(&rest).into_owned()
+        })
+        .await
+    }
+
+    /// Sends one request that asks to close and returns the whole answer.
+    pub async fn exchange(address: SocketAddr, request: &str) -> String {
+        let mut wire = Self::connect(address).await;
+        wire.send(request).await;
+        wire.rest().await
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
