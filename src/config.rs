@@ -16,6 +16,7 @@ use std::{
 
 use figment::{Figment, value::Value};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 mod check;
 mod diff;
@@ -251,6 +252,9 @@ fn read(
         if config.provider.process.state_dir.is_none() {
             config.provider.process.state_dir = default_state_dir(environment);
         }
+        for base in [&mut config.provider.url, &mut config.provider.logs_url] {
+            base.iter_mut().for_each(end_in_slash);
+        }
         let found = check::relations(config);
         errors.extend(found.errors.into_iter().filter_map(|problem| {
             // A check that looks at a wrong value says nothing.
@@ -260,6 +264,14 @@ fn read(
         warnings.extend(found.warnings);
     }
     (config, warnings)
+}
+
+/// Makes a URL one that others can be joined to: that drops the last segment of
+/// a path unless it ends in a slash.
+fn end_in_slash(base: &mut Url) {
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
 }
 
 /// The values with each wrong one replaced by its default, or left out.

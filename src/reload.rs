@@ -487,3 +487,6 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) 
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,7 +248,7 @@ fn functions(config: &Config, found: &mut Found) {
 /// Whether the text selects log lines. A bare word other than a level would
 /// be taken for a module and hide everything else, so it is refused.
 fn log_filter(text: &str) -> Result<(), String> {
-    for directive in text.split(',').map(str::trim) {
+    for directive in text.split(',') {
         let plain = !directive.contains(['=', '[', ':']);
         if plain && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive)) {
             let hint = nearest(&directive.to_ascii_lowercase(), LEVELS)
@@ -309,7 +309,7 @@ mod tests {
             "info",
             "INFO",
             "info,faas_gateway::proxy=debug",
-            "warn, hyper=off",
+            "warn,hyper=off",
             "faas_gateway::proxy",
         ] {
             assert_eq!(log_filter(text), Ok(()), "{text}");

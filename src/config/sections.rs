@@ -85,7 +85,7 @@ section! {
         pub kind: Option<ProviderKind>,
         /// Base URL of the http provider, ending in a slash.
         pub url: Option<Url>,
-        /// Base URL for logs when it is not `url`.
+        /// Base URL for logs when it is not `url`, ending in a slash.
         pub logs_url: Option<Url>,
         /// Namespace of functions named without one.
         pub default_namespace: Option<String>,

@@ -346,15 +346,8 @@ impl Setting for SocketAddr {
 impl Setting for Url {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         scalar(value, reader, "an http or https URL", |text| {
-            let mut url = Self::parse(text).ok()?;
-            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-                return None;
-            }
-            // Relative joins drop the last path segment unless it ends in a slash.
-            if !url.path().ends_with('/') {
-                url.set_path(&format!("{}/", url.path()));
-            }
-            Some(url)
+            let url = Self::parse(text).ok()?;
+            (matches!(url.scheme(), "http" | "https") && url.host().is_some()).then_some(url)
         })
     }
 

@@ -58,7 +58,7 @@ pub(super) const OPENFAAS: &[(&str, &str, &str, &str)] = &[
         "auth_proxy_url",
         "http://plugin:8080/validate",
         "auth.proxy_url",
-        "\"http://plugin:8080/validate/\"",
+        "\"http://plugin:8080/validate\"",
     ),
     ("auth_proxy_pass_body", "true", "auth.proxy_pass_body", "true"),
     ("scale_from_zero", "true", "scaling.from_zero", "true"),
