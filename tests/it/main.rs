@@ -10,3 +10,4 @@ mod lifecycle;
 mod proxy;
 mod streaming;
 mod timeouts;
+mod watchdog;
