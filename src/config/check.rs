@@ -20,6 +20,9 @@ const MIN_HEADER_BYTES: u64 = 8192;
 /// The modes a watchdog has.
 const MODES: &[&str] = &["fork", "streaming", "serializing", "http", "static"];
 
+/// The mode that runs nothing.
+const NO_COMMAND: &str = "static";
+
 /// Levels of the log.
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
@@ -202,7 +205,9 @@ fn check_image(name: &str, image: &Image, found: &mut Found) {
     let path = ["provider", "process", "images", name].map(str::to_owned);
     let key = |last: &str| vec![child(&path, last)];
     match shell_words::split(&image.command) {
-        Ok(words) if words.is_empty() => found.error_at(key("command"), "is empty; write the command to run"),
+        Ok(words) if words.is_empty() && image.mode.as_deref() != Some(NO_COMMAND) => {
+            found.error_at(key("command"), "is empty; write the command to run")
+        }
         Ok(_) => {}
         Err(error) => found.error_at(key("command"), format!("cannot be split into words: {error}")),
     }

@@ -101,7 +101,7 @@ section! {
 section! {
     /// `[provider.process]`: functions as local processes.
     pub struct ProcessProvider {
-        /// Where state is kept; see [`Config::state_dir`](super::Config::state_dir).
+        /// Where state is kept; [`load`](super::load) fills in the default.
         pub state_dir: Option<PathBuf>,
         /// Bound on the log kept for a replica.
         pub log_size: Size,
@@ -119,7 +119,7 @@ section! {
 section! {
     /// `[provider.process.images."NAME"]`: the command behind an image name.
     pub struct Image {
-        /// Command, quoted as in a shell.
+        /// Command, quoted as in a shell; empty with mode `static`.
         pub command: String,
         /// Working directory.
         pub directory: Option<PathBuf>,
