@@ -206,7 +206,7 @@ fn check_image(name: &str, image: &Image, found: &mut Found) {
     let key = |last: &str| vec![child(&path, last)];
     match shell_words::split(&image.command) {
         Ok(words) if words.is_empty() && image.mode.as_deref() != Some(NO_COMMAND) => {
-            found.error_at(key("command"), "is empty; write the command to run")
+            found.error_at(key("command"), "is empty; write the command to run");
         }
         Ok(_) => {}
         Err(error) => found.error_at(key("command"), format!("cannot be split into words: {error}")),

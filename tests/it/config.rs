@@ -151,7 +151,7 @@ fn secrets_are_masked_where_they_are_shown() {
         .config
         .entries()
         .iter()
-        .filter_map(|entry| entry.shown())
+        .filter_map(faas_gateway::config::Entry::shown)
         .collect();
     assert!(
         !shown
