@@ -2,12 +2,16 @@
 
 mod support;
 
+mod api;
+mod auth;
 mod cli;
 mod config;
 mod faas_cli;
+mod framework;
 mod functions;
 mod lifecycle;
 mod metrics;
+mod openapi;
 mod proxy;
 mod remote;
 mod streaming;
