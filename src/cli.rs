@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing::{info, warn};
 
 use crate::{
+    app::Ended,
     config::{self, Config, ConfigError, Loaded, Sources},
     telemetry::Telemetry,
 };
@@ -144,7 +145,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(layers) => serve(&layers.sources()),
         Command::Check { file, with_env } => check(file, with_env),
         Command::Config(layers) => with_configuration(&layers.sources(), |loaded| print(&show::Effective(loaded))),
-        Command::Openapi => print(&crate::api::openapi_document()),
+        Command::Openapi => print(&crate::api::openapi_document().trim_end()),
         Command::Healthcheck { layers, url, timeout } => match url {
             Some(url) => healthcheck(&[url], timeout),
             None => with_configuration(&layers.sources(), |loaded| {
@@ -174,7 +175,10 @@ fn serve(sources: &Sources) -> ExitCode {
         match ended {
             Ok(ended) => {
                 info!(?ended, "stopped");
-                ExitCode::SUCCESS
+                match ended {
+                    Ended::Drained => ExitCode::SUCCESS,
+                    Ended::Aborted => ExitCode::FAILURE,
+                }
             }
             Err(errors) => failed(&errors),
         }

@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod cli;
 mod config;
+mod contract;
 mod faas_cli;
 mod framework;
 mod functions;
