@@ -8,6 +8,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -72,6 +73,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         (main, metrics) => return Err([main.err(), metrics.err()].into_iter().flatten().collect()),
     };
     let current = Current::new(builder.snapshot(loaded.config.clone()).await?);
+    metrics.config_read(true, SystemTime::now());
 
     let serving = Tasks::new();
     let stop_accepting = CancellationToken::new();

@@ -59,14 +59,19 @@ pub struct TimedBody<B, G> {
     guard: Option<G>,
 }
 
-impl<B, G> TimedBody<B, G> {
-    /// Wraps `inner`.
-    pub fn new(inner: B, deadline: Deadline, guard: G) -> Self {
+impl<B: HttpBody, G: Observe> TimedBody<B, G> {
+    /// Wraps `inner`. A body without a frame has ended already: nobody will
+    /// ask it for one.
+    pub fn new(inner: B, deadline: Deadline, mut guard: G) -> Self {
+        let empty = inner.is_end_stream();
+        if empty {
+            guard.ended();
+        }
         Self {
             inner,
             deadline,
             sleep: None,
-            guard: Some(guard),
+            guard: (!empty).then_some(guard),
         }
     }
 }

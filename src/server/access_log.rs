@@ -132,7 +132,7 @@ impl Drop for Record {
                 path = %self.path,
                 status = self.status,
                 bytes = self.bytes,
-                duration_ms = self.started.elapsed().as_secs_f64() * 1e3,
+                duration_ms = (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
                 peer = %self.peer,
                 call_id = self.call_id.as_deref(),
                 upstream = self.upstream.as_deref(),
