@@ -440,7 +440,11 @@ impl Transaction {
         self.live.report(&outcome);
         let (explicit, trigger) = (trigger.is_explicit(), trigger.as_str());
         if recovered {
-            info!(trigger, generation = outcome.generation, "configuration is the live one again");
+            info!(
+                trigger,
+                generation = outcome.generation,
+                "configuration is the live one again"
+            );
         } else if explicit {
             info!(trigger, generation = outcome.generation, "configuration unchanged");
         } else {
