@@ -14,13 +14,11 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::Url;
 
-use crate::{client, config, proxy::headers::strip_hop_by_hop};
-
-/// File of the user name, in `auth.secret_path`.
-const USER_FILE: &str = "basic-auth-user";
-
-/// File of the password, in `auth.secret_path`.
-const PASSWORD_FILE: &str = "basic-auth-password";
+use crate::{
+    client,
+    config::{self, PASSWORD_FILE, USER_FILE},
+    proxy::headers::strip_hop_by_hop,
+};
 
 /// Most of an auth proxy's answer that is passed on, in bytes.
 const RELAY_LIMIT: usize = 64 * 1024;

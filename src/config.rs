@@ -50,9 +50,9 @@ const DEFAULT_ORIGIN: &str = "default";
 /// Variable that names the file.
 const FILE_VARIABLE: &str = "FAAS_CONFIG";
 
-/// Files of the credentials, in `auth.secret_path`.
+/// File of the user name, in `auth.secret_path`.
 pub const USER_FILE: &str = "basic-auth-user";
-/// See [`USER_FILE`].
+/// File of the password, in `auth.secret_path`.
 pub const PASSWORD_FILE: &str = "basic-auth-password";
 
 section! {

@@ -16,7 +16,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, trace, warn};
 
 use crate::{
     config::{
@@ -438,15 +438,19 @@ impl Transaction {
             at: Utc::now(),
         };
         self.live.report(&outcome);
-        let trigger = trigger.as_str();
+        let (explicit, trigger) = (trigger.is_explicit(), trigger.as_str());
         if recovered {
             info!(
                 trigger,
                 generation = outcome.generation,
                 "configuration is the live one again"
             );
+        } else if explicit {
+            info!(trigger, generation = outcome.generation, "configuration unchanged");
         } else {
-            debug!(trigger, generation = outcome.generation, "configuration unchanged");
+            // Below debug: a log file in the watched directory would otherwise
+            // be the reason for its own next line.
+            trace!(trigger, generation = outcome.generation, "configuration unchanged");
         }
         outcome
     }
