@@ -114,9 +114,9 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
 
     let signal = signals.next().await;
     let config = current.get().config.clone();
+    serving.drain();
     tracing::info!(signal, delay = ?config.server.drain_delay, timeout = ?config.server.drain_timeout, "stopping");
     drop(reloader);
-    serving.drain();
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
         stop_accepting.cancel();

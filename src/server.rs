@@ -28,6 +28,7 @@ use crate::{
 
 mod access_log;
 mod invoke;
+mod linger;
 pub mod listener;
 
 use access_log::{Kind, Record};

@@ -368,6 +368,10 @@ impl Provider for RemoteProvider {
         }
     }
 
+    fn tracks_replicas(&self) -> bool {
+        false
+    }
+
     fn default_namespace(&self) -> &str {
         &self.default_namespace
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -96,6 +96,13 @@ where
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
     let upgrade = headers::requested_upgrade(&parts.headers);
+    // HTTP/2 names the host in the target (RFC 9113 section 8.3.1), HTTP/1.1 in a header.
+    if !parts.headers.contains_key(header::HOST)
+        && let Some(authority) = original.authority()
+        && let Ok(host) = HeaderValue::try_from(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
     // A socket file has no name of its own, so the function sees the caller's.
     let host = match upstream.endpoint.address() {
         Address::Unix(_) => None,

@@ -11,7 +11,7 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::Service;
+use super::{Service, linger::Lingering};
 use crate::config;
 
 /// First and longest pause after the system refused to accept (out of file
@@ -51,7 +51,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop:
         let service = service.clone();
         async move { service.call(request, peer).await }
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Lingering::new(stream)), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -10,27 +10,27 @@ use crate::support::{Gateway, Upstream, soon, upstream::text, wire::Wire};
 
 /// A function that answers when the test says so.
 async fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (began, begun) = mpsc::channel(8);
+    let (start, started) = mpsc::channel(8);
     let (release, released) = mpsc::channel::<()>(8);
     let released = std::sync::Arc::new(tokio::sync::Mutex::new(released));
     let upstream = Upstream::start().await.function("held", move |_| {
-        let (began, released) = (began.clone(), released.clone());
+        let (start, released) = (start.clone(), released.clone());
         async move {
-            began.send(()).await.expect("the test listens");
+            start.send(()).await.expect("the test listens");
             released.lock().await.recv().await;
             text(200, "finished")
         }
     });
-    (upstream, begun, release)
+    (upstream, started, release)
 }
 
 #[tokio::test]
 async fn sigterm_lets_calls_finish_and_exits_0() {
-    let (upstream, mut begun, release) = held().await;
+    let (upstream, mut started, release) = held().await;
     let mut gateway = Gateway::before(&upstream.url()).start().await;
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", begun.recv()).await;
+    soon("the call", started.recv()).await;
     gateway.signal(Signal::SIGTERM);
     gateway
         .logged("stopping", |line| line.to_string().contains("stopping"))
@@ -66,11 +66,11 @@ async fn readiness_goes_before_the_listener() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let (upstream, mut begun, _release) = held().await;
+    let (upstream, mut started, _release) = held().await;
     let mut gateway = Gateway::before(&upstream.url()).start().await;
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", begun.recv()).await;
+    soon("the call", started.recv()).await;
     gateway.signal(Signal::SIGTERM);
     gateway
         .logged("stopping", |line| line.to_string().contains("stopping"))
@@ -81,14 +81,14 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn the_drain_is_bounded() {
-    let (upstream, mut begun, _release) = held().await;
+    let (upstream, mut started, _release) = held().await;
     let mut gateway = Gateway::before(&upstream.url())
         .config("[server]\ndrain_timeout = \"200ms\"")
         .start()
         .await;
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", begun.recv()).await;
+    soon("the call", started.recv()).await;
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.ended().await.code(), Some(1));
 }

@@ -1,5 +1,7 @@
 //! Integration tests: one binary, so that linking happens once.
 
+#![expect(clippy::disallowed_methods, reason = "tasks of tests end with their runtime")]
+
 mod support;
 
 mod api;

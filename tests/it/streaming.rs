@@ -91,21 +91,21 @@ async fn large_bodies_cross_whole() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_cancels_the_call() {
-    let (began, mut begun) = mpsc::channel(1);
+    let (start, mut started) = mpsc::channel(1);
     let (gone, mut noticed) = mpsc::channel::<()>(1);
     let upstream = Upstream::start().await.function("waits", move |_| {
-        let (began, gone) = (began.clone(), gone.clone());
+        let (start, gone) = (start.clone(), gone.clone());
         async move {
             // Dropped with the connection.
             let _held = gone;
-            began.send(()).await.expect("the test listens");
+            start.send(()).await.expect("the test listens");
             std::future::pending().await
         }
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/waits HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", begun.recv()).await;
+    soon("the call", started.recv()).await;
     drop(wire);
     gateway
         .logged("the cancelled call", |line| {
@@ -123,16 +123,24 @@ async fn a_caller_that_leaves_cancels_the_call() {
 
 #[tokio::test]
 async fn a_function_that_breaks_off_breaks_the_answer_off() {
-    let upstream = Upstream::start().await.function("breaks", |_| async {
-        let broken = stream::iter([
-            Ok(Frame::data(Bytes::from_static(b"half"))),
-            Err(std::io::Error::other("gone")),
-        ]);
-        body(200, StreamBody::new(broken))
+    let (breaks, broken) = tokio::sync::oneshot::channel::<()>();
+    let broken = std::sync::Mutex::new(Some(broken));
+    let upstream = Upstream::start().await.function("breaks", move |_| {
+        let broken = broken.lock().expect("no panic").take().expect("called once");
+        let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"half"))) });
+        let second = stream::once(async move {
+            broken.await.expect("the test says when");
+            Err(std::io::Error::other("gone"))
+        });
+        async { body(200, StreamBody::new(Box::pin(first.chain(second)))) }
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
-    let answer = Wire::exchange(gateway.address(), "GET /function/breaks HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert!(!answer.contains("\r\n0\r\n"), "the answer looks complete: {answer}");
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send("GET /function/breaks HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.until("half\r\n").await;
+    breaks.send(()).expect("the function waits");
+    let answer = wire.rest().await;
+    assert!(!answer.contains("0\r\n"), "the answer looks complete: {answer}");
 }
 
 #[tokio::test]
@@ -187,6 +195,7 @@ async fn websockets_pass() {
         "{page}"
     );
     socket.close(None).await.expect("closed");
+    drop(socket);
     gateway
         .logged("the end of the tunnel", |line| {
             crate::support::gateway::field(line, "status") == 101

@@ -23,15 +23,14 @@ use tokio::{
 use super::{eventually, soon};
 
 /// What a gateway is started with.
-pub struct Setup {
+pub(crate) struct Setup {
     toml: String,
     environment: Vec<(String, String)>,
-    arguments: Vec<String>,
     directory: Option<Arc<tempfile::TempDir>>,
 }
 
 /// A running gateway; killed when dropped.
-pub struct Gateway {
+pub(crate) struct Gateway {
     child: Child,
     address: SocketAddr,
     metrics: SocketAddr,
@@ -51,53 +50,52 @@ impl Gateway {
     /// A gateway with the process provider, a state directory of its own, and
     /// ports of its own.
     #[expect(clippy::new_ret_no_self, reason = "the setup is what a test writes down")]
-    pub fn new() -> Setup {
+    pub(crate) fn new() -> Setup {
         Setup {
             toml: String::new(),
             environment: Vec::new(),
-            arguments: Vec::new(),
             directory: None,
         }
     }
 
     /// A gateway in front of a provider at `url`.
-    pub fn before(url: &str) -> Setup {
+    pub(crate) fn before(url: &str) -> Setup {
         Self::new().env("functions_provider_url", url)
     }
 
     /// The address of API and functions.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The gateway's base URL, without a trailing slash.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The process.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         let pid = self.child.id().expect("the gateway runs");
         Pid::from_raw(i32::try_from(pid).expect("a pid"))
     }
 
     /// The directory with the configuration file, the state and the secrets.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// The configuration file.
-    pub fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.directory().join("gateway.toml")
     }
 
     /// Every request from here on carries these credentials.
-    pub fn sign_in(&mut self, user: &str, password: &str) {
+    pub(crate) fn sign_in(&mut self, user: &str, password: &str) {
         self.credentials = Some((user.to_owned(), password.to_owned()));
     }
 
     /// A request to `path`.
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url()));
         match &self.credentials {
             Some((user, password)) if !path.starts_with("/function/") => request.basic_auth(user, Some(password)),
@@ -106,23 +104,23 @@ impl Gateway {
     }
 
     /// `GET path`.
-    pub fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.request(Method::GET, path)
     }
 
     /// `POST path`.
-    pub fn post(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
         self.request(Method::POST, path)
     }
 
     /// Sends a JSON body and returns status and text.
-    pub async fn send(&self, method: Method, path: &str, body: &Value) -> (u16, String) {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> (u16, String) {
         let response = self.request(method, path).json(body).send().await.expect("an answer");
         (response.status().as_u16(), response.text().await.expect("a body"))
     }
 
     /// Deploys a function and waits until it can be called.
-    pub async fn deploy(&self, deployment: &Value) {
+    pub(crate) async fn deploy(&self, deployment: &Value) {
         let (status, text) = self.send(Method::POST, "/system/functions", deployment).await;
         assert_eq!(status, 202, "{text}");
         let name = deployment["service"].as_str().expect("a service name");
@@ -131,7 +129,7 @@ impl Gateway {
     }
 
     /// Waits until a function has a ready replica.
-    pub async fn ready(&self, name: &str, namespace: &str) {
+    pub(crate) async fn ready(&self, name: &str, namespace: &str) {
         eventually(&format!("{name} ready"), || async {
             let status = self.status(name, namespace).await?;
             (status["availableReplicas"].as_u64()? > 0).then_some(())
@@ -140,7 +138,7 @@ impl Gateway {
     }
 
     /// A function's status, if it exists.
-    pub async fn status(&self, name: &str, namespace: &str) -> Option<Value> {
+    pub(crate) async fn status(&self, name: &str, namespace: &str) -> Option<Value> {
         let path = format!("/system/function/{name}?namespace={namespace}");
         let response = self.get(&path).send().await.expect("an answer");
         (response.status() == 200).then_some(())?;
@@ -148,7 +146,7 @@ impl Gateway {
     }
 
     /// Calls a function and returns its text; fails unless it answers 200.
-    pub async fn invoke(&self, path: &str, body: impl Into<reqwest::Body>) -> String {
+    pub(crate) async fn invoke(&self, path: &str, body: impl Into<reqwest::Body>) -> String {
         let response = self.post(path).body(body).send().await.expect("an answer");
         let (status, text) = (response.status(), response.text().await.expect("a body"));
         assert_eq!(status, 200, "{path}: {text}");
@@ -156,50 +154,45 @@ impl Gateway {
     }
 
     /// The metrics page.
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         let url = format!("http://{}/metrics", self.metrics);
         let response = self.client.get(url).send().await.expect("metrics");
         response.text().await.expect("text")
     }
 
     /// The value of a series, written as the page writes it.
-    pub async fn metric(&self, series: &str) -> Option<f64> {
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         self.metrics()
             .await
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// The metrics listener.
-    pub fn metrics_address(&self) -> SocketAddr {
-        self.metrics
-    }
-
     /// Waits for a log line that `matches`, among those not waited for yet.
-    pub async fn logged(&self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn logged(&self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
         self.log.find(what, matches).await
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("the gateway runs");
     }
 
     /// Waits for the process to end.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         soon("the gateway's end", self.child.wait()).await.expect("a status")
     }
 
     /// Kills the process as `kill -9` does and starts another on its directory.
-    pub async fn crash_and_restart(mut self, setup: Setup) -> Self {
+    pub(crate) async fn crash_and_restart(mut self, setup: Setup) -> Self {
         self.signal(Signal::SIGKILL);
         self.ended().await;
         setup.directory(Arc::clone(&self.directory)).start().await
     }
 }
 
-/// A configuration of the test's own in a JSON log line, wherever it is put.
-pub fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
+/// A field of a JSON log line, wherever the format puts it.
+pub(crate) fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
     match &line[name] {
         Value::Null => &line["fields"][name],
         value => value,
@@ -208,32 +201,26 @@ pub fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
 
 impl Setup {
     /// Adds lines to the configuration file.
-    pub fn config(mut self, toml: &str) -> Self {
+    pub(crate) fn config(mut self, toml: &str) -> Self {
         self.toml.push_str(toml);
         self.toml.push('\n');
         self
     }
 
     /// Sets an environment variable.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Adds a command-line argument.
-    pub fn arg(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.to_owned());
-        self
-    }
-
     /// Uses the directory of an earlier gateway.
-    pub fn directory(mut self, directory: Arc<tempfile::TempDir>) -> Self {
+    pub(crate) fn directory(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
         self
     }
 
     /// Turns basic authentication on, with these credentials.
-    pub fn basic_auth(self, user: &str, password: &str) -> Self {
+    pub(crate) fn basic_auth(self, user: &str, password: &str) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let secrets = directory.path().join("auth");
         std::fs::create_dir(&secrets).expect("a directory");
@@ -246,7 +233,7 @@ impl Setup {
     }
 
     /// The command that `start` runs, for tests of starts that fail.
-    pub fn command(&self, directory: &Path) -> Command {
+    pub(crate) fn command(&self, directory: &Path) -> Command {
         let file = directory.join("gateway.toml");
         if !file.exists() || !self.toml.is_empty() {
             std::fs::write(&file, format!("# a test's configuration\n{}", self.toml)).expect("a file");
@@ -258,7 +245,6 @@ impl Setup {
             .arg(&file)
             .arg("--state-dir")
             .arg(directory.join("state"))
-            .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", directory)
@@ -274,7 +260,7 @@ impl Setup {
     }
 
     /// Starts the gateway and waits until it listens.
-    pub async fn start(self) -> Gateway {
+    pub(crate) async fn start(self) -> Gateway {
         let directory = self
             .directory
             .clone()
@@ -303,7 +289,7 @@ impl Setup {
 }
 
 /// A client that follows nothing and adds nothing.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     faas_gateway::client::build(super::PATIENCE * 3)
 }
 

@@ -18,21 +18,21 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// The body of a scripted answer.
-pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 type Function = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
 /// An upstream on a port of its own; it ends with the test.
 #[derive(Clone)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     address: SocketAddr,
     functions: Arc<Mutex<BTreeMap<String, Function>>>,
 }
 
 impl Upstream {
     /// An upstream with the function `echo`, which answers with what it got.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let upstream = Self {
             address: listener.local_addr().expect("bound"),
@@ -57,7 +57,7 @@ impl Upstream {
     }
 
     /// Adds a function.
-    pub fn function<F, A>(self, name: &str, function: F) -> Self
+    pub(crate) fn function<F, A>(self, name: &str, function: F) -> Self
     where
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
@@ -71,7 +71,7 @@ impl Upstream {
     }
 
     /// The base URL, without a trailing slash.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
@@ -103,7 +103,7 @@ impl Upstream {
 }
 
 /// An answer with a text.
-pub fn text(status: u16, text: &str) -> Response<Body> {
+pub(crate) fn text(status: u16, text: &str) -> Response<Body> {
     body(
         status,
         Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}),
@@ -111,7 +111,7 @@ pub fn text(status: u16, text: &str) -> Response<Body> {
 }
 
 /// An answer with a body of any kind.
-pub fn body<B>(status: u16, body: B) -> Response<Body>
+pub(crate) fn body<B>(status: u16, body: B) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes, Error = std::io::Error> + Send + 'static,
 {
@@ -146,7 +146,7 @@ async fn echo(request: Request<Incoming>) -> Response<Body> {
 }
 
 /// The values of a header in an echoed request.
-pub fn echoed(request: &Value, name: &str) -> Vec<String> {
+pub(crate) fn echoed(request: &Value, name: &str) -> Vec<String> {
     let pairs: Vec<(String, String)> = serde_json::from_value(request["headers"].clone()).expect("an echoed request");
     pairs
         .into_iter()

@@ -10,14 +10,14 @@ use tokio::{
 use super::soon;
 
 /// One TCP connection, bytes in and bytes out.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
 impl Wire {
     /// Connects.
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self {
             stream: TcpStream::connect(address).await.expect("a connection"),
             received: Vec::new(),
@@ -25,12 +25,12 @@ impl Wire {
     }
 
     /// Sends bytes as they are.
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the peer reads");
     }
 
     /// Reads until `marker` has come and returns everything up to its end.
-    pub async fn until(&mut self, marker: &str) -> String {
+    pub(crate) async fn until(&mut self, marker: &str) -> String {
         soon(&format!("'{}'", marker.escape_debug()), async {
             loop {
                 if let Some(at) = find(&self.received, marker.as_bytes()) {
@@ -52,7 +52,7 @@ impl Wire {
     }
 
     /// Reads until the peer closes and returns the rest.
-    pub async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         soon("the end of the connection", async {
             let mut rest = std::mem::take(&mut self.received);
             // A reset is an end too.
@@ -63,7 +63,7 @@ impl Wire {
     }
 
     /// Sends one request that asks to close and returns the whole answer.
-    pub async fn exchange(address: SocketAddr, request: &str) -> String {
+    pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
         let mut wire = Self::connect(address).await;
         wire.send(request).await;
         wire.rest().await

@@ -1,0 +1,102 @@
+//! Closing a connection without losing the answer that was sent on it.
+//!
+//! Closing a socket with unread bytes makes the kernel reset it, and a reset
+//! discards what the peer has not read yet. A caller that is still sending
+//! when it is refused (a head too large, no credentials) would see a broken
+//! connection in place of the reason (RFC 9112 section 9.6). So the sending
+//! side is closed first, and what still arrives is read and dropped for a
+//! bounded time and up to a bounded size.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+/// Longest wait for the caller to notice.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes read and dropped.
+const MAX_DISCARDED: usize = 1 << 20;
+
+/// A connection whose shutdown lingers.
+pub(super) struct Lingering {
+    stream: TcpStream,
+    closing: Option<Closing>,
+}
+
+struct Closing {
+    give_up: Pin<Box<Sleep>>,
+    discarded: usize,
+}
+
+impl Lingering {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, closing: None }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let closing = match &mut this.closing {
+            Some(closing) => closing,
+            none => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                none.insert(Closing {
+                    give_up: Box::pin(sleep(PATIENCE)),
+                    discarded: 0,
+                })
+            }
+        };
+        let mut space = [0; 8192];
+        loop {
+            let mut buf = ReadBuf::new(&mut space);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
+                // The peer has closed, or is gone: nothing is left to lose.
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    closing.discarded += buf.filled().len();
+                    if closing.discarded > MAX_DISCARDED {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending => return closing.give_up.as_mut().poll(cx).map(Ok),
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
