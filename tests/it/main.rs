@@ -2,6 +2,7 @@
 
 mod support;
 
+mod contract;
 mod faas_cli;
 mod functions;
 mod lifecycle;
