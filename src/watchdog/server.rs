@@ -176,6 +176,7 @@ impl Replica {
 struct Held(#[expect(dead_code, reason = "what counts is when it is dropped")] Permit);
 
 impl Observe for Held {
+    fn head(&mut self, _: StatusCode) {}
     fn data(&mut self, _: usize) {}
     fn ended(&mut self) {}
 }

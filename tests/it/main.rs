@@ -11,3 +11,4 @@ mod proxy;
 mod remote;
 mod streaming;
 mod timeouts;
+mod watchdog;
