@@ -84,7 +84,7 @@ pub struct Args {
     /// Stop when stdin, a pipe, is closed: its other end died
     #[arg(long)]
     pub lifeline: bool,
-    /// How long to keep serving after SIGTERM [default: `healthcheck_interval`, or `write_timeout`]
+    /// How long to keep serving after SIGTERM when `healthcheck_interval` is unset [default: 0 with --lifeline, else `write_timeout`]
     #[arg(long, value_name = "DURATION", value_parser = read_duration)]
     pub drain_delay: Option<Duration>,
     /// Longest wait for calls in flight when stopping, if shorter than `write_timeout`
@@ -275,10 +275,17 @@ async fn replica(args: &Args, settings: Settings, launcher: Launcher) -> Result<
                 .map_err(|error| format!("cannot listen on {address}: {error}"))
         }
     }?;
+    // A gateway that holds the lifeline has stopped sending calls before it
+    // asks for the end; others learn it from health.
+    let usual_delay = if args.lifeline {
+        Duration::ZERO
+    } else {
+        settings.write_timeout
+    };
     let delay = settings
         .healthcheck_interval
         .or(args.drain_delay)
-        .unwrap_or(settings.write_timeout);
+        .unwrap_or(usual_delay);
     let bound = args
         .drain_timeout
         .map_or(settings.write_timeout, |longest| longest.min(settings.write_timeout));

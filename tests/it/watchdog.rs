@@ -720,6 +720,23 @@ async fn the_end_of_the_lifeline_ends_everything() {
 }
 
 #[tokio::test]
+async fn a_gateway_does_not_wait_for_others_to_notice() {
+    let directory = tempfile::tempdir().expect("temp dir");
+    let socket = directory.path().join("socket");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_faas-gateway"))
+        .args(["watchdog", "--command", "cat", "--lifeline", "--socket"])
+        .arg(&socket)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    eventually("the socket", || socket.exists()).await;
+    kill(Pid::from_raw(child.id().try_into().expect("pid")), Signal::SIGTERM).expect("it runs");
+    // `write_timeout` would be the usual pause: longer than anybody waits here.
+    eventually("the end", || child.try_wait().expect("our child").is_some()).await;
+}
+
+#[tokio::test]
 async fn not_even_sigkill_leaves_the_function_behind() {
     let mut replica = Replica::start("http", &format!("node {}", fixture("echo.js")), &[], &[]).await;
     let function = children(replica.child.id());
