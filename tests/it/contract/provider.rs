@@ -8,12 +8,17 @@ use async_trait::async_trait;
 use chrono::Utc;
 use faas_gateway::{
     model::{FunctionDeployment, FunctionNamespace, FunctionRef, FunctionResources, LogQuery, Secret},
-    provider::{Provider, ProviderError, memory::MemoryProvider},
-    upstream::{Address, PathForm},
+    provider::{
+        Provider, ProviderError,
+        memory::MemoryProvider,
+        remote::{RemoteProvider, Settings},
+    },
+    upstream::{Address, PathForm, PoolLimits},
 };
 use futures_util::StreamExt;
 
 use super::process::Local;
+use crate::support::provider::ScriptedProvider;
 
 /// A provider under test.
 #[async_trait]
@@ -51,6 +56,49 @@ impl Backend for Memory {
 
     async fn write_line(&self, function: &FunctionRef, text: &str) {
         self.0.log(function, "f-one", Utc::now(), text).expect("deployed");
+    }
+}
+
+/// The http provider in front of a provider in memory that speaks REST.
+struct Remote {
+    memory: Arc<MemoryProvider>,
+    provider: Arc<RemoteProvider>,
+    /// Serves `memory`; ends when it is dropped.
+    _served: ScriptedProvider,
+}
+
+impl Remote {
+    async fn start() -> Box<dyn Backend> {
+        let memory = Arc::new(MemoryProvider::new());
+        let served = ScriptedProvider::over(Arc::clone(&memory)).await;
+        let settings = Settings {
+            url: served.url.clone(),
+            logs_url: None,
+            default_namespace: "openfaas-fn".to_owned(),
+            direct_suffix: None,
+            timeout: Duration::from_secs(30),
+            pool: PoolLimits::default(),
+        };
+        Box::new(Self {
+            memory,
+            provider: Arc::new(RemoteProvider::new(settings, None).expect("settings")),
+            _served: served,
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for Remote {
+    fn provider(&self) -> Arc<dyn Provider> {
+        Arc::clone(&self.provider) as Arc<dyn Provider>
+    }
+
+    async fn write_line(&self, function: &FunctionRef, text: &str) {
+        self.memory.log(function, "f-one", Utc::now(), text).expect("deployed");
+    }
+
+    fn knows_replicas(&self) -> bool {
+        false
     }
 }
 
@@ -574,3 +622,4 @@ macro_rules! contract {
 
 contract!(memory, async { Memory::start() });
 contract!(process, Local::backend());
+contract!(remote, Remote::start());

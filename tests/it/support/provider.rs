@@ -1,5 +1,9 @@
 //! A provider for tests: it speaks the REST contract of OpenFaaS providers on
-//! a port of its own, answers as a closure says, and remembers what it was asked.
+//! a port of its own, and remembers what it was asked.
+//!
+//! [`ScriptedProvider::start`] answers as a closure says;
+//! [`ScriptedProvider::over`] keeps functions, secrets and namespaces in a
+//! provider in memory.
 
 use std::{
     convert::Infallible,
@@ -8,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use faas_gateway::shutdown::Tasks;
+use faas_gateway::{provider::memory::MemoryProvider, shutdown::Tasks};
 use futures_util::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -25,6 +29,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
+
+mod stateful;
 
 /// What the provider was asked.
 #[derive(Clone)]
@@ -226,6 +232,15 @@ impl ScriptedProvider {
     /// Gives every request the same answer.
     pub(crate) async fn answering(answer: Answer) -> Self {
         Self::start(move |_| answer.clone()).await
+    }
+
+    /// Keeps functions, secrets and namespaces as a real provider would.
+    pub(crate) async fn over(memory: Arc<MemoryProvider>) -> Self {
+        Self::listen(Arc::new(move |asked| {
+            let memory = Arc::clone(&memory);
+            async move { stateful::reply(&memory, &asked).await }.boxed()
+        }))
+        .await
     }
 
     /// Everything it was asked so far.
