@@ -7,16 +7,18 @@
 # faasd): it holds no command that the process provider could run. To use that
 # one in a container, copy /faas-gateway into an image that has your commands.
 
-# Versions, once. RUST_VERSION: at least rust-version in Cargo.toml.
+# The one version: at least rust-version in Cargo.toml.
 ARG RUST_VERSION=1.95
-ARG ALPINE_VERSION=3.22
 
 # Alpine's Rust targets musl, so what it builds is static. Each platform builds
 # for itself (natively or emulated): no cross compiler has to be kept working.
-FROM rust:${RUST_VERSION}-alpine${ALPINE_VERSION} AS build
+FROM rust:${RUST_VERSION}-alpine AS build
 ARG TARGETARCH
 # cc and make for the C parts of the build: the allocator and the cryptography.
 RUN apk add --no-cache build-base ca-certificates
+# Already musl's default; said here because the last stage depends on it. With
+# --target below it does not reach build scripts and macros.
+ENV RUSTFLAGS="-C target-feature=+crt-static"
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -41,6 +43,7 @@ COPY --from=build /faas-gateway /faas-gateway
 USER 65532:65532
 # 8080: API, functions and portal; 8082: metrics
 EXPOSE 8080 8082
-HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 CMD ["/faas-gateway", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
+    CMD ["/faas-gateway", "healthcheck", "--timeout", "2s"]
 ENTRYPOINT ["/faas-gateway"]
 CMD ["serve"]
