@@ -4,21 +4,28 @@
 //! build a snapshot by the same function, [`Builder::build`].
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{self, Config, Loaded, ProviderKind, Sources},
-    metrics::{Metrics, exporter, replicas},
-    provider::{Provider, memory::MemoryProvider, process, process::ProcessProvider, remote, remote::RemoteProvider},
-    reload::Reloader,
+    config::{Config, Loaded, ProviderKind, Sources},
+    metrics::{Metrics, exporter, query::Prometheus, replicas},
+    provider::{
+        Provider,
+        memory::MemoryProvider,
+        process::{self, ProcessProvider},
+        remote::{self, RemoteProvider},
+    },
+    reload::{Build, Outcome, Reloader, Snapshots, Verdict},
     scaling::{Policy, Scaling},
     server::{Service, listener},
     shutdown::{StopSignals, Tasks},
@@ -134,10 +141,11 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Vec<String>> {
 }
 
 /// Builds snapshots, carrying over what has not changed.
-pub struct Builder {
+struct Builder {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     executable: PathBuf,
+    environment: BTreeMap<String, String>,
     active: Mutex<Option<Active>>,
 }
 
@@ -152,6 +160,116 @@ struct Active {
 #[derive(Clone)]
 enum Origin {
     Process(Arc<ProcessProvider>),
-    Http(remote::Settings, Option<Credentials>),
+    Http(Box<(remote::Settings, Option<Credentials>)>),
     Memory,
+}
+
+impl Builder {
+    /// Builds everything from a checked configuration. Start-up and reload are
+    /// this one function; nothing that runs is touched before all of it worked.
+    async fn snapshot(&self, config: Config) -> Result<Snapshot, Vec<String>> {
+        let mut errors = Vec::new();
+        let auth = Auth::load(&config.auth).map_err(|error| errors.push(error)).ok();
+        let prometheus = Prometheus::new(&config.prometheus).map_err(|error| errors.push(error)).ok();
+        let (Some(auth), Some(prometheus)) = (auth, prometheus) else {
+            return Err(errors);
+        };
+        let active = self.provider(&config, &auth).await.map_err(|error| vec![error])?;
+        let policy = Policy::new(&config);
+        Ok(Snapshot {
+            generation: 1,
+            provider: Arc::clone(&active.provider),
+            scaling: Arc::clone(&active.scaling),
+            policy,
+            auth,
+            prometheus,
+            functions: FunctionTable::default(),
+            metrics: Arc::clone(&self.metrics),
+            config,
+        })
+    }
+
+    /// The provider that the configuration asks for: the one in use where it
+    /// fits, so that functions, connections and facts outlive the reload.
+    async fn provider(&self, config: &Config, auth: &Auth) -> Result<Active, String> {
+        let in_use = self.active.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pool = PoolLimits {
+            max_idle: config.invoke.max_idle_conns_per_host,
+            idle_timeout: config.invoke.idle_conn_timeout,
+            connect_timeout: config.invoke.connect_timeout,
+        };
+        let next = match config.provider_kind() {
+            ProviderKind::Process => {
+                let environment = process::inherited(&self.environment);
+                let settings = process::Settings::from_config(config, &self.executable, pool, environment)?;
+                match in_use {
+                    Some(Active {
+                        origin: Origin::Process(provider),
+                        scaling,
+                        ..
+                    }) => {
+                        provider.reconfigure(settings);
+                        let shared: Arc<dyn Provider> = provider.clone();
+                        Active {
+                            origin: Origin::Process(provider),
+                            provider: shared,
+                            scaling,
+                        }
+                    }
+                    _ => {
+                        let provider = ProcessProvider::open(settings, self.tasks.clone()).await?;
+                        self.fresh(Origin::Process(Arc::clone(&provider)), provider)
+                    }
+                }
+            }
+            ProviderKind::Http => {
+                let made_from = (remote::Settings::new(&config.provider, &config.invoke)?, auth.credentials());
+                match in_use {
+                    Some(active) if matches!(&active.origin, Origin::Http(from) if **from == made_from) => active,
+                    _ => {
+                        let credentials = made_from
+                            .1
+                            .clone()
+                            .map(|credentials| (credentials.user, credentials.password));
+                        let provider = RemoteProvider::new(made_from.0.clone(), credentials)?;
+                        self.fresh(Origin::Http(Box::new(made_from)), Arc::new(provider))
+                    }
+                }
+            }
+            ProviderKind::Memory => match in_use {
+                Some(active) if matches!(active.origin, Origin::Memory) => active,
+                _ => self.fresh(Origin::Memory, Arc::new(MemoryProvider::new())),
+            },
+        };
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Some(next.clone());
+        Ok(next)
+    }
+
+    fn fresh(&self, origin: Origin, provider: Arc<dyn Provider>) -> Active {
+        Active {
+            origin,
+            scaling: Scaling::new(Arc::clone(&provider), self.tasks.clone()),
+            provider,
+        }
+    }
+}
+
+#[async_trait]
+impl Build for Builder {
+    async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
+        self.snapshot(loaded.config).await
+    }
+
+    fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
+        if Arc::ptr_eq(&previous.provider, &next.provider) {
+            return;
+        }
+        // Calls that began on it may still run; closing drains them.
+        self.tasks.spawn(async move { previous.provider.close().await });
+    }
+
+    fn report(&self, outcome: &Outcome) {
+        self.metrics
+            .config_read(outcome.verdict != Verdict::Failed, outcome.at.into());
+    }
 }

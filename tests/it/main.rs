@@ -1,1 +1,10 @@
-fn main() {}
+//! Integration tests: one binary, so that linking happens once.
+
+mod support;
+
+mod faas_cli;
+mod functions;
+mod lifecycle;
+mod proxy;
+mod streaming;
+mod timeouts;
