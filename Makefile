@@ -36,7 +36,8 @@ fmt: ## format the source
 	cargo fmt
 
 bench: ## measure beside nginx and haproxy (about three minutes)
-	@.ci/install build
+	@.ci/install bench
+	cargo build --release --locked
 	python3 tests/bench/run.py $(ARGS)
 
 openapi: ## refresh openapi/openapi.json from the handlers
