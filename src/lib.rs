@@ -17,6 +17,7 @@ pub mod auth;
 pub mod client;
 pub mod provider;
 pub mod proxy;
+pub mod watchdog;
 
 pub mod config;
 pub mod metrics;

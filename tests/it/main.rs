@@ -8,3 +8,4 @@ mod lifecycle;
 mod proxy;
 mod streaming;
 mod timeouts;
+mod watchdog;
