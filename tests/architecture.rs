@@ -12,7 +12,8 @@ use std::{
 };
 
 /// How far from the bottom each top-level module stands. A module may use those
-/// of lower levels; an edge inside a level is listed in [`BESIDE`].
+/// of lower levels, and no other: two that need each other are one, or share
+/// something that belongs below both.
 const LEVELS: &[(&str, u8)] = &[
     // the vocabulary of the wire
     ("model", 0),
@@ -44,12 +45,6 @@ const LEVELS: &[(&str, u8)] = &[
     ("main", 10),
 ];
 
-/// Edges inside a level: from, to, why it is right.
-const BESIDE: &[(&str, &str, &str)] = &[
-    ("config", "model", "values name functions, and are checked by their rules"),
-    ("client", "upstream", "the gateway's own requests share the data path's TLS settings"),
-];
-
 /// Longest file, in lines before its tests.
 const LINES: usize = 500;
 
@@ -76,28 +71,31 @@ fn modules_depend_downward() {
             }
         }
     }
-    assert!(edges.len() > 10, "only {} edges found: the search is broken", edges.len());
+    assert!(
+        edges.len() > 10,
+        "only {} edges found: the search is broken",
+        edges.len()
+    );
 
     let mut wrong = Vec::new();
     for ((from, to), file) in &edges {
-        // The program is a client of the library: everything is below it.
         let Some(&above) = levels.get(from.as_str()) else {
             wrong.push(format!("{file}: module `{from}` has no level; add it to LEVELS"));
             continue;
         };
         match levels.get(to.as_str()) {
-            None => wrong.push(format!("{file}: uses `crate::{to}`, which has no level; add it to LEVELS")),
+            None => wrong.push(format!(
+                "{file}: uses `crate::{to}`, which has no level; add it to LEVELS"
+            )),
             Some(&below) if below < above => {}
-            Some(&below) if below == above && BESIDE.iter().any(|(a, b, _)| (a, b) == (&from.as_str(), &to.as_str())) => {}
             Some(&below) => wrong.push(format!(
                 "{file}: `{from}` (level {above}) uses `{to}` (level {below}); move what they share below both"
             )),
         }
     }
-    for (from, to, why) in BESIDE {
-        assert!(!why.is_empty(), "{from} -> {to} has no reason");
-        if !edges.contains_key(&((*from).to_owned(), (*to).to_owned())) {
-            wrong.push(format!("BESIDE lists {from} -> {to}, but no file has that edge: remove it"));
+    for (module, _) in LEVELS {
+        if !edges.keys().any(|(from, to)| from == module || to == module) {
+            wrong.push(format!("LEVELS has `{module}`, which no file is or uses: remove it"));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -112,7 +110,9 @@ fn files_stay_short() {
         .filter(|source| source.name != "tests.rs")
         .map(|source| (source.shipped.lines().count(), &source.shown))
         .filter(|(lines, _)| *lines > LINES)
-        .map(|(lines, file)| format!("{file}: {lines} lines before its tests, at most {LINES}; split it by what changes together"))
+        .map(|(lines, file)| {
+            format!("{file}: {lines} lines before its tests, at most {LINES}; split it by what changes together")
+        })
         .collect();
     assert!(long.is_empty(), "\n{}", long.join("\n"));
 }
@@ -132,7 +132,10 @@ fn the_framework_stays_at_the_edge() {
             users.insert(source.module);
         }
     }
-    assert!(users.contains("model"), "found poem only in {users:?}: the search is broken");
+    assert!(
+        users.contains("model"),
+        "found poem only in {users:?}: the search is broken"
+    );
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -155,43 +158,63 @@ fn no_module_is_a_drawer() {
     assert!(sources.len() > 30, "only {} files found", sources.len());
     for source in sources {
         let stem = source.name.trim_end_matches(".rs");
-        assert!(
-            !drawers.contains(&stem),
-            "{}: name it after what it does",
-            source.shown
-        );
+        assert!(!drawers.contains(&stem), "{}: name it after what it does", source.shown);
     }
 }
 
 #[test]
 fn every_fixture_is_used() {
-    let tests = root().join("tests");
-    let fixtures = tests.join("fixtures");
-    let mut texts = String::new();
-    let mut count = 0;
-    for path in files(&tests) {
-        let is_code = path.extension().is_some_and(|extension| extension == "rs");
+    let fixtures = root().join("tests/fixtures");
+    let swept = files(&fixtures);
+    assert!(!swept.is_empty(), "no fixture found");
+    let texts: Vec<String> = ["tests", "src"]
+        .iter()
+        .flat_map(|directory| files(&root().join(directory)))
         // This file names fixtures in general and uses none.
-        if is_code && !path.ends_with("architecture.rs") {
-            texts.push_str(&read(&path));
-            count += 1;
-        }
-    }
-    assert!(count > 3, "only {count} test files found");
-    let swept = if fixtures.is_dir() { files(&fixtures) } else { Vec::new() };
-    assert_eq!(
-        swept.is_empty(),
-        !texts.contains("fixtures/"),
-        "tests/fixtures and the tests that mention it do not fit together"
-    );
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("architecture.rs")
+        })
+        .map(|path| read(&path))
+        .collect();
     for path in swept {
         let relative = path.strip_prefix(&fixtures).expect("found below it");
-        let used = relative
-            .iter()
-            .filter_map(|part| part.to_str())
-            .any(|part| texts.contains(part));
-        assert!(used, "tests/fixtures/{} is mentioned by no test: use it or delete it", relative.display());
+        let name = relative.file_name().expect("a file").to_string_lossy();
+        let directory = format!("fixtures/{}", relative.parent().expect("a file").display());
+        let used = texts.iter().any(|text| {
+            // By its name, or with all its neighbours.
+            text.contains(&*name) || (text.contains("read_dir") && text.contains(&directory))
+        });
+        assert!(
+            used,
+            "tests/fixtures/{} is used by no test: use it or delete it",
+            relative.display()
+        );
     }
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    let root = root();
+    let documents: Vec<PathBuf> = files_here(&root)
+        .into_iter()
+        .chain(files(&root.join("config")))
+        .chain(files(&root.join("openapi")))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    let mut links = 0;
+    for document in documents {
+        let text = read(&document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") || target.starts_with('#') {
+                continue;
+            }
+            let file = target.split('#').next().expect("at least one part");
+            let path = document.parent().expect("a file").join(file);
+            assert!(path.exists(), "{}: nothing is at {target}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 5, "only {links} links found");
 }
 
 /// One file of the source.
@@ -215,7 +238,10 @@ fn sources() -> Vec<Source> {
     let mut sources: Vec<Source> = files(&root.join("src"))
         .into_iter()
         .map(|path| {
-            let relative = path.strip_prefix(root.join("src")).expect("found below it").to_path_buf();
+            let relative = path
+                .strip_prefix(root.join("src"))
+                .expect("found below it")
+                .to_path_buf();
             let parts: Vec<String> = relative
                 .with_extension("")
                 .iter()
@@ -265,6 +291,15 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The files of a directory itself.
+fn files_here(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    entries
+        .map(|entry| entry.expect("readable directory").path())
+        .filter(|path| path.is_file())
+        .collect()
 }
 
 /// The text up to the first `#[cfg(test)]` that begins a line.
@@ -333,7 +368,9 @@ fn raw_string_length(rest: &str) -> usize {
     let hashes = rest[1..].bytes().take_while(|byte| *byte == b'#').count();
     let close = format!("\"{}", "#".repeat(hashes));
     let open = hashes + 2;
-    rest[open..].find(&close).map_or(rest.len(), |end| open + end + close.len())
+    rest[open..]
+        .find(&close)
+        .map_or(rest.len(), |end| open + end + close.len())
 }
 
 /// Length of a character literal; of a lifetime only its quote.
@@ -401,7 +438,7 @@ fn first_segments(tokens: &[&str], used: &mut BTreeSet<String>) {
 
 #[test]
 fn paths_are_read_from_source() {
-    let source = r##"
+    let source = r#"
         //! crate::comment
         use std::fmt;
         use crate::{
@@ -416,7 +453,7 @@ fn paths_are_read_from_source() {
             $crate::mu::call(quotes)
         }
         /* crate::block */
-    "##;
+    "#;
     let found = used_modules(&tokens(source), 2);
     let expected = ["alpha", "beta", "delta", "kappa", "mu", "zeta"];
     assert_eq!(found, expected.map(str::to_owned).into());

@@ -2,6 +2,9 @@
 
 use poem_openapi::types::{ParseError, ParseFromJSON, ToJSON};
 
+/// Media type of RFC 9457 problem details.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// Reads a wire type from JSON text.
 ///
 /// # Errors
