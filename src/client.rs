@@ -49,6 +49,25 @@ pub fn tls() -> TlsConfig {
     Arc::clone(&TLS)
 }
 
+/// What went wrong, with its causes: the outermost text alone ("error sending
+/// request") does not say.
+pub fn describe(error: &reqwest::Error) -> String {
+    use std::error::Error as _;
+
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Some layers repeat what they wrap.
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(ClientConfig::clone(&TLS))

@@ -114,6 +114,8 @@ pub struct Reader {
     lists: BTreeMap<String, Vec<FunctionStatus>>,
     /// What failed at the last reading: `None` for the namespaces, else one of them.
     failing: BTreeSet<Option<String>>,
+    /// Functions with metrics that the last complete reading did not have.
+    missed: HashSet<String>,
 }
 
 impl Reader {
@@ -189,18 +191,27 @@ impl Reader {
     }
 }
 
-/// Writes the gauges of what was read and drops the metrics of functions that
-/// are gone.
-pub fn publish(reader: &Reader, metrics: &Metrics) -> Known {
+/// Writes the gauges of what was read, and drops the metrics of functions that
+/// two complete readings in a row did not have. One is not enough: a function
+/// may have been deployed and called while its list was on its way, and some
+/// providers list from a cache.
+pub fn publish(reader: &mut Reader, metrics: &Metrics) -> Known {
     let known = Known::new(reader.functions());
     let services: Vec<Service> = reader.functions().map(service).collect();
     metrics.set_services(&services);
     if reader.is_complete() {
+        let mut missed = HashSet::new();
         for label in metrics.function_labels() {
-            if !known.has_label(&label) {
+            if known.has_label(&label) {
+                continue;
+            }
+            if reader.missed.contains(&label) {
                 metrics.forget_function(&label);
+            } else {
+                missed.insert(label);
             }
         }
+        reader.missed = missed;
     }
     known
 }
@@ -237,7 +248,7 @@ pub async fn refresh_forever(
             () = reader.read(&*now.provider) => {}
             () = stop.cancelled() => return,
         }
-        known(publish(&reader, &now.metrics));
+        known(publish(&mut reader, &now.metrics));
         tokio::select! {
             () = tokio::time::sleep(now.interval) => {}
             () = stop.cancelled() => return,

@@ -1,6 +1,7 @@
 //! The harness: the real binary on port 0, scripted upstreams, raw sockets.
 
 pub mod gateway;
+pub mod provider;
 pub mod upstream;
 pub mod wire;
 
