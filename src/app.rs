@@ -88,9 +88,26 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         move || !ready.is_cancelled(),
         stop_metrics.clone(),
     ));
-    background.spawn(replicas::refresh_forever(current.clone(), background.clone()));
-    let reloader = Reloader::start(sources, loaded, current.clone(), builder, telemetry, background.clone())
-        .map_err(failed)?;
+    let view = current.clone();
+    background.spawn(replicas::refresh_forever(
+        move || {
+            let snapshot = view.get();
+            replicas::Source {
+                generation: snapshot.generation,
+                provider: Arc::clone(&snapshot.provider),
+                metrics: Arc::clone(&snapshot.metrics),
+                interval: snapshot.config.metrics.refresh_interval,
+            }
+        },
+        background.draining().clone(),
+        |_known| {},
+    ));
+    let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
+    let reloader = Reloader::start(sources, fingerprint, live, &background);
+    reloader.on_file_change(Timing::default(), &background);
+    reloader
+        .on_hangup(&background)
+        .map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;
     tracing::info!(%address, metrics = %metrics_address, provider = provider_name(&current), "listening");
 
     let signal = signals.next().await;

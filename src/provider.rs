@@ -24,6 +24,7 @@ use crate::{
 pub mod memory;
 pub mod process;
 pub mod remote;
+mod validate;
 
 /// A stream of log lines; ends when the query is answered, or never with `follow`.
 pub type LogStream = BoxStream<'static, Result<LogMessage, ProviderError>>;

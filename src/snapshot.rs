@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crate::{
     auth::Auth,
     config::Config,
-    metrics::Metrics,
+    metrics::{Metrics, query::Prometheus},
     provider::Provider,
     scaling::{Policy, Scaling},
 };
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Who may use the API.
     pub auth: Auth,
+    /// Where invocation counts come from; without it they are `metrics`' own.
+    pub prometheus: Option<Prometheus>,
     /// The functions that were called, with their settings and counters.
     pub functions: FunctionTable,
     /// The process's metrics; the same in every snapshot.

@@ -39,7 +39,9 @@ impl Replay<'_> {
         }
         let text = body.map(|body| body.to_string()).unwrap_or_default();
         let request = request.body(Full::new(bytes::Bytes::from(text))).expect("a request");
-        let stream = tokio::net::TcpStream::connect(self.gateway.address()).await.expect("a connection");
+        let stream = tokio::net::TcpStream::connect(self.gateway.address())
+            .await
+            .expect("a connection");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
             .await
             .expect("a connection");
@@ -69,9 +71,13 @@ async fn replay(gateway: &Gateway, authorization: &str) {
         "envVars": {"tone": "loud"}, "constraints": null, "secrets": [],
         "labels": {}, "annotations": {}, "readOnlyRootFilesystem": false,
     });
-    let (status, text) = cli.send(Method::PUT, "/system/functions", Some(deployment.clone())).await;
+    let (status, text) = cli
+        .send(Method::PUT, "/system/functions", Some(deployment.clone()))
+        .await;
     assert_eq!(status, 404, "{text}");
-    let (status, text) = cli.send(Method::POST, "/system/functions", Some(deployment.clone())).await;
+    let (status, text) = cli
+        .send(Method::POST, "/system/functions", Some(deployment.clone()))
+        .await;
     assert!(matches!(status, 200 | 202), "{status} {text}");
     let (status, text) = cli.send(Method::PUT, "/system/functions", Some(deployment)).await;
     assert!(matches!(status, 200 | 202), "{status} {text}");
@@ -84,8 +90,14 @@ async fn replay(gateway: &Gateway, authorization: &str) {
     .await;
     let list = cli.json("/system/functions").await;
     let shown = &list[0];
-    assert_eq!((&shown["name"], &shown["namespace"]), (&"shout".into(), &"openfaas-fn".into()));
-    assert!(shown["labels"].is_object() && shown["annotations"].is_object(), "{shown}");
+    assert_eq!(
+        (&shown["name"], &shown["namespace"]),
+        (&"shout".into(), &"openfaas-fn".into())
+    );
+    assert!(
+        shown["labels"].is_object() && shown["annotations"].is_object(),
+        "{shown}"
+    );
     let created = shown["createdAt"].as_str().expect("always present");
     chrono::DateTime::parse_from_rfc3339(created).expect("RFC 3339");
 
@@ -104,7 +116,10 @@ async fn replay(gateway: &Gateway, authorization: &str) {
         )
         .await;
     assert_eq!(status, 200, "{text}");
-    let messages: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let messages: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     assert!(!messages.is_empty());
     for message in &messages {
         assert_eq!(message["name"], "shout");
@@ -128,7 +143,9 @@ async fn replay(gateway: &Gateway, authorization: &str) {
     assert_eq!(cli.send(Method::DELETE, "/system/secrets", gone).await.0, 404);
 
     // namespaces: created at a path with a trailing slash
-    let space = |team: &str| Some(json!({"name": "staging", "labels": {"openfaas": "1", "team": team}, "annotations": {"openfaas": "1"}}));
+    let space = |team: &str| {
+        Some(json!({"name": "staging", "labels": {"openfaas": "1", "team": team}, "annotations": {"openfaas": "1"}}))
+    };
     let (status, text) = cli.send(Method::POST, "/system/namespace/", space("a")).await;
     assert!(matches!(status, 200..=202), "{status} {text}");
     assert_eq!(cli.json("/system/namespaces").await, json!(["openfaas-fn", "staging"]));
@@ -201,7 +218,11 @@ async fn run(cli: &PathBuf, gateway: &Gateway, arguments: &[&str], input: &str) 
     stdin.write_all(input.as_bytes()).await.expect("it reads");
     drop(stdin);
     let Output { status, stdout, stderr } = child.wait_with_output().await.expect("it ends");
-    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
     assert!(status.success(), "faas-cli {}: {text}", arguments.join(" "));
     text
 }
@@ -240,6 +261,12 @@ async fn the_real_one_walks_through() {
     let gateway = Gateway::new().start().await;
     walk(&cli, &gateway).await;
     let gateway = Gateway::new().basic_auth("admin", "secret").start().await;
-    run(&cli, &gateway, &["login", "--username", "admin", "--password-stdin"], "secret").await;
+    run(
+        &cli,
+        &gateway,
+        &["login", "--username", "admin", "--password-stdin"],
+        "secret",
+    )
+    .await;
     walk(&cli, &gateway).await;
 }

@@ -7,7 +7,9 @@ use crate::support::{Gateway, eventually, soon, wire::Wire};
 
 /// The command that runs a function of `tests/fixtures/functions`.
 fn fixture(interpreter: &str, name: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions").join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/functions")
+        .join(name);
     format!("{interpreter} '{}'", path.display())
 }
 
@@ -26,7 +28,10 @@ async fn the_walk_of_the_readme() {
         .deploy(&json!({"service": "shasum", "image": "local", "envProcess": "sha512sum"}))
         .await;
     let sum = gateway.invoke("/function/shasum", "hello").await;
-    assert!(sum.starts_with("9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca7"), "{sum}");
+    assert!(
+        sum.starts_with("9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca7"),
+        "{sum}"
+    );
 
     let logs = gateway.get("/system/logs?name=shasum").send().await.expect("an answer");
     assert_eq!(logs.headers()["content-type"], "application/x-ndjson");
@@ -34,12 +39,21 @@ async fn the_walk_of_the_readme() {
     assert!(logs.contains("Forking fprocess") && logs.contains("Wrote"), "{logs}");
     let total = r#"gateway_function_invocation_total{code="200",function_name="shasum.openfaas-fn"}"#;
     assert_eq!(gateway.metric(total).await, Some(1.0));
-    let list: Vec<Value> = gateway.get("/system/functions").send().await.expect("an answer").json().await.expect("JSON");
+    let list: Vec<Value> = gateway
+        .get("/system/functions")
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
     assert_eq!(list[0]["invocationCount"], 1.0);
 
     for replicas in [3, 0, 1] {
         let body = json!({"serviceName": "shasum", "replicas": replicas});
-        let (status, text) = gateway.send(http::Method::POST, "/system/scale-function/shasum", &body).await;
+        let (status, text) = gateway
+            .send(http::Method::POST, "/system/scale-function/shasum", &body)
+            .await;
         assert_eq!(status, 202, "{text}");
         eventually("the replicas", || async {
             let status = gateway.status("shasum", "").await?;
@@ -52,14 +66,25 @@ async fn the_walk_of_the_readme() {
     let gone = json!({"functionName": "shasum"});
     let (status, text) = gateway.send(http::Method::DELETE, "/system/functions", &gone).await;
     assert_eq!(status, 202, "{text}");
-    assert_eq!(gateway.get("/function/shasum").send().await.expect("an answer").status(), 404);
+    assert_eq!(
+        gateway
+            .get("/function/shasum")
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        404
+    );
     assert!(gateway.status("shasum", "").await.is_none());
 }
 
 #[tokio::test]
 async fn node_and_python_serve_http() {
     let gateway = Gateway::new().start().await;
-    for (service, command) in [("node", fixture("node", "echo.js")), ("python", fixture("python3", "echo.py"))] {
+    for (service, command) in [
+        ("node", fixture("node", "echo.js")),
+        ("python", fixture("python3", "echo.py")),
+    ] {
         deploy_http(&gateway, service, &command).await;
         let answer = gateway
             .request(http::Method::PUT, &format!("/function/{service}/a%2Fb?x=1"))
@@ -80,7 +105,9 @@ async fn a_websocket_function_talks() {
     let gateway = Gateway::new().start().await;
     deploy_http(&gateway, "chat", &fixture("node", "websocket.js")).await;
     let url = format!("ws://{}/function/chat", gateway.address());
-    let (mut socket, _) = soon("the handshake", tokio_tungstenite::connect_async(url)).await.expect("switched");
+    let (mut socket, _) = soon("the handshake", tokio_tungstenite::connect_async(url))
+        .await
+        .expect("switched");
     for word in ["hello", "world"] {
         socket.send(word.into()).await.expect("sent");
         let heard = soon("an echo", socket.next()).await.expect("open").expect("a message");
@@ -93,7 +120,8 @@ async fn events_arrive_while_the_function_still_runs() {
     let gateway = Gateway::new().start().await;
     deploy_http(&gateway, "events", &fixture("node", "events.js")).await;
     let mut wire = Wire::connect(gateway.address()).await;
-    wire.send("GET /function/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await;
+    wire.send("GET /function/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+        .await;
     // The function sends its next event only after a pause, so this is no buffer's doing.
     wire.until("\n\n").await;
     wire.until("\n\n").await;

@@ -6,11 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::support::{
-    Gateway, Upstream, soon,
-    upstream::text,
-    wire::Wire,
-};
+use crate::support::{Gateway, Upstream, soon, upstream::text, wire::Wire};
 
 /// A function that answers when the test says so.
 async fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
@@ -36,10 +32,15 @@ async fn sigterm_lets_calls_finish_and_exits_0() {
     wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
     soon("the call", begun.recv()).await;
     gateway.signal(Signal::SIGTERM);
-    gateway.logged("stopping", |line| line.to_string().contains("stopping")).await;
+    gateway
+        .logged("stopping", |line| line.to_string().contains("stopping"))
+        .await;
     release.send(()).await.expect("the function waits");
     let answer = wire.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("finished"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("finished"),
+        "{answer}"
+    );
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
 
@@ -52,9 +53,14 @@ async fn readiness_goes_before_the_listener() {
         .await;
     assert_eq!(gateway.get("/healthz").send().await.expect("an answer").status(), 200);
     gateway.signal(Signal::SIGTERM);
-    gateway.logged("stopping", |line| line.to_string().contains("stopping")).await;
+    gateway
+        .logged("stopping", |line| line.to_string().contains("stopping"))
+        .await;
     assert_eq!(gateway.get("/healthz").send().await.expect("an answer").status(), 503);
-    assert_eq!(gateway.get("/function/echo").send().await.expect("an answer").status(), 200);
+    assert_eq!(
+        gateway.get("/function/echo").send().await.expect("an answer").status(),
+        200
+    );
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
 
@@ -66,7 +72,9 @@ async fn a_second_signal_ends_it_at_once() {
     wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
     soon("the call", begun.recv()).await;
     gateway.signal(Signal::SIGTERM);
-    gateway.logged("stopping", |line| line.to_string().contains("stopping")).await;
+    gateway
+        .logged("stopping", |line| line.to_string().contains("stopping"))
+        .await;
     gateway.signal(Signal::SIGINT);
     assert_eq!(gateway.ended().await.code(), Some(1));
 }
@@ -128,7 +136,10 @@ async fn a_public_address_without_authentication_is_refused() {
         .expect("it runs");
     assert_eq!(output.status.code(), Some(64));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("FAAS__SERVER__LISTEN") && text.contains("basic_auth"), "{text}");
+    assert!(
+        text.contains("FAAS__SERVER__LISTEN") && text.contains("basic_auth"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -2,10 +2,15 @@
 
 mod support;
 
+mod api;
+mod auth;
+mod contract;
 mod faas_cli;
+mod framework;
 mod functions;
 mod lifecycle;
 mod metrics;
+mod openapi;
 mod proxy;
 mod remote;
 mod streaming;

@@ -48,7 +48,11 @@ async fn every_method_passes() {
         let seen = echo(&gateway, method, "/function/echo", "", "").await;
         assert_eq!(seen["method"], method);
     }
-    let head = gateway.request(Method::HEAD, "/function/echo").send().await.expect("an answer");
+    let head = gateway
+        .request(Method::HEAD, "/function/echo")
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(head.status(), 200);
     assert_eq!(head.text().await.expect("text"), "");
 }
@@ -72,7 +76,14 @@ async fn hop_by_hop_headers_stay_behind() {
 async fn the_function_learns_who_called_and_the_caller_what_happened() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;
-    let seen = echo(&gateway, "GET", "/function/echo", "X-Start-Time: 5\r\nAuthorization: Basic abc\r\n", "").await;
+    let seen = echo(
+        &gateway,
+        "GET",
+        "/function/echo",
+        "X-Start-Time: 5\r\nAuthorization: Basic abc\r\n",
+        "",
+    )
+    .await;
     assert_eq!(echoed(&seen, "x-forwarded-host"), ["gw.test"]);
     assert!(echoed(&seen, "x-forwarded-for")[0].starts_with("127.0.0.1:"));
     assert_eq!(echoed(&seen, "authorization"), ["Basic abc"]);
@@ -101,7 +112,9 @@ async fn the_functions_own_answer_is_untouched() {
         .function("fails", |_| async { text(500, "my own words") })
         .function("moves", |_| async {
             let mut response = text(302, "");
-            response.headers_mut().insert("location", http::HeaderValue::from_static("/elsewhere"));
+            response
+                .headers_mut()
+                .insert("location", http::HeaderValue::from_static("/elsewhere"));
             response
         });
     let gateway = Gateway::before(&upstream.url()).start().await;
@@ -110,14 +123,24 @@ async fn the_functions_own_answer_is_untouched() {
     assert!(!failed.headers().contains_key("x-openfaas-internal"));
     assert_eq!(failed.text().await.expect("text"), "my own words");
     let moved = gateway.get("/function/moves").send().await.expect("an answer");
-    assert_eq!((moved.status().as_u16(), &moved.headers()["location"]), (302, &http::HeaderValue::from_static("/elsewhere")));
+    assert_eq!(
+        (moved.status().as_u16(), &moved.headers()["location"]),
+        (302, &http::HeaderValue::from_static("/elsewhere"))
+    );
 }
 
 #[tokio::test]
 async fn chunked_uploads_and_lengths_keep_their_framing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;
-    let chunked = echo(&gateway, "POST", "/function/echo", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n").await;
+    let chunked = echo(
+        &gateway,
+        "POST",
+        "/function/echo",
+        "Transfer-Encoding: chunked\r\n",
+        "3\r\nabc\r\n0\r\n\r\n",
+    )
+    .await;
     assert_eq!(chunked["body"], "abc");
     assert_eq!(echoed(&chunked, "transfer-encoding"), ["chunked"]);
     let sized = echo(&gateway, "DELETE", "/function/echo", "Content-Length: 3\r\n", "abc").await;
@@ -128,7 +151,10 @@ async fn chunked_uploads_and_lengths_keep_their_framing() {
         "POST /function/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
     )
     .await;
-    assert!(expecting.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{expecting}");
+    assert!(
+        expecting.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"),
+        "{expecting}"
+    );
 }
 
 #[tokio::test]
@@ -137,11 +163,15 @@ async fn trailers_pass_both_ways() {
         let frames = [
             Ok(http_body::Frame::data(bytes::Bytes::from_static(b"data"))),
             Ok(http_body::Frame::trailers(
-                [("x-sum".parse().expect("a name"), "42".parse().expect("a value"))].into_iter().collect(),
+                [("x-sum".parse().expect("a name"), "42".parse().expect("a value"))]
+                    .into_iter()
+                    .collect(),
             )),
         ];
         let mut response: Response<_> = body(200, StreamBody::new(futures_util::stream::iter(frames)));
-        response.headers_mut().insert("trailer", http::HeaderValue::from_static("x-sum"));
+        response
+            .headers_mut()
+            .insert("trailer", http::HeaderValue::from_static("x-sum"));
         response
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
@@ -165,23 +195,50 @@ async fn trailers_pass_both_ways() {
 #[tokio::test]
 async fn names_that_are_none_get_404() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream.url()).env("scale_from_zero", "true").start().await;
-    for path in ["/function/", "/function/.openfaas-fn", "/function/a@b", "/function/nobody"] {
+    let gateway = Gateway::before(&upstream.url())
+        .env("scale_from_zero", "true")
+        .start()
+        .await;
+    for path in [
+        "/function/",
+        "/function/.openfaas-fn",
+        "/function/a@b",
+        "/function/nobody",
+    ] {
         let answer = gateway.post(path).send().await.expect("an answer");
         assert_eq!(answer.status(), 404, "{path}");
         assert_eq!(answer.headers()["x-openfaas-internal"], "gateway");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
     }
-    let plain = Wire::exchange(gateway.address(), "GET /function/nobody HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-    assert!(plain.contains("text/plain") && plain.ends_with("not found\n"), "{plain}");
+    let plain = Wire::exchange(
+        gateway.address(),
+        "GET /function/nobody HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(
+        plain.contains("text/plain") && plain.ends_with("not found\n"),
+        "{plain}"
+    );
 }
 
 #[tokio::test]
 async fn calls_of_known_functions_are_counted_and_no_others() {
     let upstream = Upstream::start().await.function("fails", |_| async { text(500, "") });
     let gateway = Gateway::before(&upstream.url()).start().await;
-    for path in ["/function/echo", "/function/echo/x", "/function/fails", "/function/ghost"] {
-        gateway.post(path).send().await.expect("an answer").bytes().await.expect("a body");
+    for path in [
+        "/function/echo",
+        "/function/echo/x",
+        "/function/fails",
+        "/function/ghost",
+    ] {
+        gateway
+            .post(path)
+            .send()
+            .await
+            .expect("an answer")
+            .bytes()
+            .await
+            .expect("a body");
     }
     let page = gateway.metrics().await;
     for line in [
@@ -200,7 +257,9 @@ async fn calls_of_known_functions_are_counted_and_no_others() {
 async fn http2_without_tls_reaches_functions_too() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;
-    let stream = tokio::net::TcpStream::connect(gateway.address()).await.expect("a connection");
+    let stream = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .expect("a connection");
     let (mut sender, connection) = hyper::client::conn::http2::handshake(
         hyper_util::rt::TokioExecutor::new(),
         hyper_util::rt::TokioIo::new(stream),
@@ -214,6 +273,9 @@ async fn http2_without_tls_reaches_functions_too() {
     let answer = sender.send_request(request).await.expect("an answer");
     let text = answer.into_body().collect().await.expect("a body").to_bytes();
     let seen: Value = serde_json::from_slice(&text).expect("JSON");
-    assert_eq!((&seen["target"], &seen["body"]), (&"/function/echo/x".into(), &"hello".into()));
+    assert_eq!(
+        (&seen["target"], &seen["body"]),
+        (&"/function/echo/x".into(), &"hello".into())
+    );
     assert_eq!(echoed(&seen, "x-forwarded-host"), [gateway.address().to_string()]);
 }

@@ -60,7 +60,8 @@ async fn every_chunk_of_a_request_is_passed_at_once() {
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
     let mut wire = Wire::connect(gateway.address()).await;
-    wire.send("POST /function/listens HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    wire.send("POST /function/listens HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
     for chunk in ["one", "two"] {
         wire.send(format!("3\r\n{chunk}\r\n")).await;
         assert_eq!(soon("the chunk", arrived.recv()).await.expect("a chunk"), chunk);
@@ -76,8 +77,16 @@ async fn large_bodies_cross_whole() {
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
     let sent: Vec<u8> = (0..8 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
-    let answer = gateway.post("/function/mirror").body(sent.clone()).send().await.expect("an answer");
-    assert!(answer.bytes().await.expect("a body") == sent, "the body changed on its way");
+    let answer = gateway
+        .post("/function/mirror")
+        .body(sent.clone())
+        .send()
+        .await
+        .expect("an answer");
+    assert!(
+        answer.bytes().await.expect("a body") == sent,
+        "the body changed on its way"
+    );
 }
 
 #[tokio::test]
@@ -106,7 +115,10 @@ async fn a_caller_that_leaves_cancels_the_call() {
     drop(upstream);
     let _ = noticed.try_recv();
     let page = gateway.metrics().await;
-    assert!(page.contains(r#"gateway_function_invocation_inflight{function_name="waits"} 0"#), "{page}");
+    assert!(
+        page.contains(r#"gateway_function_invocation_inflight{function_name="waits"} 0"#),
+        "{page}"
+    );
 }
 
 #[tokio::test]
@@ -146,7 +158,11 @@ async fn websockets_pass() {
             }
         });
         let mut response = text(101, "");
-        for (name, value) in [("upgrade", "websocket"), ("connection", "Upgrade"), ("sec-websocket-accept", &accept)] {
+        for (name, value) in [
+            ("upgrade", "websocket"),
+            ("connection", "Upgrade"),
+            ("sec-websocket-accept", &accept),
+        ] {
             response.headers_mut().insert(
                 http::HeaderName::try_from(name).expect("a name"),
                 http::HeaderValue::try_from(value).expect("a value"),
@@ -156,7 +172,9 @@ async fn websockets_pass() {
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
     let url = format!("ws://{}/function/shout/room", gateway.address());
-    let (mut socket, answer) = soon("the handshake", tokio_tungstenite::connect_async(url)).await.expect("switched");
+    let (mut socket, answer) = soon("the handshake", tokio_tungstenite::connect_async(url))
+        .await
+        .expect("switched");
     assert!(answer.headers().contains_key("x-call-id"));
     for word in ["hello", "again"] {
         socket.send(word.into()).await.expect("sent");
@@ -164,7 +182,10 @@ async fn websockets_pass() {
         assert_eq!(heard.to_text().expect("text"), word.to_uppercase());
     }
     let page = gateway.metrics().await;
-    assert!(page.contains(r#"gateway_function_invocation_inflight{function_name="shout"} 1"#), "{page}");
+    assert!(
+        page.contains(r#"gateway_function_invocation_inflight{function_name="shout"} 1"#),
+        "{page}"
+    );
     socket.close(None).await.expect("closed");
     gateway
         .logged("the end of the tunnel", |line| {

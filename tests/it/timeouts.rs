@@ -7,7 +7,10 @@ use crate::support::{Gateway, Upstream, eventually, upstream::text, wire::Wire};
 #[tokio::test]
 async fn a_slow_function_gets_504_that_names_the_setting() {
     let upstream = Upstream::start().await.function("slow", |_| std::future::pending());
-    let gateway = Gateway::before(&upstream.url()).env("upstream_timeout", "100ms").start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("upstream_timeout", "100ms")
+        .start()
+        .await;
     let answer = gateway.get("/function/slow").send().await.expect("an answer");
     assert_eq!(answer.status(), 504);
     assert_eq!(answer.headers()["x-openfaas-internal"], "gateway");
@@ -32,13 +35,19 @@ async fn the_file_gives_a_function_its_own_bound() {
         .start()
         .await;
     assert_eq!(gateway.invoke("/function/late", "").await, "made it");
-    assert_eq!(gateway.get("/function/slow").send().await.expect("an answer").status(), 504);
+    assert_eq!(
+        gateway.get("/function/slow").send().await.expect("an answer").status(),
+        504
+    );
 }
 
 #[tokio::test]
 async fn write_timeout_bounds_the_whole_answer() {
     let upstream = Upstream::start().await.function("slow", |_| std::future::pending());
-    let gateway = Gateway::before(&upstream.url()).env("write_timeout", "100ms").start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("write_timeout", "100ms")
+        .start()
+        .await;
     let answer = gateway.get("/function/slow").send().await.expect("an answer");
     assert_eq!(answer.status(), 504);
     assert!(answer.text().await.expect("text").contains("server.write_timeout"));
@@ -59,7 +68,10 @@ async fn an_unreachable_function_gets_502() {
 #[tokio::test]
 async fn half_a_head_is_dropped_after_read_timeout() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream.url()).env("read_timeout", "200ms").start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("read_timeout", "200ms")
+        .start()
+        .await;
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/echo HTTP/1.1\r\nHos").await;
     let answer = wire.rest().await;
@@ -69,9 +81,13 @@ async fn half_a_head_is_dropped_after_read_timeout() {
 #[tokio::test]
 async fn half_a_body_gets_408_after_read_timeout() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream.url()).env("read_timeout", "200ms").start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("read_timeout", "200ms")
+        .start()
+        .await;
     let mut wire = Wire::connect(gateway.address()).await;
-    wire.send("POST /function/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf").await;
+    wire.send("POST /function/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
     let answer = wire.until("read_timeout").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
@@ -103,7 +119,9 @@ async fn a_function_at_zero_is_started_when_it_is_called() {
         .deploy(&serde_json::json!({"service": "cat", "image": "local", "envProcess": "cat"}))
         .await;
     let zero = serde_json::json!({"serviceName": "cat", "replicas": 0});
-    let (status, text) = gateway.send(http::Method::POST, "/system/scale-function/cat", &zero).await;
+    let (status, text) = gateway
+        .send(http::Method::POST, "/system/scale-function/cat", &zero)
+        .await;
     assert_eq!(status, 202, "{text}");
     eventually("no replica", || async {
         (gateway.status("cat", "").await?["availableReplicas"] == 0).then_some(())
@@ -126,7 +144,9 @@ async fn a_function_at_zero_says_so_when_it_may_not_be_started() {
         .deploy(&serde_json::json!({"service": "cat", "image": "local", "envProcess": "cat"}))
         .await;
     let zero = serde_json::json!({"serviceName": "cat", "replicas": 0});
-    gateway.send(http::Method::POST, "/system/scale-function/cat", &zero).await;
+    gateway
+        .send(http::Method::POST, "/system/scale-function/cat", &zero)
+        .await;
     let answer = eventually("no replica", || async {
         let answer = gateway.get("/function/cat").send().await.expect("an answer");
         (answer.status() == 503).then_some(answer)

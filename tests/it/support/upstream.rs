@@ -63,7 +63,10 @@ impl Upstream {
         A: Future<Output = Response<Body>> + Send + 'static,
     {
         let function: Function = Arc::new(move |request| Box::pin(function(request)));
-        self.functions.lock().expect("no panic").insert(name.to_owned(), function);
+        self.functions
+            .lock()
+            .expect("no panic")
+            .insert(name.to_owned(), function);
         self
     }
 
@@ -101,7 +104,10 @@ impl Upstream {
 
 /// An answer with a text.
 pub fn text(status: u16, text: &str) -> Response<Body> {
-    body(status, Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}))
+    body(
+        status,
+        Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}),
+    )
 }
 
 /// An answer with a body of any kind.

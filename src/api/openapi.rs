@@ -1,0 +1,279 @@
+//! The OpenAPI document: what poem derives from the handlers, plus the
+//! function routes, which never reach a handler.
+//!
+//! Calls to functions are forwarded byte for byte by [`crate::proxy`]; the
+//! document describes them for clients' sake. OpenAPI cannot express a path of
+//! any depth, so the second form says in words that `path` may contain slashes.
+
+use std::sync::LazyLock;
+
+use poem_openapi::{LicenseObject, OpenApiService};
+use serde_json::{Map, Value, json};
+
+use super::{Apis, apis, routes};
+use crate::problem::PROBLEM_JSON;
+
+/// Everything a generator of clients may choke on in 3.0.0 is settled in 3.0.3,
+/// and nothing poem writes differs between the two.
+const VERSION: &str = "3.0.3";
+
+const DESCRIPTION: &str = "Deploy functions, call them, and see how they are doing. Compatible with OpenFaaS clients.\n\n\
+     Errors are RFC 9457 problem details when `Accept` admits JSON, else plain text. \
+     Those of the gateway itself carry `X-OpenFaaS-Internal: gateway`.";
+
+/// Methods described for function routes, with the last part of their
+/// operation ids. Any other method is forwarded too.
+const METHODS: [(&str, &str); 5] = [
+    ("get", "Get"),
+    ("post", "Post"),
+    ("put", "Put"),
+    ("patch", "Patch"),
+    ("delete", "Delete"),
+];
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    let mut text = format!("{:#}", complete(&derived()));
+    text.push('\n');
+    text
+});
+
+/// The API with what the document says about it as a whole.
+pub(super) fn service() -> OpenApiService<Apis, ()> {
+    OpenApiService::new(apis(), "faas-gateway", env!("CARGO_PKG_VERSION"))
+        .description(DESCRIPTION)
+        .license(LicenseObject::new(env!("CARGO_PKG_LICENSE")))
+        .server("/")
+}
+
+/// The document as pretty JSON with keys in order and a trailing newline.
+pub(super) fn document() -> &'static str {
+    &DOCUMENT
+}
+
+/// The page of Swagger UI, with the document in it.
+pub(super) fn reference() -> String {
+    let service = service();
+    service.swagger_ui_html().replace(&service.spec(), document())
+}
+
+/// What poem derives from the handlers.
+fn derived() -> String {
+    service().spec()
+}
+
+fn complete(derived: &str) -> Value {
+    let mut document: Value = serde_json::from_str(derived).expect("poem writes JSON");
+    document["openapi"] = VERSION.into();
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.push(json!({ "name": "Invoke", "description": "Call functions." }));
+    }
+    let paths = document["paths"].as_object_mut().expect("poem writes paths");
+    if let Some(path) = paths.remove(routes::NAMESPACE_WITHOUT_SLASH) {
+        paths.insert(routes::NAMESPACE_WITH_SLASH.to_owned(), path);
+    }
+    paths.insert("/function/{name}".to_owned(), function_path("invoke", false));
+    paths.insert("/function/{name}/{path}".to_owned(), function_path("invokePath", true));
+    tidy(&mut document);
+    share_responses(&mut document);
+    document
+}
+
+/// Takes out what confuses generators of clients: defaults of `null` for types
+/// that are not nullable, and descriptions that are given twice.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Object(fields) => {
+            if fields.get("default").is_some_and(Value::is_null) {
+                fields.remove("default");
+            }
+            let description = fields.get("description").cloned();
+            if let (Some(description), Some(all)) = (description, fields.get_mut("allOf").and_then(Value::as_array_mut))
+            {
+                all.retain(|part| *part != json!({ "description": description }));
+            }
+            fields.values_mut().for_each(tidy);
+        }
+        _ => {}
+    }
+}
+
+/// Writes each kind of error response once and refers to it.
+fn share_responses(document: &mut Value) {
+    let mut shared = Map::new();
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, operations) in paths {
+        // The same status means something else where a function answers.
+        let prefix = if path.starts_with("/function/") { "Function" } else { "" };
+        let operations = operations.as_object_mut().into_iter().flat_map(Map::values_mut);
+        let responses = operations.filter_map(|operation| operation["responses"].as_object_mut());
+        for (status, response) in responses.flatten() {
+            let kind = if status == "default" { "Other" } else { status.as_str() };
+            let name = format!("{prefix}Problem{kind}");
+            let is_problem = response["content"].get(PROBLEM_JSON).is_some();
+            if is_problem && shared.get(&name).is_none_or(|known| known == response) {
+                let reference = json!({ "$ref": format!("#/components/responses/{name}") });
+                shared.insert(name, std::mem::replace(response, reference));
+            }
+        }
+    }
+    document["components"]["responses"] = shared.into();
+}
+
+fn function_path(operation: &str, with_path: bool) -> Value {
+    let mut parameters = vec![parameter("name", "Name of the function, `name` or `name.namespace`.")];
+    if with_path {
+        parameters.push(parameter(
+            "path",
+            "Path that the function sees. It may contain slashes, which must not be encoded; it reaches the function byte for byte.",
+        ));
+    }
+    let operations = METHODS.iter().map(|(method, suffix)| {
+        (
+            (*method).to_owned(),
+            json!({
+                "tags": ["Invoke"],
+                "summary": "Call a function",
+                "description": "Method, path, query, headers and body go to the function unchanged, and its answer \
+                                comes back unchanged, both as streams. Any method is forwarded. No credentials are \
+                                needed.",
+                "operationId": format!("{operation}{suffix}"),
+                "parameters": parameters,
+                "requestBody": { "required": false, "content": { "*/*": { "schema": binary() } } },
+                "responses": responses(),
+            }),
+        )
+    });
+    let mut path: Map<String, Value> = operations.collect();
+    // A body of GET and DELETE is forwarded, but OpenAPI 3.0 gives it no meaning.
+    for method in ["get", "delete"] {
+        if let Some(operation) = path.get_mut(method).and_then(Value::as_object_mut) {
+            operation.remove("requestBody");
+        }
+    }
+    path.into()
+}
+
+fn parameter(name: &str, description: &str) -> Value {
+    json!({ "name": name, "in": "path", "required": true, "description": description, "schema": { "type": "string" } })
+}
+
+fn binary() -> Value {
+    json!({ "type": "string", "format": "binary" })
+}
+
+fn responses() -> Value {
+    let mut responses: Map<String, Value> = [
+        ("404", "There is no such function."),
+        ("502", "The function cannot be reached, or broke off."),
+        (
+            "503",
+            "No replica can take the call now; `Retry-After` says when to try again.",
+        ),
+        (
+            "504",
+            "The function did not answer in time; the text names the setting.",
+        ),
+    ]
+    .into_iter()
+    .map(|(status, description)| (status.to_owned(), problem(description)))
+    .collect();
+    responses.insert(
+        "default".to_owned(),
+        json!({ "description": "Whatever the function answers.", "content": { "*/*": { "schema": binary() } } }),
+    );
+    responses.into()
+}
+
+fn problem(description: &str) -> Value {
+    json!({
+        "description": description,
+        "content": {
+            PROBLEM_JSON: { "schema": { "$ref": "#/components/schemas/Problem" } },
+            "text/plain": { "schema": { "type": "string" } },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt};
+
+    use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+    use super::*;
+
+    /// JSON whose objects have no key twice, at any depth.
+    struct Distinct;
+
+    impl<'de> Deserialize<'de> for Distinct {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Self)
+        }
+    }
+
+    impl<'de> Visitor<'de> for Distinct {
+        type Value = Self;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JSON")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self, E> {
+            Ok(self)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+            while items.next_element::<Self>()?.is_some() {}
+            Ok(self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
+            let mut seen = BTreeSet::new();
+            while let Some(key) = fields.next_key::<String>()? {
+                if let Some(twice) = seen.replace(key) {
+                    return Err(serde::de::Error::custom(format!("the key {twice} appears twice")));
+                }
+                fields.next_value::<Self>()?;
+            }
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn no_object_of_the_derived_document_has_a_key_twice() {
+        assert!(serde_json::from_str::<Distinct>(r#"{"a":1,"a":2}"#).is_err());
+        if let Err(error) = serde_json::from_str::<Distinct>(&derived()) {
+            panic!("all methods of a path belong in one impl: {error}");
+        }
+    }
+
+    #[test]
+    fn the_reference_shows_the_completed_document_and_loads_nothing() {
+        let page = reference();
+        assert!(page.contains("/function/{name}/{path}"));
+        for outside in ["src=\"http", "href=\"http", "url(http", "@import"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Query parameters as Go's servers read them: the last value wins, and a
+//! value that does not fit is the handler's to judge, not a 400 of the
+//! framework. The document still shows the real type.
+
+use std::{borrow::Cow, marker::PhantomData};
+
+use poem_openapi::{
+    registry::{MetaSchema, MetaSchemaRef},
+    types::{ParseFromParameter, ParseResult, Type},
+};
+
+/// The last value of a query parameter, documented as `S`.
+pub(super) struct Last<S>(pub String, PhantomData<S>);
+
+/// What the document says about a parameter.
+pub(super) trait Shape: Send + Sync + 'static {
+    /// JSON type and format.
+    const SCHEMA: (&'static str, Option<&'static str>);
+}
+
+macro_rules! shapes {
+    ($($(#[$doc:meta])* $name:ident = $ty:literal, $format:expr;)*) => {
+        $($(#[$doc])* pub(super) struct $name; impl Shape for $name { const SCHEMA: (&'static str, Option<&'static str>) = ($ty, $format); })*
+    };
+}
+
+shapes! {
+    /// Any text.
+    Text = "string", None;
+    /// `true` or `1`.
+    Flag = "boolean", None;
+    /// A whole number.
+    Whole = "integer", Some("int64");
+    /// An RFC 3339 time.
+    Time = "string", Some("date-time");
+}
+
+impl<S: Shape> Type for Last<S> {
+    const IS_REQUIRED: bool = true;
+
+    type RawValueType = String;
+    type RawElementValueType = String;
+
+    fn name() -> Cow<'static, str> {
+        S::SCHEMA.0.into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            format: S::SCHEMA.1,
+            ..MetaSchema::new(S::SCHEMA.0)
+        }))
+    }
+
+    fn as_raw_value(&self) -> Option<&String> {
+        Some(&self.0)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a String> + 'a> {
+        Box::new(std::iter::once(&self.0))
+    }
+}
+
+impl<S: Shape> ParseFromParameter for Last<S> {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Ok(Self(value.to_owned(), PhantomData))
+    }
+
+    /// A required parameter that is absent reads as empty, for its handler to
+    /// refuse in words of its own.
+    fn parse_from_parameters<I: IntoIterator<Item = A>, A: AsRef<str>>(values: I) -> ParseResult<Self> {
+        let last = values.into_iter().last();
+        Self::parse_from_parameter(last.as_ref().map_or("", AsRef::as_ref))
+    }
+}
+
+/// The text of an optional parameter; an empty one counts as absent.
+pub(super) fn text<S>(parameter: Option<Last<S>>) -> Option<String> {
+    parameter.map(|last| last.0).filter(|text| !text.is_empty())
+}
+
+/// A boolean as Go reads one; anything else is `false`.
+pub(super) fn flag(parameter: Option<Last<Flag>>) -> bool {
+    parameter.is_some_and(|last| matches!(last.0.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+}

@@ -1,0 +1,254 @@
+//! Bodies of the typed API: JSON that does not insist on its `Content-Type`,
+//! statuses without a body, and lines of JSON.
+//!
+//! poem's own JSON payload answers 415 to `curl -d`, which sends a form type;
+//! OpenFaaS never looked (poem-and-friends.md, trap 5).
+
+use poem::{
+    Body, IntoResponse, Request, RequestBody, Response,
+    error::ReadBodyError,
+    http::{StatusCode, header},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
+    payload::Payload,
+    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
+    types::{ParseFromJSON, ToJSON, Type},
+};
+use serde_json::Value;
+
+use super::{error::carry, explain};
+use crate::{model::LogMessage, problem::Problem};
+
+const JSON: &str = "application/json";
+
+/// Most bytes of a JSON request body.
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+
+/// A JSON body, whatever `Content-Type` it came with.
+pub(super) struct Json<T>(pub T);
+
+impl<T: Type> Payload for Json<T> {
+    const CONTENT_TYPE: &'static str = JSON;
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: ToJSON> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        Response::builder().content_type(JSON).body(self.0.to_json_string())
+    }
+}
+
+impl<T: ToJSON> ApiResponse for Json<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The answer.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: JSON,
+                    schema: T::schema_ref(),
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Json<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    const PARAM_IS_REQUIRED: bool = T::IS_REQUIRED;
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: JSON,
+                schema: T::schema_ref(),
+            }],
+            required: T::IS_REQUIRED,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = read(request, body.take()?).await.map_err(carry)?;
+        parse(&bytes).map(Self).map_err(carry)
+    }
+}
+
+/// The whole body, if it is not longer than [`BODY_LIMIT`].
+async fn read(request: &Request, body: Body) -> Result<bytes::Bytes, Problem> {
+    let announced = request
+        .header(header::CONTENT_LENGTH)
+        .and_then(|length| length.parse::<usize>().ok());
+    let too_large = || {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request body is larger than {BODY_LIMIT} bytes"),
+        )
+    };
+    if announced.is_some_and(|length| length > BODY_LIMIT) {
+        return Err(too_large());
+    }
+    body.into_bytes_limit(BODY_LIMIT).await.map_err(|error| match error {
+        ReadBodyError::PayloadTooLarge => too_large(),
+        error => Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("the request body cannot be read: {error}"),
+        ),
+    })
+}
+
+fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
+    let wrong = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
+    let value = if bytes.trim_ascii().is_empty() {
+        if T::IS_REQUIRED {
+            return Err(wrong(format!(
+                "the request body is empty; a JSON object ({}) is needed",
+                T::name()
+            )));
+        }
+        Value::Null
+    } else {
+        serde_json::from_slice(bytes).map_err(|error| wrong(format!("the request body is not valid JSON: {error}")))?
+    };
+    T::parse_from_json(Some(value.clone()))
+        .map_err(|error| wrong(explain::mismatch::<T>(&value).unwrap_or_else(|| error.into_message())))
+}
+
+/// The change was accepted.
+#[derive(ApiResponse)]
+pub(super) enum Accepted {
+    /// The change was accepted.
+    #[oai(status = 202)]
+    Accepted,
+}
+
+/// It was done.
+#[derive(ApiResponse)]
+pub(super) enum Done {
+    /// It was done.
+    #[oai(status = 200)]
+    #[expect(dead_code, reason = "documents what alerts will be answered")]
+    Done,
+}
+
+/// It was created.
+#[derive(ApiResponse)]
+pub(super) enum Created {
+    /// It was created.
+    #[oai(status = 201)]
+    Created,
+}
+
+/// Log messages, one JSON object a line, each sent as soon as it is there.
+pub(super) struct LogLines(pub Body);
+
+impl IntoResponse for LogLines {
+    fn into_response(self) -> Response {
+        Response::builder().content_type("application/x-ndjson").body(self.0)
+    }
+}
+
+impl ApiResponse for LogLines {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "Log messages, one JSON object a line.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: "application/x-ndjson",
+                    schema: LogMessage::schema_ref(),
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        LogMessage::register(registry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FunctionDeployment, FunctionNamespace, ScaleServiceRequest};
+
+    fn refused<T: ParseFromJSON>(body: &str) -> String {
+        match parse::<T>(body.as_bytes()) {
+            Ok(_) => panic!("{body} was accepted"),
+            Err(problem) => problem.detail,
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        for (body, text) in [
+            (
+                "",
+                "the request body is empty; a JSON object (FunctionDeployment) is needed",
+            ),
+            ("[]", "expected a JSON object, found an array"),
+            ("{}", "missing field `service`"),
+            (r#"{"service":null}"#, "missing field `service`"),
+            (r#"{"service":{}}"#, "field `service` must be a string, not an object"),
+            (
+                r#"{"service":"a","labels":[]}"#,
+                "field `labels` must be an object, not an array",
+            ),
+            (
+                r#"{"service":"a","envVars":{"A":[]}}"#,
+                "field `envVars.A` must be a string, not an array",
+            ),
+            (
+                r#"{"service":"a","secrets":[{}]}"#,
+                "field `secrets[0]` must be a string, not an object",
+            ),
+            (
+                r#"{"service":"a","limits":{"memory":{}}}"#,
+                "field `limits.memory` must be a string, not an object",
+            ),
+            (
+                r#"{"service":"a","readOnlyRootFilesystem":"yes"}"#,
+                "field `readOnlyRootFilesystem` must be true or false, not a string",
+            ),
+        ] {
+            assert_eq!(refused::<FunctionDeployment>(body), text, "{body}");
+        }
+        assert!(refused::<FunctionDeployment>("{").starts_with("the request body is not valid JSON: EOF"));
+        for replicas in ["-1", "1.5", "\"3\"", "[]"] {
+            let text = refused::<ScaleServiceRequest>(&format!(r#"{{"replicas":{replicas}}}"#));
+            assert!(text.starts_with("field `replicas` must be a whole number"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_optional_body_may_be_empty() {
+        assert_eq!(parse::<Option<FunctionNamespace>>(b" \n").expect("accepted"), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! The files of the portal, the API reference and the OpenAPI document, all
+//! embedded in the binary.
+//!
+//! Nothing here is loaded from elsewhere: pages carry a content security policy
+//! that says so. Links are relative, so the portal works below a path prefix.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use poem::{
+    Response,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use sha2::{Digest, Sha256};
+
+use super::openapi;
+use crate::problem::Problem;
+
+/// Paths served here, and whether they are open.
+pub(super) const PATHS: [(&str, bool); 8] = [
+    ("/", true),
+    ("/ui", false),
+    ("/ui/", false),
+    ("/ui/index.html", false),
+    ("/ui/app.css", false),
+    ("/ui/app.js", false),
+    ("/docs", false),
+    ("/openapi.json", false),
+];
+
+/// The portal's own files need nothing inline and nothing from elsewhere.
+const PORTAL_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Swagger UI comes as one page with everything inline.
+const REFERENCE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+     connect-src 'self'; img-src 'self' data:; font-src data:; form-action 'none'; base-uri 'none'; \
+     frame-ancestors 'none'";
+
+/// An embedded file.
+struct File {
+    content_type: &'static str,
+    policy: Option<&'static str>,
+    content: Bytes,
+    /// Digest of the content, quoted.
+    tag: HeaderValue,
+}
+
+impl File {
+    fn new(content_type: &'static str, policy: Option<&'static str>, content: impl Into<Bytes>) -> Self {
+        use std::fmt::Write as _;
+        let content = content.into();
+        let mut tag = String::from("\"");
+        for byte in &Sha256::digest(&content)[..16] {
+            // Writing to a string cannot fail.
+            let _ = write!(tag, "{byte:02x}");
+        }
+        tag.push('"');
+        Self {
+            content_type,
+            policy,
+            content,
+            tag: HeaderValue::try_from(tag).expect("hexadecimal digits"),
+        }
+    }
+
+    /// The file, or 304 when the caller has it already.
+    fn response(&self, request: &HeaderMap) -> Response {
+        let mut response = if self.is_known(request) {
+            Response::from(StatusCode::NOT_MODIFIED)
+        } else {
+            Response::builder()
+                .content_type(self.content_type)
+                .body(self.content.clone())
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, self.tag.clone());
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if let Some(policy) = self.policy {
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        }
+        response
+    }
+
+    fn is_known(&self, request: &HeaderMap) -> bool {
+        request
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.tag.as_bytes())
+    }
+}
+
+static INDEX: LazyLock<File> = LazyLock::new(|| {
+    File::new(
+        "text/html; charset=utf-8",
+        Some(PORTAL_POLICY),
+        &include_bytes!("../../assets/ui/index.html")[..],
+    )
+});
+
+static STYLE: LazyLock<File> = LazyLock::new(|| {
+    File::new(
+        "text/css; charset=utf-8",
+        Some(PORTAL_POLICY),
+        &include_bytes!("../../assets/ui/app.css")[..],
+    )
+});
+
+static SCRIPT: LazyLock<File> = LazyLock::new(|| {
+    File::new(
+        "text/javascript; charset=utf-8",
+        Some(PORTAL_POLICY),
+        &include_bytes!("../../assets/ui/app.js")[..],
+    )
+});
+
+static DOCUMENT: LazyLock<File> = LazyLock::new(|| File::new("application/json", None, openapi::document().to_owned()));
+
+/// 1.7 MB with Swagger UI in it, so it is put together when first asked for.
+static REFERENCE: LazyLock<File> =
+    LazyLock::new(|| File::new("text/html; charset=utf-8", Some(REFERENCE_POLICY), openapi::reference()));
+
+/// Answers for one of [`PATHS`]; `None` for any other path.
+pub(super) fn serve(path: &str, request: &HeaderMap, enabled: bool) -> Option<Result<Response, Problem>> {
+    if path == "/openapi.json" {
+        return Some(Ok(DOCUMENT.response(request)));
+    }
+    if !PATHS.iter().any(|(known, _)| *known == path) {
+        return None;
+    }
+    if !enabled {
+        let text = "the portal is switched off (ui.enabled)";
+        return Some(Err(Problem::new(StatusCode::NOT_FOUND, text).setting("ui.enabled")));
+    }
+    Some(Ok(match path {
+        "/ui/app.css" => STYLE.response(request),
+        "/ui/app.js" => SCRIPT.response(request),
+        "/docs" => REFERENCE.response(request),
+        "/ui/" | "/ui/index.html" => INDEX.response(request),
+        _ => to_portal(),
+    }))
+}
+
+fn to_portal() -> Response {
+    Response::builder()
+        .status(StatusCode::TEMPORARY_REDIRECT)
+        .header(header::LOCATION, "/ui/")
+        .finish()
+}

@@ -1,0 +1,85 @@
+//! `/`, `/ui/`, `/docs` and `/openapi.json`.
+
+use http::Method;
+
+use super::Desk;
+
+#[tokio::test]
+async fn the_front_door_leads_to_the_portal() {
+    let desk = Desk::new();
+    for path in ["/", "/ui"] {
+        let answer = desk.get(path).await;
+        assert_eq!((answer.status, answer.header("location")), (307, "/ui/"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn files_are_embedded_and_revalidated() {
+    let desk = Desk::new();
+    for (path, content_type) in [
+        ("/ui/", "text/html; charset=utf-8"),
+        ("/ui/index.html", "text/html; charset=utf-8"),
+        ("/ui/app.css", "text/css; charset=utf-8"),
+        ("/ui/app.js", "text/javascript; charset=utf-8"),
+        ("/docs", "text/html; charset=utf-8"),
+        ("/openapi.json", "application/json"),
+    ] {
+        let answer = desk.get(path).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, content_type),
+            "{path}"
+        );
+        assert_eq!(answer.header("cache-control"), "no-cache", "{path}");
+        assert!(!answer.body.is_empty(), "{path}");
+        let known = [("if-none-match", answer.header("etag"))];
+        let again = desk.send(Method::GET, path, &known, "").await;
+        assert_eq!((again.status, again.text()), (304, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_portal_runs_under_a_strict_policy() {
+    let desk = Desk::new();
+    let page = desk.get("/ui/").await;
+    let policy = page.header("content-security-policy").to_owned();
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"),
+        "{policy}"
+    );
+    let text = page.text();
+    for forbidden in ["<style", "style=", " onclick", "javascript:", "http://", "https://"] {
+        assert!(!text.contains(forbidden), "{forbidden}");
+    }
+    // Relative links only, for the sake of path prefixes.
+    let absolute = |text: &str| {
+        ["href=\"/", "src=\"/", "fetch(\"/", "fetch(`/"]
+            .iter()
+            .any(|link| text.contains(link))
+    };
+    assert!(!absolute(text));
+    assert!(!absolute(desk.get("/ui/app.js").await.text()));
+}
+
+#[tokio::test]
+async fn the_reference_is_complete_without_the_internet() {
+    let page = Desk::new().get("/docs").await;
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.contains("default-src 'none'") && !policy.contains("http"),
+        "{policy}"
+    );
+    let text = page.text();
+    assert!(text.contains("SwaggerUIBundle(") && text.contains("listFunctions"));
+}
+
+#[tokio::test]
+async fn a_portal_that_is_off_is_not_there() {
+    let desk = Desk::with("ui.enabled = false");
+    for path in ["/", "/ui", "/ui/", "/ui/app.js", "/docs"] {
+        desk.get(path)
+            .await
+            .is_error(404, "the portal is switched off (ui.enabled)");
+    }
+    assert_eq!(desk.get("/openapi.json").await.status, 200);
+}
