@@ -6,6 +6,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # arguments of `make run` and `make bench`: make run ARGS="--config my.toml"
 ARGS ?=
 
+# The documentation is for maintainers and has the private items, so links to those lead somewhere.
+RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint fmt bench openapi tools image
 
@@ -24,7 +27,7 @@ lint: ## formatting, clippy, documentation, licences: no warning is left
 	@.ci/install lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="$(RUSTDOC_LINTS)" cargo doc --locked --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then \
 		echo cargo deny --config .config/deny.toml check; \
 		cargo deny --config .config/deny.toml check; \
