@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{Config, Loaded, ProviderKind, Sources},
+    config::{Config, Loaded, ProviderKind, Sources, watch::Timing},
     metrics::{Metrics, exporter, query::Prometheus, replicas},
     provider::{
         Provider,
@@ -50,8 +50,7 @@ pub enum Ended {
 /// What kept it from starting: everything that is wrong, one item each.
 pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Result<Ended, Vec<String>> {
     let failed = |what: String| vec![what];
-    let mut signals =
-        StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+    let mut signals = StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
     let background = Tasks::new();
     let metrics = Arc::new(Metrics::new());
     let executable =
@@ -60,6 +59,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         metrics: Arc::clone(&metrics),
         tasks: background.clone(),
         executable,
+        environment: sources.environment.clone(),
         active: Mutex::default(),
     });
 
@@ -71,7 +71,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         (Ok(main), Ok(metrics)) => (main, metrics),
         (main, metrics) => return Err([main.err(), metrics.err()].into_iter().flatten().collect()),
     };
-    let current = Current::new(builder.build(None, loaded.clone()).await?);
+    let current = Current::new(builder.snapshot(loaded.config.clone()).await?);
 
     let serving = Tasks::new();
     let stop_accepting = CancellationToken::new();
@@ -103,7 +103,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         |_known| {},
     ));
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
-    let reloader = Reloader::start(sources, fingerprint, live, &background);
+    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
     reloader.on_file_change(Timing::default(), &background);
     reloader
         .on_hangup(&background)
@@ -187,7 +187,9 @@ impl Builder {
     async fn snapshot(&self, config: Config) -> Result<Snapshot, Vec<String>> {
         let mut errors = Vec::new();
         let auth = Auth::load(&config.auth).map_err(|error| errors.push(error)).ok();
-        let prometheus = Prometheus::new(&config.prometheus).map_err(|error| errors.push(error)).ok();
+        let prometheus = Prometheus::new(&config.prometheus)
+            .map_err(|error| errors.push(error))
+            .ok();
         let (Some(auth), Some(prometheus)) = (auth, prometheus) else {
             return Err(errors);
         };
@@ -219,28 +221,20 @@ impl Builder {
             ProviderKind::Process => {
                 let environment = process::inherited(&self.environment);
                 let settings = process::Settings::from_config(config, &self.executable, pool, environment)?;
-                match in_use {
-                    Some(Active {
-                        origin: Origin::Process(provider),
-                        scaling,
-                        ..
-                    }) => {
-                        provider.reconfigure(settings);
-                        let shared: Arc<dyn Provider> = provider.clone();
-                        Active {
-                            origin: Origin::Process(provider),
-                            provider: shared,
-                            scaling,
-                        }
-                    }
-                    _ => {
-                        let provider = ProcessProvider::open(settings, self.tasks.clone()).await?;
-                        self.fresh(Origin::Process(Arc::clone(&provider)), provider)
-                    }
+                if let Some(active) = in_use
+                    && let Origin::Process(provider) = &active.origin
+                {
+                    provider.reconfigure(settings);
+                    return Ok(active);
                 }
+                let provider = ProcessProvider::open(settings, self.tasks.clone()).await?;
+                self.fresh(Origin::Process(Arc::clone(&provider)), provider)
             }
             ProviderKind::Http => {
-                let made_from = (remote::Settings::new(&config.provider, &config.invoke)?, auth.credentials());
+                let made_from = (
+                    remote::Settings::new(&config.provider, &config.invoke)?,
+                    auth.credentials(),
+                );
                 match in_use {
                     Some(active) if matches!(&active.origin, Origin::Http(from) if **from == made_from) => active,
                     _ => {

@@ -1,1 +1,322 @@
-//! placeholder
+//! The command line: what to do, which layers of configuration to read, and how
+//! the process ends.
+//!
+//! Exit codes: 0 when asked to stop or when all is well, 1 for a failure, 64 for
+//! a wrong command line or configuration. All configuration errors are printed
+//! at once, one a line.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use tracing::{info, warn};
+
+use crate::{
+    app::Ended,
+    config::{self, Config, ConfigError, Loaded, Sources},
+    telemetry::Telemetry,
+};
+
+mod healthcheck;
+mod show;
+
+/// `EX_USAGE`: a wrong command line or configuration.
+const USAGE: u8 = 64;
+
+/// How long tasks that were told to end may take, once everything that is
+/// waited for has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "faas-gateway",
+    version,
+    about = "An API gateway for serverless functions, compatible with OpenFaaS",
+    after_help = "Without a command: serve. Every setting and its default: config/gateway.toml.",
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(flatten)]
+    layers: Layers,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (the default)
+    Serve(Layers),
+    /// Check a configuration file and print everything that is wrong with it
+    Check {
+        /// The TOML file
+        file: PathBuf,
+        /// Check it together with the environment of this process
+        #[arg(long)]
+        with_env: bool,
+    },
+    /// Print every setting with its value and where that came from; secrets are masked
+    Config(Layers),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask a running gateway whether it is well (for containers)
+    Healthcheck {
+        #[command(flatten)]
+        layers: Layers,
+        /// Ask this http URL instead of the configured listeners
+        #[arg(long)]
+        url: Option<url::Url>,
+        /// Longest wait for each answer, such as 5s
+        #[arg(long, default_value = "5s", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Run one replica of a function (the process provider starts these)
+    Watchdog(crate::watchdog::Args),
+    /// Print the version
+    Version,
+}
+
+/// Which layers of configuration to read, besides defaults and environment.
+#[derive(Debug, Clone, Default, Args)]
+struct Layers {
+    /// The TOML file [env: FAAS_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the process provider keeps its state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Address of the API, the functions and the portal
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Set any key of the file, such as invoke.upstream_timeout=5m; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected KEY=VALUE".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::duration::parse(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "expected a duration such as 5s".to_owned())
+}
+
+impl Layers {
+    fn sources(self) -> Sources {
+        let named = [
+            ("server.listen", self.listen),
+            (
+                "provider.process.state_dir",
+                self.state_dir.map(|path| path.to_string_lossy().into_owned()),
+            ),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Sources::of_process(self.config, self.set.into_iter().chain(named).collect())
+    }
+}
+
+/// Does what the command line says, until it is done.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. There is no one left to tell
+            // when printing fails.
+            let _unprinted = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.command.unwrap_or(Command::Serve(cli.layers)) {
+        Command::Serve(layers) => serve(&layers.sources()),
+        Command::Check { file, with_env } => check(file, with_env),
+        Command::Config(layers) => with_configuration(&layers.sources(), |loaded| print(&show::Effective(loaded))),
+        Command::Openapi => print(&crate::api::openapi_document().trim_end()),
+        Command::Healthcheck { layers, url, timeout } => match url {
+            Some(url) => healthcheck(&[url], timeout),
+            None => with_configuration(&layers.sources(), |loaded| {
+                healthcheck(&health_urls(&loaded.config), timeout)
+            }),
+        },
+        Command::Watchdog(arguments) => crate::watchdog::run(arguments),
+        Command::Version => print(&concat!("faas-gateway ", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn serve(sources: &Sources) -> ExitCode {
+    with_configuration(sources, |loaded| {
+        let telemetry = match Telemetry::start(&loaded.config.logging) {
+            Ok(telemetry) => telemetry,
+            Err(error) => return failed(&[error]),
+        };
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return failed(&[format!("cannot start worker threads: {error}")]),
+        };
+        let ended = runtime.block_on(crate::app::run(sources.clone(), loaded.clone(), telemetry));
+        runtime.shutdown_timeout(LAST_WORDS);
+        match ended {
+            Ok(ended) => {
+                info!(?ended, "stopped");
+                match ended {
+                    Ended::Drained => ExitCode::SUCCESS,
+                    Ended::Aborted => ExitCode::FAILURE,
+                }
+            }
+            Err(errors) => failed(&errors),
+        }
+    })
+}
+
+fn check(file: PathBuf, with_env: bool) -> ExitCode {
+    let mut sources = Sources::of_process(Some(file), Vec::new());
+    if !with_env {
+        // Only where state is kept by default: that is a matter of the machine
+        // that will run it, not of the file.
+        sources.environment = [("HOME".to_owned(), "/".to_owned())].into();
+    }
+    with_configuration(&sources, |loaded| {
+        for warning in &loaded.warnings {
+            complain(&format!("warning: {warning}"));
+        }
+        print(&"ok")
+    })
+}
+
+/// Reads the configuration, or prints everything that is wrong with it.
+fn with_configuration(sources: &Sources, then: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+    match config::load(sources) {
+        Ok(loaded) => then(&loaded),
+        Err(errors) => {
+            for error in &errors {
+                complain(&one_line(error));
+            }
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// An error on a line of its own, whatever the value in it looks like.
+fn one_line(error: &ConfigError) -> String {
+    let text = error.to_string();
+    let escape = |character: char| {
+        if character.is_control() {
+            character.escape_default().to_string()
+        } else {
+            character.to_string()
+        }
+    };
+    format!("error: {}", text.chars().map(escape).collect::<String>())
+}
+
+/// The health routes of the configured listeners, metrics first: it answers
+/// for the process, the other for what it needs too.
+fn health_urls(config: &Config) -> Vec<url::Url> {
+    [config.metrics_listen(), config.listen()]
+        .into_iter()
+        .filter_map(|address| url::Url::parse(&format!("http://{}/healthz", healthcheck::reachable(address))).ok())
+        .collect()
+}
+
+fn healthcheck(urls: &[url::Url], timeout: Duration) -> ExitCode {
+    for url in urls {
+        if let Err(error) = healthcheck::ask(url, timeout) {
+            return failed(&[format!("{url}: {error}")]);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn failed(errors: &[String]) -> ExitCode {
+    for error in errors {
+        complain(&format!("error: {error}"));
+    }
+    ExitCode::FAILURE
+}
+
+/// Writes a line to standard error. When that is closed, nobody is there to read it.
+fn complain(line: &str) {
+    let _unread = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes to standard output. A reader that closed it early (`| head`) had enough.
+fn print(text: &impl fmt::Display) -> ExitCode {
+    match writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => failed(&[format!("cannot write: {error}")]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Cli {
+        Cli::try_parse_from([&["faas-gateway"], arguments].concat()).expect("valid")
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default() {
+        for arguments in [
+            &["--config", "a.toml", "--listen", "127.0.0.1:1"][..],
+            &["serve", "--config", "a.toml", "--listen", "127.0.0.1:1"],
+        ] {
+            let cli = parse(arguments);
+            let Command::Serve(layers) = cli.command.unwrap_or(Command::Serve(cli.layers)) else {
+                panic!("serve expected");
+            };
+            let sources = layers.sources();
+            assert_eq!(sources.file, Some(PathBuf::from("a.toml")));
+            assert_eq!(
+                sources.overrides,
+                [("server.listen".to_owned(), "127.0.0.1:1".to_owned())]
+            );
+        }
+    }
+
+    #[test]
+    fn named_flags_win_over_set() {
+        let layers = Layers {
+            listen: Some("127.0.0.1:2".to_owned()),
+            set: vec![("server.listen".to_owned(), "127.0.0.1:1".to_owned())],
+            ..Layers::default()
+        };
+        let last = layers.sources().overrides.pop();
+        assert_eq!(last, Some(("server.listen".to_owned(), "127.0.0.1:2".to_owned())));
+    }
+
+    #[test]
+    fn errors_stay_on_their_line() {
+        let error = ConfigError {
+            origin: "f".to_owned(),
+            key: "k".to_owned(),
+            message: "found 'a\nb'".to_owned(),
+        };
+        assert_eq!(one_line(&error), "error: f: k: found 'a\\nb'");
+    }
+}

@@ -12,34 +12,48 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use crate::model::FunctionRef;
+use figment::{Figment, value::Value};
+use sha2::{Digest, Sha256};
+use url::Url;
 
-use figment::{
-    Figment, Metadata, Profile,
-    providers::{Format, Toml},
-    value::{Dict, Map, Value},
-};
-
+mod check;
+mod diff;
 pub mod duration;
 mod env;
+mod function;
+mod layer;
 mod sections;
 mod setting;
 mod size;
+pub mod watch;
 
+pub use diff::{Changes, diff, keep_running};
+pub use function::{Bound, FunctionSettings};
 pub use sections::{
     Auth, Function, FunctionTimeouts, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
     Provider, ProviderKind, Queue, Scaling, Server, Ui,
 };
-pub use setting::{ConfigError, Reader, Setting};
+pub use setting::{ConfigError, Entry, Reader, Setting, dotted};
 pub use size::Size;
 
+use layer::Layer;
 use setting::section;
 
 /// The defaults layer, which is also the manual.
 pub const DEFAULTS: &str = include_str!("../config/gateway.toml");
+
+/// Name of the defaults layer.
+const DEFAULT_ORIGIN: &str = "default";
+
+/// Variable that names the file.
+const FILE_VARIABLE: &str = "FAAS_CONFIG";
+
+/// Files of the credentials, in `auth.secret_path`.
+pub const USER_FILE: &str = "basic-auth-user";
+/// See [`USER_FILE`].
+pub const PASSWORD_FILE: &str = "basic-auth-password";
 
 section! {
     /// Everything that can be configured.
@@ -85,26 +99,81 @@ pub struct Sources {
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// The layers, for showing where each value came from.
-    pub figment: Figment,
+    /// Where each value came from.
+    pub origins: Origins,
     /// Odd but permitted combinations, to be logged.
     pub warnings: Vec<String>,
+    /// What it was read from: the file, and with [`load`] the files it refers to.
+    pub fingerprint: Fingerprint,
+}
+
+/// SHA-256 over a configuration file and the files it refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Reads `files`; one that cannot be read counts as different from any content.
+    pub fn of(content: Option<&str>, files: &[PathBuf]) -> Self {
+        let mut hash = Sha256::new();
+        let mut add = |part: Option<&[u8]>| {
+            // The length in front keeps neighbours apart.
+            hash.update(part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
+            hash.update(part.unwrap_or_default());
+        };
+        add(content.map(str::as_bytes));
+        for file in files {
+            add(std::fs::read(file).ok().as_deref());
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+/// Knows which layer set each key.
+#[derive(Debug, Clone)]
+pub struct Origins {
+    figment: Figment,
+    root: Value,
 }
 
 impl Sources {
+    /// Puts sources together; without `file` the variable `FAAS_CONFIG` names it.
+    pub fn new(environment: BTreeMap<String, String>, file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
+        let named = || environment.get(FILE_VARIABLE).filter(|path| !path.is_empty());
+        Self {
+            file: file.or_else(|| named().map(PathBuf::from)),
+            environment,
+            overrides,
+        }
+    }
+
     /// The sources of this process: its environment and the given file.
+    ///
+    /// A variable that is not UTF-8 is kept with replacement characters, so
+    /// that a malformed value is reported rather than overlooked.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the process environment"
     )]
     pub fn of_process(file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
-        Self {
-            file,
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
-            overrides,
-        }
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+            .collect();
+        Self::new(environment, file, overrides)
+    }
+
+    /// The file's content; `None` when there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8 or is empty.
+    pub fn content(&self) -> Result<Option<String>, ConfigError> {
+        self.file.as_deref().map(read_file).transpose()
+    }
+
+    /// The name of the file, as errors show it.
+    fn file_name(&self) -> String {
+        self.file
+            .as_deref()
+            .map_or_else(|| "file".to_owned(), |path| path.display().to_string())
     }
 }
 
@@ -113,11 +182,10 @@ impl Sources {
 /// # Errors
 /// Every mistake found, in the order of the file's sections.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
-    let content = match &sources.file {
-        Some(path) => Some(read_file(path).map_err(|error| vec![error])?),
-        None => None,
-    };
-    parse(content.as_deref(), sources)
+    let content = sources.content().map_err(|error| vec![error])?;
+    let mut loaded = parse(content.as_deref(), sources)?;
+    loaded.fingerprint = Fingerprint::of(content.as_deref(), &loaded.config.referenced_files());
+    Ok(loaded)
 }
 
 /// Like [`load`], with the file's content given.
@@ -125,62 +193,108 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
 /// # Errors
 /// Every mistake found.
 pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
-    let mut figment = Figment::from(Layer::toml("default", DEFAULTS).map_err(|error| vec![error])?);
+    let mut errors = Vec::new();
+    let mut figment = Figment::from(Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?);
+    let mut add = |layer: Result<Layer, ConfigError>| match layer {
+        Ok(layer) => figment = std::mem::take(&mut figment).merge(layer),
+        Err(error) => errors.push(error),
+    };
     if let Some(content) = content {
-        let name = sources
-            .file
-            .as_deref()
-            .map_or_else(|| "file".to_owned(), |path| path.display().to_string());
-        figment = figment.merge(Layer::toml(&name, content).map_err(|error| vec![error])?);
+        add(Layer::toml(&sources.file_name(), content));
     }
-    for layer in env::layers(&sources.environment) {
-        figment = figment.merge(layer);
-    }
+    env::layers(&sources.environment).into_iter().for_each(&mut add);
     for (key, value) in &sources.overrides {
-        figment = figment.merge(Layer::key("command line", key, Value::from(value.as_str())));
+        add(Layer::written("command line", key, value));
     }
-    read(figment, &sources.environment)
+    let root = figment.find_value("").map_err(|error| {
+        error
+            .into_iter()
+            .map(|error| ConfigError {
+                origin: error.metadata.as_ref().map_or_else(String::new, |m| m.name.to_string()),
+                key: error.path.join("."),
+                message: error.kind.to_string(),
+            })
+            .collect::<Vec<_>>()
+    })?;
+    let origins = Origins { figment, root };
+    let (config, warnings) = read(&origins, &sources.environment, &mut errors);
+    match config {
+        Some(config) if errors.is_empty() => Ok(Loaded {
+            config,
+            origins,
+            warnings,
+            fingerprint: Fingerprint::of(content, &[]),
+        }),
+        _ => Err(errors),
+    }
 }
 
-fn read(figment: Figment, environment: &BTreeMap<String, String>) -> Result<Loaded, Vec<ConfigError>> {
-    let mut reader = Reader::new(&figment);
-    let config = match figment.find_value("") {
-        Ok(root) => Config::read(&root, &mut reader),
-        Err(error) => {
-            return Err(error
-                .into_iter()
-                .map(|error| ConfigError {
-                    origin: error.metadata.as_ref().map_or_else(String::new, |m| m.name.to_string()),
-                    key: error.path.join("."),
-                    message: error.kind.to_string(),
-                })
-                .collect());
+/// Reads and checks every value. After a mistake, the other values are still
+/// checked against each other, with the default in its place, so that mending
+/// one mistake does not bring up the next.
+fn read(
+    origins: &Origins,
+    environment: &BTreeMap<String, String>,
+    errors: &mut Vec<ConfigError>,
+) -> (Option<Config>, Vec<String>) {
+    let mut reader = Reader::new(&origins.figment);
+    let mut config = Config::read(&origins.root, &mut reader);
+    let wrong = reader.wrong;
+    errors.append(&mut reader.errors);
+    if !wrong.is_empty() {
+        config = without(&origins.root, &wrong).and_then(|root| {
+            let mut reader = Reader::new(&origins.figment);
+            Config::read(&root, &mut reader).filter(|_| reader.errors.is_empty())
+        });
+    }
+    let mut warnings = env::without_effect(environment);
+    if let Some(config) = &mut config {
+        if config.provider.process.state_dir.is_none() {
+            config.provider.process.state_dir = default_state_dir(environment);
         }
-    };
-    let mut errors = reader.errors;
-    let Some(mut config) = config.filter(|_| errors.is_empty()) else {
-        return Err(errors);
-    };
-    if config.provider.process.state_dir.is_none() {
-        config.provider.process.state_dir = default_state_dir(environment);
+        for base in [&mut config.provider.url, &mut config.provider.logs_url] {
+            base.iter_mut().for_each(end_in_slash);
+        }
+        let found = check::relations(config);
+        errors.extend(found.errors.into_iter().filter_map(|problem| {
+            // A check that looks at a wrong value says nothing.
+            let unclear = problem.keys.iter().any(|key| wrong.contains(key));
+            (!unclear).then(|| problem.into_error(origins))
+        }));
+        warnings.extend(found.warnings);
     }
-    let mut warnings = Vec::new();
-    config.validate(&figment, &mut errors, &mut warnings);
-    if errors.is_empty() {
-        Ok(Loaded {
-            config,
-            figment,
-            warnings,
-        })
-    } else {
-        Err(errors)
+    (config, warnings)
+}
+
+/// Makes a URL one that others can be joined to: that drops the last segment of
+/// a path unless it ends in a slash.
+fn end_in_slash(base: &mut Url) {
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
     }
+}
+
+/// The values with each wrong one replaced by its default, or left out.
+fn without(root: &Value, wrong: &[Vec<String>]) -> Option<Value> {
+    let defaults = layer::toml_dict(DEFAULTS).ok().map(Value::from)?;
+    let mut root = root.clone();
+    for path in wrong {
+        let (key, parents) = path.split_last()?;
+        let Some(Value::Dict(_, table)) = layer::at_mut(&mut root, parents) else {
+            continue;
+        };
+        match layer::at(&defaults, path) {
+            Some(default) => table.insert(key.clone(), default.clone()),
+            None => table.remove(key),
+        };
+    }
+    Some(root)
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
     let failed = |message: String| ConfigError {
         origin: path.display().to_string(),
-        key: "file".to_owned(),
+        key: String::new(),
         message,
     };
     let content = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
@@ -207,47 +321,56 @@ pub(crate) fn origin(figment: &Figment, value: &Value) -> String {
         .map_or_else(|| "configuration".to_owned(), |metadata| metadata.name.to_string())
 }
 
-/// One layer of configuration with the name that errors show.
-struct Layer {
-    name: String,
-    dict: Dict,
-}
-
-impl Layer {
-    fn toml(name: &str, content: &str) -> Result<Self, ConfigError> {
-        let dict = Toml::from_str::<Dict>(content).map_err(|error| ConfigError {
-            origin: name.to_owned(),
-            key: "file".to_owned(),
-            message: format!("not valid TOML: {}", error.to_string().trim_end()),
-        })?;
-        Ok(Self {
-            name: name.to_owned(),
-            dict,
-        })
+impl Origins {
+    /// The layer that set a key, such as `environment variable read_timeout`;
+    /// `None` when no layer did.
+    pub fn of(&self, path: &[String]) -> Option<String> {
+        layer::at(&self.root, path).map(|value| origin(&self.figment, value))
     }
 
-    fn key(name: &str, key: &str, value: Value) -> Self {
-        let nested = key
-            .rsplit('.')
-            .fold(value, |value, part| Value::from(Dict::from([(part.to_owned(), value)])));
-        Self {
-            name: name.to_owned(),
-            dict: nested.into_dict().unwrap_or_default(),
-        }
-    }
-}
-
-impl figment::Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.name.clone())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.dict.clone()))
+    /// The layer to blame for a relation between keys: the first that is not
+    /// the defaults.
+    fn to_blame(&self, keys: &[Vec<String>]) -> String {
+        keys.iter()
+            .filter_map(|key| self.of(key))
+            .find(|origin| origin != DEFAULT_ORIGIN)
+            .unwrap_or_else(|| DEFAULT_ORIGIN.to_owned())
     }
 }
 
 impl Config {
+    /// Every key with its value, in the order of the file.
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        Setting::entries(self, &[], &mut entries);
+        entries
+    }
+
+    /// The value that an unset key comes to because of others, as TOML writes it.
+    pub fn derived(&self, key: &str) -> Option<String> {
+        let quoted = |text: &str| format!("\"{text}\"");
+        match key {
+            "server.listen" => Some(quoted(&self.listen().to_string())),
+            "metrics.listen" => Some(quoted(&self.metrics_listen().to_string())),
+            "provider.kind" => Some(quoted(self.provider_kind().as_str())),
+            "provider.default_namespace" => Some(quoted(self.default_namespace())),
+            "scaling.from_zero" => Some(self.from_zero().to_string()),
+            _ => None,
+        }
+    }
+
+    /// Files whose content matters as much as the configuration's own.
+    pub fn referenced_files(&self) -> Vec<PathBuf> {
+        if self.auth.basic {
+            vec![
+                self.auth.secret_path.join(USER_FILE),
+                self.auth.secret_path.join(PASSWORD_FILE),
+            ]
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Which provider to use: as said, else `http` when it has a URL.
     pub fn provider_kind(&self) -> ProviderKind {
         self.provider.kind.unwrap_or(match self.provider.url {
@@ -288,108 +411,5 @@ impl Config {
         self.scaling
             .from_zero
             .unwrap_or(self.provider_kind() == ProviderKind::Process)
-    }
-
-    /// Bound on a function's whole answer, and the key that sets it.
-    pub fn answer_timeout(&self, function: &FunctionRef) -> (Duration, &'static str) {
-        let qualified = function.to_string();
-        let own = [qualified.as_str(), &function.name, "*"]
-            .into_iter()
-            .find_map(|name| self.functions.get(name)?.timeouts.as_ref()?.total);
-        own.map_or((self.invoke.upstream_timeout, "invoke.upstream_timeout"), |total| {
-            (total, "functions.*.timeouts.total")
-        })
-    }
-
-    fn validate(&self, figment: &Figment, errors: &mut Vec<ConfigError>, warnings: &mut Vec<String>) {
-        let mut fail = |key: &str, message: String| {
-            let origin = figment
-                .find_value(key)
-                .map_or_else(|_| "configuration".to_owned(), |value| origin(figment, &value));
-            errors.push(ConfigError {
-                origin,
-                key: key.to_owned(),
-                message,
-            });
-        };
-        let positive = [
-            ("server.read_timeout", self.server.read_timeout),
-            ("server.write_timeout", self.server.write_timeout),
-            ("server.idle_timeout", self.server.idle_timeout),
-            ("metrics.refresh_interval", self.metrics.refresh_interval),
-            ("invoke.upstream_timeout", self.invoke.upstream_timeout),
-            ("invoke.connect_timeout", self.invoke.connect_timeout),
-            ("scaling.poll_interval", self.scaling.poll_interval),
-            (
-                "provider.process.restart_backoff",
-                self.provider.process.restart_backoff,
-            ),
-        ];
-        for (key, duration) in positive {
-            if duration.is_zero() {
-                fail(key, "must be longer than zero".to_owned());
-            }
-        }
-        if self.server.max_header_bytes.0 < 8192 {
-            fail("server.max_header_bytes", "must be at least 8KiB".to_owned());
-        }
-        match self.provider_kind() {
-            ProviderKind::Http if self.provider.url.is_none() => fail(
-                "provider.url",
-                "is needed with kind = \"http\" (functions_provider_url)".to_owned(),
-            ),
-            ProviderKind::Process => {
-                if self.provider.process.state_dir.is_none() {
-                    fail(
-                        "provider.process.state_dir",
-                        "has no default because HOME is not set; give --state-dir".to_owned(),
-                    );
-                }
-                let listen = self.listen();
-                if !listen.ip().is_loopback()
-                    && !self.auth.basic
-                    && self.auth.proxy_url.is_none()
-                    && !self.server.allow_unauthenticated_public
-                {
-                    fail(
-                        "server.listen",
-                        format!(
-                            "{listen} can be reached from other machines, and anyone who reaches it could run commands here: \
-                             set auth.basic = true (basic_auth=true), listen on 127.0.0.1, \
-                             or set server.allow_unauthenticated_public = true"
-                        ),
-                    );
-                }
-            }
-            ProviderKind::Http | ProviderKind::Memory => {}
-        }
-        let suffix = &self.provider.direct_functions_suffix;
-        if let Some(namespace) = &self.provider.default_namespace
-            && self.provider.direct_functions
-            && !suffix.is_empty()
-            && !suffix.starts_with(namespace.as_str())
-        {
-            fail(
-                "provider.direct_functions_suffix",
-                format!("must start with the default namespace '{namespace}'"),
-            );
-        }
-        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&self.logging.level) {
-            fail(
-                "logging.level",
-                format!("'{}' is not a log filter: {error}", self.logging.level),
-            );
-        }
-        if self.invoke.upstream_timeout >= self.server.write_timeout {
-            warnings.push(
-                "invoke.upstream_timeout is not shorter than server.write_timeout: a slow function's caller sees the latter".to_owned(),
-            );
-        }
-        if self.auth.proxy_pass_body {
-            warnings.push("auth.proxy_pass_body has no effect: the auth proxy never gets a body".to_owned());
-        }
-        if self.queue.nats_address.is_some() {
-            warnings.push("queue.nats_address is read but not used: this version has no asynchronous calls".to_owned());
-        }
     }
 }

@@ -4,7 +4,10 @@
 //! contract derived from its typed handlers. ARCHITECTURE.md has the map, the
 //! flows and the invariants; modules below are in reading order.
 
+pub mod app;
 pub mod cli;
+
+pub mod reload;
 
 pub mod api;
 pub mod server;
@@ -24,4 +27,5 @@ pub mod config;
 pub mod metrics;
 pub mod model;
 pub mod shutdown;
+pub mod telemetry;
 pub mod upstream;

@@ -15,6 +15,7 @@ use poem::Endpoint as _;
 use tokio::time::Instant;
 
 use crate::{
+    api,
     problem::Problem,
     proxy::{
         body::{self, Observe, TimedBody},
@@ -30,6 +31,9 @@ mod invoke;
 pub mod listener;
 
 use access_log::{Kind, Record};
+
+/// Where load balancers ask whether to send calls here.
+const HEALTH_PATH: &str = "/healthz";
 
 /// The API as the server calls it.
 pub type Api = Arc<poem::endpoint::BoxEndpoint<'static, poem::Response>>;
@@ -91,17 +95,28 @@ impl Service {
             let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
             return observed(&snapshot, problem_response(&problem, &headers), record);
         }
+        if path == HEALTH_PATH && self.tasks.draining().is_cancelled() {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+            return observed(&snapshot, problem_response(&problem, &headers), record);
+        }
         if !path.starts_with('/') {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "the request target is not a path");
             return observed(&snapshot, problem_response(&problem, &headers), record);
         }
-        let request = poem::Request::from((
+        let method = request.method().clone();
+        let mut request = poem::Request::from((
             request,
             poem::web::LocalAddr(self.local.into()),
             poem::web::RemoteAddr(peer.into()),
             http::uri::Scheme::HTTP,
         ));
+        request.extensions_mut().insert(Arc::clone(&snapshot));
         let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
+        if let Some(api::Matched(route)) = response.extensions().get() {
+            snapshot
+                .metrics
+                .api_request(&method, route, response.status().as_u16(), started.elapsed());
+        }
         let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
         observed(&snapshot, response, record)
     }

@@ -5,7 +5,13 @@ use std::time::Duration;
 /// Reads `60` (seconds), `1m30s`, `250ms`, `1.5h`. Negative values, unknown
 /// units and anything else are `None` (compatibility.md section 2 lists what
 /// Go accepts; a negative timeout is refused here because it means nothing).
+/// More than Go's own limit, 292 years, is refused too: a deadline that far
+/// cannot be computed.
 pub fn parse(text: &str) -> Option<Duration> {
+    parse_any(text).filter(|duration| i64::try_from(duration.as_nanos()).is_ok())
+}
+
+fn parse_any(text: &str) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().map(Duration::from_secs);
     }
@@ -56,7 +62,10 @@ pub fn format(duration: Duration) -> String {
     if nanos.is_multiple_of(1_000_000) {
         return format!("{}ms", duration.as_millis());
     }
-    format!("{}us", duration.as_micros())
+    if nanos.is_multiple_of(1_000) {
+        return format!("{}us", duration.as_micros());
+    }
+    format!("{}ns", duration.as_nanos())
 }
 
 #[cfg(test)]
@@ -80,14 +89,27 @@ mod tests {
 
     #[test]
     fn what_go_refuses_is_refused() {
-        for text in ["", "1d", "5 s", "0.25", "-5s", "-1", "s", "abc", "1..5s", "60 "] {
+        for text in [
+            "",
+            "1d",
+            "5 s",
+            "0.25",
+            "-5s",
+            "-1",
+            "s",
+            "abc",
+            "1..5s",
+            "60 ",
+            "9999999h",
+            "9999999999999",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }
 
     #[test]
     fn format_reads_back() {
-        for text in ["60", "1m30s", "250ms", "5s", "7us"] {
+        for text in ["60", "1m30s", "250ms", "5s", "7us", "30ns", "1s1ms", "1h"] {
             let duration = parse(text).expect("valid");
             assert_eq!(parse(&format(duration)), Some(duration));
         }

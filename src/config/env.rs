@@ -3,13 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use figment::{
-    providers::{Format, Toml},
-    util::nest,
-    value::{Dict, Value},
-};
+use figment::value::Value;
 
-use super::Layer;
+use super::{layer::Layer, setting::ConfigError};
 
 /// OpenFaaS's variables and the keys they set (compatibility.md section 2).
 /// Values are read by the key's own type, which follows OpenFaaS's parse rules
@@ -44,38 +40,77 @@ const WRITE_REQUEST_URI: &str = "write_request_uri";
 /// Prefix of the variables that name keys of the file.
 const PREFIX: &str = "FAAS__";
 
+/// Between the parts of a key, as in the prefix.
+const SEPARATOR: &str = "__";
+
+/// Variables of OpenFaaS gateways that change nothing here, and why. Deployments
+/// made for those carry them, so they are no mistake; but whoever set one
+/// expects something.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    (
+        "probe_functions",
+        "a call is only sent to a replica that reported ready",
+    ),
+    (
+        "probe_interval",
+        "a starting function is looked at every scaling.poll_interval",
+    ),
+    (
+        "probe_count",
+        "a call waits scaling.activation_timeout for a starting function",
+    ),
+    (
+        "default_target",
+        "this version scales on calls from zero and on request only",
+    ),
+    ("async", "this version has no asynchronous calls"),
+    ("metering", "this version has no metering"),
+    ("metering_excluded_namespaces", "this version has no metering"),
+    ("metering_default_memory", "this version has no metering"),
+    ("pprof", "there is no Go runtime to profile"),
+    ("http_proxy", DIRECT),
+    ("https_proxy", DIRECT),
+    ("HTTP_PROXY", DIRECT),
+    ("HTTPS_PROXY", DIRECT),
+];
+
+const DIRECT: &str = "the gateway connects to providers and functions directly";
+
 /// One layer per variable that says something, so that errors name the variable.
-pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Layer> {
+pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer, ConfigError>> {
     let openfaas = OPENFAAS.iter().filter_map(|(variable, key)| {
         let value = environment.get(*variable).filter(|value| !value.is_empty())?;
-        Some(layer(variable, &key.replace('.', "__"), Value::from(value.as_str())))
+        let path: Vec<&str> = key.split('.').collect();
+        Some(Ok(Layer::value(&origin(variable), &path, Value::from(value.as_str()))))
     });
-    let request_uri = environment
-        .contains_key(WRITE_REQUEST_URI)
-        .then(|| layer(WRITE_REQUEST_URI, "logging__upstream_uri", Value::from(true)));
+    let request_uri = environment.contains_key(WRITE_REQUEST_URI).then(|| {
+        Ok(Layer::value(
+            &origin(WRITE_REQUEST_URI),
+            &["logging", "upstream_uri"],
+            Value::from(true),
+        ))
+    });
     let own = environment.iter().filter_map(|(variable, value)| {
-        let key = variable.strip_prefix(PREFIX)?;
-        Some(layer(variable, &key.to_ascii_lowercase(), parse(value)))
+        let key = variable.strip_prefix(PREFIX)?.to_ascii_lowercase();
+        let path: Vec<&str> = key.split(SEPARATOR).collect();
+        Some(Layer::text(&origin(variable), &path, value))
     });
     openfaas.chain(request_uri).chain(own).collect()
 }
 
-fn layer(variable: &str, key: &str, value: Value) -> Layer {
-    Layer {
-        name: format!("environment variable {variable}"),
-        dict: nest(&key.replace("__", "."), value).into_dict().unwrap_or_default(),
-    }
+/// A warning for each variable that is set but changes nothing.
+pub(super) fn without_effect(environment: &BTreeMap<String, String>) -> Vec<String> {
+    WITHOUT_EFFECT
+        .iter()
+        .filter(|(variable, _)| {
+            environment
+                .get(*variable)
+                .is_some_and(|value| !matches!(value.as_str(), "" | "false"))
+        })
+        .map(|(variable, reason)| format!("{} is set but has no effect: {reason}", origin(variable)))
+        .collect()
 }
 
-/// Tables and lists are read as TOML writes them; everything else stays text,
-/// so that a password of digits or a name like `1e3` is not taken for a number.
-fn parse(value: &str) -> Value {
-    if value.starts_with(['[', '{']) {
-        Toml::from_str::<Dict>(&format!("value = {value}"))
-            .ok()
-            .and_then(|mut dict| dict.remove("value"))
-            .unwrap_or_else(|| Value::from(value))
-    } else {
-        Value::from(value)
-    }
+fn origin(variable: &str) -> String {
+    format!("environment variable {variable}")
 }

@@ -10,6 +10,30 @@ use super::{
     size::Size,
 };
 
+/// Keys that users will find in descriptions of this gateway but that this
+/// version does not have; `*` is any name. Saying so beats "unknown key".
+const RESERVED: &[&[&str]] = &[
+    &["routes"],
+    &["stores"],
+    &["functions", "*", "max_in_flight"],
+    &["functions", "*", "rate_limit"],
+    &["functions", "*", "retries"],
+    &["functions", "*", "breaker"],
+    &["functions", "*", "headers"],
+    &["functions", "*", "cors"],
+    &["functions", "*", "visibility"],
+    &["functions", "*", "timeouts", "first_byte"],
+    &["functions", "*", "timeouts", "idle"],
+    &["functions", "*", "timeouts", "activation"],
+];
+
+/// Whether a key belongs to a later version.
+pub(super) fn is_reserved(path: &[String]) -> bool {
+    RESERVED.iter().any(|reserved| {
+        reserved.len() == path.len() && reserved.iter().zip(path).all(|(part, key)| *part == "*" || part == key)
+    })
+}
+
 section! {
     /// `[server]`: the listener of API, functions and portal.
     pub struct Server {
@@ -61,7 +85,7 @@ section! {
         pub kind: Option<ProviderKind>,
         /// Base URL of the http provider, ending in a slash.
         pub url: Option<Url>,
-        /// Base URL for logs when it is not `url`.
+        /// Base URL for logs when it is not `url`, ending in a slash.
         pub logs_url: Option<Url>,
         /// Namespace of functions named without one.
         pub default_namespace: Option<String>,
@@ -77,7 +101,7 @@ section! {
 section! {
     /// `[provider.process]`: functions as local processes.
     pub struct ProcessProvider {
-        /// Where state is kept; see [`Config::state_dir`](super::Config::state_dir).
+        /// Where state is kept; [`load`](super::load) fills in the default.
         pub state_dir: Option<PathBuf>,
         /// Bound on the log kept for a replica.
         pub log_size: Size,
@@ -95,7 +119,7 @@ section! {
 section! {
     /// `[provider.process.images."NAME"]`: the command behind an image name.
     pub struct Image {
-        /// Command, quoted as in a shell.
+        /// Command, quoted as in a shell; empty with mode `static`.
         pub command: String,
         /// Working directory.
         pub directory: Option<PathBuf>,

@@ -32,7 +32,76 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            return write!(f, "{}: {}", self.origin, self.message);
+        }
         write!(f, "{}: {}: {}", self.origin, self.key, self.message)
+    }
+}
+
+/// A key as TOML writes it: parts joined by dots, quoted where they need it.
+pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
+    let bare = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    path.iter()
+        .map(|part| match part.as_ref() {
+            part if bare(part) => part.to_owned(),
+            part => toml_text(part),
+        })
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// A text in quotes, as TOML writes it. JSON's escapes are TOML's, except that
+/// TOML wants DEL escaped too.
+fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
+}
+
+/// One key with its value, for showing and comparing configurations.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Parts of the key.
+    pub path: Vec<String>,
+    /// The value as TOML writes it; `None` when the key is not set. May hold a
+    /// credential: only [`Entry::shown`] is for people.
+    pub value: Option<String>,
+}
+
+impl Entry {
+    /// The key in its written form.
+    pub fn key(&self) -> String {
+        dotted(&self.path)
+    }
+
+    /// The value with everything that may be a secret masked: user information
+    /// in URLs, and the environment given to images.
+    pub fn shown(&self) -> Option<String> {
+        let value = self.value.as_deref()?;
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        Some(match path.as_slice() {
+            ["provider", "process", "images", _, "environment", _] => toml_text(MASK),
+            _ => mask_user_info(value),
+        })
+    }
+}
+
+/// Stands for what must not be shown.
+const MASK: &str = "***";
+
+/// Replaces `user:password` in something that looks like a URL.
+fn mask_user_info(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority].rfind('@') {
+        Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
+        None => text.to_owned(),
     }
 }
 
@@ -42,6 +111,8 @@ pub struct Reader<'a> {
     path: Vec<String>,
     /// Everything found wrong so far.
     pub errors: Vec<ConfigError>,
+    /// The key of each error, in its parts.
+    pub wrong: Vec<Vec<String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -51,6 +122,7 @@ impl<'a> Reader<'a> {
             figment,
             path: Vec::new(),
             errors: Vec::new(),
+            wrong: Vec::new(),
         }
     }
 
@@ -59,9 +131,10 @@ impl<'a> Reader<'a> {
         let origin = super::origin(self.figment, value);
         self.errors.push(ConfigError {
             origin,
-            key: self.path.join("."),
+            key: dotted(&self.path),
             message: message.into(),
         });
+        self.wrong.push(self.path.clone());
     }
 
     /// Reads a child of a table; reports it when it is needed and absent.
@@ -86,23 +159,33 @@ impl<'a> Reader<'a> {
             if known.contains(&key.as_str()) {
                 continue;
             }
-            let hint = known
-                .iter()
-                .map(|candidate| (strsim::jaro_winkler(candidate, key), candidate))
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .filter(|(similarity, _)| *similarity > 0.75)
-                .map_or_else(
-                    || format!("known keys here: {}", known.join(", ")),
-                    |(_, candidate)| format!("did you mean '{candidate}'?"),
-                );
             self.path.push(key.clone());
-            self.fail(value, format!("unknown key; {hint}"));
+            let message = if super::sections::is_reserved(&self.path) {
+                "is not available in this version; remove it".to_owned()
+            } else {
+                let hint = nearest(key, known).map_or_else(
+                    || format!("known keys here: {}", known.join(", ")),
+                    |candidate| format!("did you mean '{candidate}'?"),
+                );
+                format!("unknown key; {hint}")
+            };
+            self.fail(value, message);
             self.path.pop();
         }
     }
 }
 
-/// A type that can be read from a configuration value.
+/// The candidate that `word` is probably meant to be.
+pub(super) fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    candidates
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(candidate, word), *candidate))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A type that can be read from a configuration value, and written back.
 pub trait Setting: Sized {
     /// Reads the value, or reports what is wrong and returns `None`.
     fn read(value: &Value, reader: &mut Reader) -> Option<Self>;
@@ -111,6 +194,24 @@ pub trait Setting: Sized {
     fn absent() -> Option<Self> {
         None
     }
+
+    /// Adds the entries at and below `path`.
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>);
+}
+
+/// Adds one entry.
+fn entry(path: &[String], value: impl Into<Option<String>>, out: &mut Vec<Entry>) {
+    out.push(Entry {
+        path: path.to_vec(),
+        value: value.into(),
+    });
+}
+
+/// The path of a child.
+pub(super) fn child(path: &[String], key: &str) -> Vec<String> {
+    let mut path = path.to_vec();
+    path.push(key.to_owned());
+    path
 }
 
 /// Text of a scalar: numbers and booleans read as they were written.
@@ -138,7 +239,10 @@ pub(super) fn scalar<T>(
     let written = text(value);
     let read = written.as_deref().and_then(parse);
     if read.is_none() {
-        let found = written.map_or_else(|| "a table or list".to_owned(), |text| format!("'{text}'"));
+        let found = written.map_or_else(
+            || "a table or list".to_owned(),
+            |text| format!("'{}'", mask_user_info(&text)),
+        );
         reader.fail(value, format!("expected {expected}, found {found}"));
     }
     read
@@ -148,9 +252,13 @@ impl Setting for bool {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         scalar(value, reader, "true or false", |text| match text {
             "true" => Some(true),
-            "false" | "" => Some(false),
+            "false" => Some(false),
             _ => None,
         })
+    }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, self.to_string(), out);
     }
 }
 
@@ -159,7 +267,11 @@ macro_rules! whole_number {
         impl Setting for $type {
             fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
                 let expected = format!("a whole number up to {}", <$type>::MAX);
-                scalar(value, reader, &expected, |text| text.trim().parse().ok())
+                scalar(value, reader, &expected, |text| text.parse().ok())
+            }
+
+            fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+                entry(path, self.to_string(), out);
             }
         }
     )*};
@@ -170,6 +282,10 @@ impl Setting for String {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         scalar(value, reader, "text", |text| Some(text.to_owned()))
     }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, toml_text(self), out);
+    }
 }
 
 impl Setting for PathBuf {
@@ -177,6 +293,10 @@ impl Setting for PathBuf {
         scalar(value, reader, "a path", |text| {
             (!text.is_empty()).then(|| Self::from(text))
         })
+    }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, toml_text(&self.to_string_lossy()), out);
     }
 }
 
@@ -189,11 +309,19 @@ impl Setting for Duration {
             duration::parse,
         )
     }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, toml_text(&duration::format(*self)), out);
+    }
 }
 
 impl Setting for Size {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         scalar(value, reader, "a size such as 4096 or \"64KiB\"", Self::parse)
+    }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, toml_text(&self.to_string()), out);
     }
 }
 
@@ -209,21 +337,22 @@ impl Setting for SocketAddr {
             })
         })
     }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, toml_text(&self.to_string()), out);
+    }
 }
 
 impl Setting for Url {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         scalar(value, reader, "an http or https URL", |text| {
-            let mut url = Self::parse(text).ok()?;
-            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-                return None;
-            }
-            // Relative joins drop the last path segment unless it ends in a slash.
-            if !url.path().ends_with('/') {
-                url.set_path(&format!("{}/", url.path()));
-            }
-            Some(url)
+            let url = Self::parse(text).ok()?;
+            (matches!(url.scheme(), "http" | "https") && url.host().is_some()).then_some(url)
         })
+    }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        entry(path, toml_text(self.as_str()), out);
     }
 }
 
@@ -234,6 +363,13 @@ impl<T: Setting> Setting for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        match self {
+            Some(value) => value.entries(path, out),
+            None => entry(path, None, out),
+        }
     }
 }
 
@@ -257,6 +393,12 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
     fn absent() -> Option<Self> {
         Some(Self::new())
     }
+
+    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        for (key, value) in self {
+            value.entries(&child(path, key), out);
+        }
+    }
 }
 
 /// Declares a table of the configuration: a struct whose fields are its keys.
@@ -278,6 +420,10 @@ macro_rules! section {
                 reader.reject_unknown(value, &[$(stringify!($field)),*]);
                 $(let $field = reader.field(value, stringify!($field));)*
                 Some(Self { $($field: $field?,)* })
+            }
+
+            fn entries(&self, path: &[String], out: &mut Vec<$crate::config::Entry>) {
+                $(self.$field.entries(&$crate::config::setting::child(path, stringify!($field)), out);)*
             }
         }
     };
@@ -310,6 +456,10 @@ macro_rules! choice {
             ) -> Option<Self> {
                 let expected = ["one of", $(concat!(" \"", $text, "\"")),*].concat();
                 $crate::config::setting::scalar(value, reader, &expected, Self::parse)
+            }
+
+            fn entries(&self, path: &[String], out: &mut Vec<$crate::config::Entry>) {
+                self.as_str().to_owned().entries(path, out);
             }
         }
     };

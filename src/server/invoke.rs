@@ -152,8 +152,9 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
+    let answer = snapshot.config.function(&function).total;
     let entry = Arc::new(CalledFunction {
-        answer_timeout: snapshot.config.answer_timeout(&function),
+        answer_timeout: (answer.after, answer.setting),
         metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
         function,
     });

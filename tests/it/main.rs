@@ -4,6 +4,8 @@ mod support;
 
 mod api;
 mod auth;
+mod cli;
+mod config;
 mod contract;
 mod faas_cli;
 mod framework;

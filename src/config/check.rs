@@ -1,0 +1,332 @@
+//! Checks of values against each other and against what they are used for.
+//!
+//! Types are checked where values are read ([`super::setting`]); here are the
+//! relations: what is needed with what, what contradicts what, and what is
+//! permitted but odd. Plain functions of a [`Config`]: they read no file.
+
+use std::time::Duration;
+
+use super::{
+    Config, Origins,
+    duration::format,
+    sections::{Image, ProviderKind},
+    setting::{ConfigError, child, dotted, nearest},
+};
+use crate::model::FunctionRef;
+
+/// Smallest bound on a request's head: what HTTP libraries need to work with.
+const MIN_HEADER_BYTES: u64 = 8192;
+
+/// The modes a watchdog has.
+const MODES: &[&str] = &["fork", "streaming", "serializing", "http", "static"];
+
+/// The mode that runs nothing.
+const NO_COMMAND: &str = "static";
+
+/// Levels of the log.
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// Key of the settings that apply to every function.
+pub(super) const EVERY_FUNCTION: &str = "*";
+
+/// A relation that does not hold.
+pub(super) struct Problem {
+    /// The keys it is about; the first is the one to change.
+    pub keys: Vec<Vec<String>>,
+    message: String,
+}
+
+impl Problem {
+    pub(super) fn into_error(self, origins: &Origins) -> ConfigError {
+        ConfigError {
+            origin: origins.to_blame(&self.keys),
+            key: self.keys.first().map(|key| dotted(key)).unwrap_or_default(),
+            message: self.message,
+        }
+    }
+}
+
+/// What the checks found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub errors: Vec<Problem>,
+    pub warnings: Vec<String>,
+}
+
+impl Found {
+    fn error(&mut self, keys: &[&str], message: impl Into<String>) {
+        let keys = keys.iter().map(|key| key.split('.').map(str::to_owned).collect());
+        self.error_at(keys.collect(), message);
+    }
+
+    fn error_at(&mut self, keys: Vec<Vec<String>>, message: impl Into<String>) {
+        self.errors.push(Problem {
+            keys,
+            message: message.into(),
+        });
+    }
+
+    fn warn(&mut self, message: impl Into<String>) {
+        self.warnings.push(message.into());
+    }
+}
+
+/// Checks everything.
+pub(super) fn relations(config: &Config) -> Found {
+    let mut found = Found::default();
+    durations(config, &mut found);
+    if config.server.max_header_bytes.0 < MIN_HEADER_BYTES {
+        found.error(&["server.max_header_bytes"], "must be at least 8KiB");
+    }
+    listeners(config, &mut found);
+    provider(config, &mut found);
+    for (name, image) in &config.provider.process.images {
+        check_image(name, image, &mut found);
+    }
+    functions(config, &mut found);
+    if let Err(message) = log_filter(&config.logging.level) {
+        found.error(&["logging.level"], message);
+    }
+    without_effect(config, &mut found);
+    found
+}
+
+fn durations(config: &Config, found: &mut Found) {
+    let process = &config.provider.process;
+    let positive = [
+        ("server.read_timeout", config.server.read_timeout),
+        ("server.write_timeout", config.server.write_timeout),
+        ("server.idle_timeout", config.server.idle_timeout),
+        ("metrics.refresh_interval", config.metrics.refresh_interval),
+        ("invoke.upstream_timeout", config.invoke.upstream_timeout),
+        ("invoke.connect_timeout", config.invoke.connect_timeout),
+        ("scaling.poll_interval", config.scaling.poll_interval),
+        ("scaling.activation_timeout", config.scaling.activation_timeout),
+        ("provider.process.restart_backoff", process.restart_backoff),
+    ];
+    for (key, duration) in positive {
+        if duration.is_zero() {
+            found.error(&[key], "must be longer than zero");
+        }
+    }
+    if process.restart_backoff_max < process.restart_backoff {
+        found.error(
+            &[
+                "provider.process.restart_backoff_max",
+                "provider.process.restart_backoff",
+            ],
+            format!(
+                "must not be shorter than restart_backoff ({})",
+                format(process.restart_backoff)
+            ),
+        );
+    }
+    if config.invoke.upstream_timeout > config.server.write_timeout {
+        found.warn(cut_short(
+            "invoke.upstream_timeout",
+            config.invoke.upstream_timeout,
+            config,
+        ));
+    }
+}
+
+/// The warning for a bound that never fires because an outer one fires first.
+fn cut_short(key: &str, bound: Duration, config: &Config) -> String {
+    format!(
+        "{key} ({}) is longer than server.write_timeout ({}), which ends a slow function's answer first",
+        format(bound),
+        format(config.server.write_timeout)
+    )
+}
+
+fn listeners(config: &Config, found: &mut Found) {
+    let listen = config.listen();
+    if listen.port() != 0 && listen == config.metrics_listen() {
+        found.error(
+            &["metrics.listen", "server.listen"],
+            format!("{listen} is already the address of server.listen"),
+        );
+    }
+    let protected = config.auth.basic || config.auth.proxy_url.is_some();
+    if config.provider_kind() == ProviderKind::Process
+        && !listen.ip().is_loopback()
+        && !protected
+        && !config.server.allow_unauthenticated_public
+    {
+        found.error(
+            &[
+                "server.listen",
+                "auth.basic",
+                "auth.proxy_url",
+                "server.allow_unauthenticated_public",
+                "provider.kind",
+                "provider.url",
+            ],
+            format!(
+                "{listen} can be reached from other machines, and anyone who reaches it could run commands here: \
+                 set auth.basic = true (basic_auth=true), listen on 127.0.0.1, \
+                 or set server.allow_unauthenticated_public = true"
+            ),
+        );
+    }
+}
+
+fn provider(config: &Config, found: &mut Found) {
+    let provider = &config.provider;
+    match config.provider_kind() {
+        ProviderKind::Http if provider.url.is_none() => found.error(
+            &["provider.url", "provider.kind"],
+            "is needed with kind = \"http\" (functions_provider_url)",
+        ),
+        ProviderKind::Process if provider.process.state_dir.is_none() => found.error(
+            &["provider.process.state_dir", "provider.kind", "provider.url"],
+            "has no default because neither XDG_STATE_HOME nor HOME is set; give --state-dir",
+        ),
+        ProviderKind::Http | ProviderKind::Process | ProviderKind::Memory => {}
+    }
+    let suffix = &provider.direct_functions_suffix;
+    if let Some(namespace) = &provider.default_namespace
+        && provider.direct_functions
+        && !suffix.is_empty()
+        && !suffix.starts_with(namespace.as_str())
+    {
+        found.error(
+            &[
+                "provider.direct_functions_suffix",
+                "provider.default_namespace",
+                "provider.direct_functions",
+            ],
+            format!("must start with the default namespace '{namespace}'"),
+        );
+    }
+}
+
+fn check_image(name: &str, image: &Image, found: &mut Found) {
+    let path = ["provider", "process", "images", name].map(str::to_owned);
+    let key = |last: &str| vec![child(&path, last)];
+    match shell_words::split(&image.command) {
+        Ok(words) if words.is_empty() && image.mode.as_deref() != Some(NO_COMMAND) => {
+            found.error_at(key("command"), "is empty; write the command to run");
+        }
+        Ok(_) => {}
+        Err(error) => found.error_at(key("command"), format!("cannot be split into words: {error}")),
+    }
+    if let Some(mode) = &image.mode
+        && !MODES.contains(&mode.as_str())
+    {
+        found.error_at(
+            key("mode"),
+            format!("expected one of \"{}\", found '{mode}'", MODES.join("\" \"")),
+        );
+    }
+}
+
+fn functions(config: &Config, found: &mut Found) {
+    let default_namespace = config.default_namespace();
+    let mut seen: Vec<(FunctionRef, &str)> = Vec::new();
+    for (name, function) in &config.functions {
+        let path = ["functions", name].map(str::to_owned);
+        if name != EVERY_FUNCTION {
+            match FunctionRef::parse(name, default_namespace) {
+                Ok(function) => match seen.iter().find(|(other, _)| *other == function) {
+                    Some((_, other)) => found.error_at(
+                        vec![path.to_vec()],
+                        format!("is the same function as functions.\"{other}\"; keep one of them"),
+                    ),
+                    None => seen.push((function, name)),
+                },
+                Err(error) => found.error_at(vec![path.to_vec()], error.to_string()),
+            }
+        }
+        let Some(total) = function.timeouts.as_ref().and_then(|timeouts| timeouts.total) else {
+            continue;
+        };
+        let total_key = child(&child(&path, "timeouts"), "total");
+        if total.is_zero() {
+            found.error_at(vec![total_key], "must be longer than zero");
+        } else if total > config.server.write_timeout {
+            found.warn(cut_short(&dotted(&total_key), total, config));
+        }
+    }
+}
+
+/// Whether the text selects log lines. A bare word other than a level would
+/// be taken for a module and hide everything else, so it is refused.
+fn log_filter(text: &str) -> Result<(), String> {
+    for directive in text.split(',') {
+        let plain = !directive.contains(['=', '[', ':']);
+        if plain && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive)) {
+            let hint = nearest(&directive.to_ascii_lowercase(), LEVELS)
+                .map_or_else(String::new, |level| format!("; did you mean '{level}'?"));
+            return Err(format!(
+                "'{directive}' is not a level: use {} or module=level{hint}",
+                LEVELS.join(", ")
+            ));
+        }
+    }
+    tracing_subscriber::EnvFilter::builder()
+        .parse(text)
+        .map(|_| ())
+        .map_err(|error| format!("'{text}' is not a log filter: {error}"))
+}
+
+fn without_effect(config: &Config, found: &mut Found) {
+    let kind = config.provider_kind();
+    let (provider, queue) = (&config.provider, &config.queue);
+    if kind != ProviderKind::Http {
+        let set = [
+            ("provider.url", provider.url.is_some()),
+            ("provider.logs_url", provider.logs_url.is_some()),
+            ("provider.direct_functions", provider.direct_functions),
+        ];
+        for (key, _) in set.iter().filter(|(_, set)| *set) {
+            found.warn(format!(
+                "{key} is set but has no effect: provider.kind is \"{}\"",
+                kind.as_str()
+            ));
+        }
+    }
+    if !provider.direct_functions && !provider.direct_functions_suffix.is_empty() {
+        found.warn("provider.direct_functions_suffix is set but has no effect: provider.direct_functions is false");
+    }
+    if config.auth.proxy_pass_body {
+        found.warn("auth.proxy_pass_body is set but has no effect: the auth proxy never gets a body");
+    }
+    for (key, set) in [
+        ("queue.nats_address", queue.nats_address.is_some()),
+        ("queue.nats_port", queue.nats_port.is_some()),
+    ] {
+        if set {
+            found.warn(format!(
+                "{key} is set but has no effect: this version has no asynchronous calls"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_filters() {
+        for text in [
+            "info",
+            "INFO",
+            "info,faas_gateway::proxy=debug",
+            "warn,hyper=off",
+            "faas_gateway::proxy",
+        ] {
+            assert_eq!(log_filter(text), Ok(()), "{text}");
+        }
+        for (text, part) in [
+            ("inof", "did you mean 'info'?"),
+            ("", "is not a level"),
+            ("verbose", "use off, error"),
+            ("hyper=loud", "is not a log filter"),
+        ] {
+            let message = log_filter(text).expect_err(text);
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+}

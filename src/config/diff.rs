@@ -1,0 +1,130 @@
+//! What changed between two configurations, and which of it waits for a restart.
+//!
+//! Pure: [`crate::reload`] acts on the answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Config, ConfigError, Loaded, check, sections::ProviderKind};
+
+/// Key of the main listener's address.
+const LISTEN: &str = "server.listen";
+/// Key of the metrics listener's address.
+const METRICS_LISTEN: &str = "metrics.listen";
+/// Key of the process provider's directory.
+const STATE_DIR: &str = "provider.process.state_dir";
+
+/// Keys that keep their running value until the next start.
+pub(super) const RESTART_ONLY: &[&str] = &[LISTEN, METRICS_LISTEN, STATE_DIR];
+
+/// What differs between two configurations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Keys that changed and take effect at once, in the order of the file.
+    pub keys: Vec<String>,
+    /// Sections that have such keys.
+    pub sections: BTreeSet<String>,
+    /// Keys that changed but take effect at the next start.
+    pub restart: Vec<&'static str>,
+}
+
+impl Changes {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.restart.is_empty()
+    }
+
+    /// Whether a section, such as `provider`, has a change that takes effect at once.
+    pub fn touches(&self, section: &str) -> bool {
+        self.sections.contains(section)
+    }
+}
+
+/// Compares the running configuration with another.
+pub fn diff(old: &Config, new: &Config) -> Changes {
+    let restart = needs_restart(old, new);
+    let entries = |config: &Config| -> Vec<(Vec<String>, Option<String>)> {
+        config
+            .entries()
+            .into_iter()
+            .map(|entry| (entry.path, entry.value))
+            .collect()
+    };
+    let (before, after) = (entries(old), entries(new));
+    let known: BTreeMap<_, _> = before.iter().map(|(path, value)| (path, value)).collect();
+    let current: BTreeSet<_> = after.iter().map(|(path, _)| path).collect();
+    let differing = after
+        .iter()
+        .filter(|(path, value)| known.get(path).is_none_or(|old| *old != value));
+    let removed = before.iter().filter(|(path, _)| !current.contains(path));
+
+    let mut changes = Changes {
+        restart,
+        ..Changes::default()
+    };
+    for (path, _) in differing.chain(removed) {
+        let key = super::dotted(path);
+        if RESTART_ONLY.contains(&key.as_str()) && !is_live(&key, old) {
+            continue;
+        }
+        changes.sections.extend(path.first().cloned());
+        changes.keys.push(key);
+    }
+    changes
+}
+
+/// Puts the running values of restart-only keys into a configuration that is
+/// about to replace the running one.
+///
+/// # Errors
+/// The mixture breaks a rule that neither configuration breaks alone: a listener
+/// that stays public must not get commands of this machine without authentication.
+pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Changes), Vec<ConfigError>> {
+    let changes = diff(running, &next.config);
+    for key in &changes.restart {
+        let config = &mut next.config;
+        match *key {
+            LISTEN => config.server.listen = Some(running.listen()),
+            METRICS_LISTEN => config.metrics.listen = Some(running.metrics_listen()),
+            _ => config
+                .provider
+                .process
+                .state_dir
+                .clone_from(&running.provider.process.state_dir),
+        }
+    }
+    let errors: Vec<ConfigError> = check::relations(&next.config)
+        .errors
+        .into_iter()
+        .map(|problem| {
+            let mut error = problem.into_error(&next.origins);
+            error
+                .message
+                .push_str(" (this key keeps its running value until a restart)");
+            error
+        })
+        .collect();
+    if errors.is_empty() {
+        Ok((next, changes))
+    } else {
+        Err(errors)
+    }
+}
+
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    if old.listen() != new.listen() {
+        keys.push(LISTEN);
+    }
+    if old.metrics_listen() != new.metrics_listen() {
+        keys.push(METRICS_LISTEN);
+    }
+    if !is_live(STATE_DIR, old) && old.provider.process.state_dir != new.provider.process.state_dir {
+        keys.push(STATE_DIR);
+    }
+    keys
+}
+
+/// The directory is only in use while the process provider is.
+fn is_live(key: &str, running: &Config) -> bool {
+    key == STATE_DIR && running.provider_kind() != ProviderKind::Process
+}

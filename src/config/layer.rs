@@ -1,0 +1,179 @@
+//! One layer of configuration: a tree of values and the name errors show for it.
+//!
+//! Also the two small things that need such trees: reading a dotted key as the
+//! user wrote it, and finding a value by the parts of its key.
+
+use figment::{
+    Metadata, Profile,
+    providers::{Format, Toml},
+    value::{Dict, Map, Value},
+};
+
+use super::setting::{ConfigError, dotted};
+
+/// One layer of configuration with the name that errors show.
+pub(super) struct Layer {
+    name: String,
+    dict: Dict,
+}
+
+impl Layer {
+    /// A whole file. A syntax error names its line and column, and repeats
+    /// nothing of the file, which may hold credentials.
+    pub(super) fn toml(name: &str, content: &str) -> Result<Self, ConfigError> {
+        let dict = toml_dict(content).map_err(|(offset, message)| {
+            let (line, column) = position(content, offset);
+            ConfigError {
+                origin: format!("{name}:{line}:{column}"),
+                key: String::new(),
+                message: format!("not valid TOML: {message}"),
+            }
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            dict,
+        })
+    }
+
+    /// One value under the parts of its key.
+    pub(super) fn value<S: AsRef<str>>(name: &str, path: &[S], value: Value) -> Self {
+        let nested = path.iter().rev().fold(value, |value, part| {
+            Value::from(Dict::from([(part.as_ref().to_owned(), value)]))
+        });
+        Self {
+            name: name.to_owned(),
+            dict: nested.into_dict().unwrap_or_default(),
+        }
+    }
+
+    /// One value as text, under the parts of its key.
+    pub(super) fn text<S: AsRef<str>>(name: &str, path: &[S], text: &str) -> Result<Self, ConfigError> {
+        let value = read_value(text).map_err(|message| ConfigError {
+            origin: name.to_owned(),
+            key: dotted(path),
+            message,
+        })?;
+        Ok(Self::value(name, path, value))
+    }
+
+    /// One value under a dotted key, quoted as in the file where a part has dots.
+    pub(super) fn written(name: &str, key: &str, text: &str) -> Result<Self, ConfigError> {
+        let path = read_key(key).ok_or_else(|| ConfigError {
+            origin: name.to_owned(),
+            key: key.escape_debug().to_string(),
+            message: "is not a key; write it as section.key, with quotes around a part that has dots".to_owned(),
+        })?;
+        Self::text(name, &path, text)
+    }
+}
+
+impl figment::Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.dict.clone()))
+    }
+}
+
+/// Reads TOML; an error is the byte it was found at, and what it is.
+pub(super) fn toml_dict(content: &str) -> Result<Dict, (usize, String)> {
+    Toml::from_str::<Dict>(content).map_err(|error| {
+        let offset = error.span().map_or(content.len(), |span| span.start);
+        (offset, error.message().trim().replace('\n', ", "))
+    })
+}
+
+/// Line and column of a byte, both from 1.
+fn position(content: &str, offset: usize) -> (usize, usize) {
+    let before = content.get(..offset).unwrap_or(content);
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// Tables and lists are read as TOML writes them; everything else stays text,
+/// so that a password of digits or a name like `1e3` is not taken for a number.
+/// What starts like a list but is none is text too: `[::1]:8080`.
+fn read_value(text: &str) -> Result<Value, String> {
+    if !text.starts_with(['[', '{']) {
+        return Ok(Value::from(text));
+    }
+    match toml_dict(&format!("value = {text}")) {
+        Ok(mut table) => table.remove("value").ok_or_else(|| "is not a TOML value".to_owned()),
+        Err(_) if text.starts_with('[') => Ok(Value::from(text)),
+        Err((_, message)) => Err(format!("not a TOML table: {message}")),
+    }
+}
+
+/// The parts of a dotted key.
+fn read_key(key: &str) -> Option<Vec<String>> {
+    if key.contains(['=', '\n', '\r', '#', '[']) {
+        return None;
+    }
+    let mut table = toml_dict(&format!("{key} = 0")).ok()?;
+    let mut path = Vec::new();
+    loop {
+        let (part, value) = table.pop_first()?;
+        path.push(part);
+        match value {
+            Value::Dict(_, inner) => table = inner,
+            _ => return Some(path),
+        }
+    }
+}
+
+/// The value at a path.
+pub(super) fn at<'v>(root: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(root, |value, key| value.as_dict()?.get(key))
+}
+
+/// The value at a path, to be changed.
+pub(super) fn at_mut<'v>(root: &'v mut Value, path: &[String]) -> Option<&'v mut Value> {
+    path.iter().try_fold(root, |value, key| match value {
+        Value::Dict(_, table) => table.get_mut(key),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_written_as_in_the_file() {
+        for (key, path) in [
+            ("server.listen", vec!["server", "listen"]),
+            (
+                "functions.\"a.b\".timeouts.total",
+                vec!["functions", "a.b", "timeouts", "total"],
+            ),
+            ("x", vec!["x"]),
+        ] {
+            assert_eq!(
+                read_key(key),
+                Some(path.into_iter().map(str::to_owned).collect()),
+                "{key}"
+            );
+        }
+        for key in ["", "a..b", "a b", "a = 1\nb", "[a]\nb", "a#"] {
+            assert_eq!(read_key(key), None, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn positions_count_from_one() {
+        assert_eq!(position("ab\ncd", 0), (1, 1));
+        assert_eq!(position("ab\ncd", 4), (2, 2));
+        assert_eq!(position("ab\n", 3), (2, 1));
+    }
+
+    #[test]
+    fn only_tables_and_lists_are_not_text() {
+        assert_eq!(read_value("1e3").expect("text").as_str(), Some("1e3"));
+        assert!(read_value("{ a = 1 }").expect("table").as_dict().is_some());
+        assert_eq!(read_value("[::1]:8080").expect("address").as_str(), Some("[::1]:8080"));
+        assert!(read_value("{ a").is_err());
+    }
+}

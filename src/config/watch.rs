@@ -1,0 +1,330 @@
+//! Notices that configuration files may have changed.
+//!
+//! A directory watch is the fast way and a slow poll the sure one: file systems
+//! without change events, retargeted links and lost events all end at the poll.
+//! Directories are watched rather than files, and every event in them counts,
+//! because editors rename, and Kubernetes swaps a link that has another name.
+//! Whether anything really changed is for the reader to find out, by content
+//! ([`crate::reload`]).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::warn;
+
+use super::Config;
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Silence that ends a burst of events.
+    pub quiet: Duration,
+    /// Longest wait for that silence.
+    pub longest: Duration,
+    /// Time between polls.
+    pub poll: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_millis(200),
+            longest: Duration::from_secs(2),
+            poll: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why it is time to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Something happened in a watched directory.
+    Event,
+    /// Nothing was heard for a while.
+    Poll,
+}
+
+/// The directories in which a change matters.
+///
+/// When the file is a link, the directory of its target is one of them too.
+pub fn directories(file: Option<&Path>, config: &Config) -> BTreeSet<PathBuf> {
+    let linked = file.and_then(|file| file.canonicalize().ok());
+    let of_file = [file, linked.as_deref()].into_iter().flatten().filter_map(|file| {
+        let parent = file.parent()?;
+        Some(if parent.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            parent.to_path_buf()
+        })
+    });
+    let of_secrets = config.auth.basic.then(|| config.auth.secret_path.clone());
+    of_file.chain(of_secrets).collect()
+}
+
+/// Watches a set of directories.
+pub struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    /// What is watched: a directory of the same name may replace it.
+    armed: BTreeMap<PathBuf, Identity>,
+    /// Directories that could not be watched, so that each is told about once.
+    refused: BTreeSet<PathBuf>,
+    changed: Arc<Notify>,
+    timing: Timing,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl Watch {
+    /// Watches nothing yet. Where the system offers no watch, only polls.
+    pub fn new(timing: Timing) -> Self {
+        let changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error means that events were lost, which counts as a change.
+            if !event.is_ok_and(|event| is_reading(event.kind)) {
+                notify.notify_one();
+            }
+        });
+        Self {
+            watcher: watcher
+                .inspect_err(|error| {
+                    warn!(%error, "no directory watch; the configuration is looked at every {:?}", timing.poll);
+                })
+                .ok(),
+            armed: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            changed,
+            timing,
+        }
+    }
+
+    /// Waits until it is time to look, with the given directories watched when
+    /// it returns. A directory that is watched for the first time, or again
+    /// because another took its place, is a reason to look at once.
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next(&mut self, directories: &BTreeSet<PathBuf>) -> Cause {
+        if self.arm(directories) {
+            return Cause::Event;
+        }
+        let cause = tokio::select! {
+            () = self.changed.notified() => Cause::Event,
+            () = sleep(self.timing.poll) => Cause::Poll,
+        };
+        if cause == Cause::Event {
+            self.settle().await;
+        }
+        self.arm(directories);
+        cause
+    }
+
+    /// Waits for the end of a burst of events.
+    async fn settle(&self) {
+        let end = Instant::now() + self.timing.longest;
+        loop {
+            let quiet = (Instant::now() + self.timing.quiet).min(end);
+            if timeout_at(quiet, self.changed.notified()).await.is_err() || Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    /// Watches exactly these directories; says whether there was one to add.
+    fn arm(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        let wanted: BTreeMap<_, _> = directories
+            .iter()
+            .filter_map(|directory| Some((directory.clone(), identity(directory)?)))
+            .collect();
+        self.armed.retain(|directory, identity| {
+            let keep = wanted.get(directory) == Some(identity);
+            if !keep {
+                // The watch of a directory that is gone has ended by itself.
+                let _ended = watcher.unwatch(directory);
+            }
+            keep
+        });
+        let mut added = false;
+        for (directory, identity) in wanted {
+            if self.armed.contains_key(&directory) {
+                continue;
+            }
+            match watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    added = true;
+                    self.refused.remove(&directory);
+                    self.armed.insert(directory, identity);
+                }
+                Err(error) => {
+                    if self.refused.insert(directory.clone()) {
+                        warn!(directory = %directory.display(), %error, "cannot watch; looking every {:?}", self.timing.poll);
+                    }
+                }
+            }
+        }
+        added
+    }
+}
+
+fn identity(directory: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(directory).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Reading changes nothing, and would make our own look at the file the cause
+/// of the next one.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn watch() -> Watch {
+        Watch::new(Timing {
+            quiet: Duration::from_millis(20),
+            longest: Duration::from_millis(500),
+            poll: LONG,
+        })
+    }
+
+    async fn next(watch: &mut Watch, directories: &BTreeSet<PathBuf>) -> Cause {
+        tokio::time::timeout(DEADLINE, watch.next(directories))
+            .await
+            .expect("a cause to look")
+    }
+
+    /// Waits through the causes that `act` may bring in several pieces.
+    async fn expect_event_after(watch: &mut Watch, directories: &BTreeSet<PathBuf>, act: impl FnOnce()) {
+        while tokio::time::timeout(Duration::from_millis(200), watch.next(directories))
+            .await
+            .is_ok()
+        {}
+        act();
+        assert_eq!(next(watch, directories).await, Cause::Event);
+    }
+
+    #[tokio::test]
+    async fn every_way_to_replace_a_file_is_noticed() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("gateway.toml");
+        fs::write(&file, "a").expect("write");
+        let directories = BTreeSet::from([directory.path().to_path_buf()]);
+        let mut watch = watch();
+
+        let write = || fs::write(&file, "b").expect("write");
+        expect_event_after(&mut watch, &directories, write).await;
+        let rename = || {
+            let new = directory.path().join("new");
+            fs::write(&new, "c").expect("write");
+            fs::rename(&new, &file).expect("rename");
+        };
+        expect_event_after(&mut watch, &directories, rename).await;
+        expect_event_after(&mut watch, &directories, || fs::remove_file(&file).expect("remove")).await;
+        let link = || std::os::unix::fs::symlink("elsewhere", directory.path().join("..data")).expect("link");
+        expect_event_after(&mut watch, &directories, link).await;
+    }
+
+    #[tokio::test]
+    async fn reading_is_no_event() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("gateway.toml");
+        fs::write(&file, "a").expect("write");
+        let directories = BTreeSet::from([directory.path().to_path_buf()]);
+        let mut watch = watch();
+        assert_eq!(next(&mut watch, &directories).await, Cause::Event, "armed");
+        fs::read(&file).expect("read");
+        let waited = tokio::time::timeout(Duration::from_millis(300), watch.next(&directories)).await;
+        assert!(waited.is_err(), "reading the file is not a change");
+    }
+
+    #[tokio::test]
+    async fn a_replaced_directory_is_watched_again() {
+        let root = tempfile::tempdir().expect("directory");
+        let live = root.path().join("live");
+        fs::create_dir(&live).expect("create");
+        let directories = BTreeSet::from([live.clone()]);
+        let mut watch = watch();
+        expect_event_after(&mut watch, &directories, || {
+            fs::create_dir(root.path().join("next")).expect("create");
+            fs::rename(&live, root.path().join("old")).expect("rename");
+            fs::rename(root.path().join("next"), &live).expect("rename");
+        })
+        .await;
+        expect_event_after(&mut watch, &directories, || {
+            fs::write(live.join("gateway.toml"), "a").expect("write");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn events_without_end_do_not_postpone_the_look() {
+        let mut watch = watch();
+        let changed = Arc::clone(&watch.changed);
+        let directories = BTreeSet::new();
+        let noise = async {
+            loop {
+                changed.notify_one();
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            cause = next(&mut watch, &directories) => assert_eq!(cause, Cause::Event),
+            () = noise => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_ends_in_a_poll() {
+        let mut watch = Watch::new(Timing {
+            poll: Duration::from_millis(10),
+            ..Timing::default()
+        });
+        assert_eq!(next(&mut watch, &BTreeSet::new()).await, Cause::Poll);
+    }
+
+    #[test]
+    fn directories_of_the_file_its_target_and_the_credentials() {
+        let root = tempfile::tempdir().expect("directory");
+        let path = root.path().canonicalize().expect("real path");
+        for name in ["etc", "data"] {
+            fs::create_dir(path.join(name)).expect("create");
+        }
+        fs::write(path.join("data/real.toml"), "x = 1").expect("write");
+        let file = path.join("etc/gateway.toml");
+        std::os::unix::fs::symlink(path.join("data/real.toml"), &file).expect("link");
+        let sources = crate::config::Sources {
+            environment: [("HOME", "/h"), ("basic_auth", "true"), ("secret_mount_path", "/s")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Default::default()
+        };
+        let config = crate::config::parse(None, &sources).expect("valid").config;
+        assert_eq!(
+            directories(Some(&file), &config),
+            BTreeSet::from([path.join("etc"), path.join("data"), PathBuf::from("/s")])
+        );
+        let bare = directories(Some(Path::new("no-such.toml")), &config);
+        assert!(bare.contains(Path::new(".")), "{bare:?}");
+    }
+}

@@ -1,0 +1,492 @@
+//! Replacing the configuration while the gateway runs.
+//!
+//! Every trigger (a file event, a poll, SIGHUP) is a request to one task, which
+//! handles them one after the other: read, compare by content, parse, check,
+//! build, swap, report. Any failure keeps what runs, whole. Requests that wait
+//! while a reload runs are answered by the next one, together.
+//!
+//! What "build and swap" means is behind [`Live`]; [`Snapshots`] is the gateway's
+//! own. Reading and checking is [`crate::config`]'s part.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    config::{
+        self, Config, ConfigError, Fingerprint, Loaded, Sources,
+        watch::{Cause, Timing, Watch, directories},
+    },
+    shutdown::Tasks,
+    snapshot::{Current, Snapshot},
+    telemetry::Telemetry,
+};
+
+/// How long a file that does not parse gets to be written to its end.
+const SECOND_LOOK: Duration = Duration::from_millis(150);
+
+/// Requests that may wait; each is answered by the next reload, so few are needed.
+const WAITING: usize = 64;
+
+/// Why a reload was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// Something happened in a watched directory.
+    Watch,
+    /// The regular look.
+    Poll,
+    /// SIGHUP.
+    Signal,
+}
+
+impl Trigger {
+    /// The name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Poll => "poll",
+            Self::Signal => "signal",
+        }
+    }
+
+    /// Whether somebody asked, and so wants a failed reload tried again even
+    /// though no file changed.
+    fn is_explicit(self) -> bool {
+        self == Self::Signal
+    }
+}
+
+/// How a reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A new generation is live.
+    Applied,
+    /// The files say what is live already; an earlier failure is over.
+    Unchanged,
+    /// The old generation stays; see [`Outcome::errors`].
+    Failed,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What asked for it.
+    pub trigger: Trigger,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Every mistake found, with file and key.
+    pub errors: Vec<String>,
+    /// The generation that is live now.
+    pub generation: u64,
+    /// Keys that changed and are live.
+    pub changed: Vec<String>,
+    /// Keys that changed in the files and wait for a restart.
+    pub pending_restart: Vec<&'static str>,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+}
+
+/// What runs, and how to replace it.
+#[async_trait]
+pub trait Live: Send + Sync + 'static {
+    /// The configuration that is live.
+    fn config(&self) -> Config;
+
+    /// The generation that is live.
+    fn generation(&self) -> u64;
+
+    /// Builds everything from a checked configuration and makes it live.
+    ///
+    /// # Errors
+    /// Something could not be built; what ran still runs, unchanged.
+    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>>;
+
+    /// Told about every reload, for metrics. Called before the log line.
+    fn report(&self, outcome: &Outcome);
+}
+
+/// Makes snapshots; the app's part, which start-up uses too.
+#[async_trait]
+pub trait Build: Send + Sync + 'static {
+    /// Builds a snapshot, carrying over what did not change since `previous`.
+    /// Its generation is set by the caller.
+    ///
+    /// # Errors
+    /// Something could not be built; nothing of `previous` has changed.
+    async fn build(&self, previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>>;
+
+    /// Gets the snapshot that was replaced, so that what it owned alone can be
+    /// closed when its last request ends.
+    fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>);
+
+    /// Told about every reload, for metrics.
+    fn report(&self, outcome: &Outcome);
+}
+
+/// [`Live`] for the gateway.
+pub struct Snapshots {
+    current: Current,
+    telemetry: Telemetry,
+    builder: Arc<dyn Build>,
+}
+
+impl Snapshots {
+    /// Replaces what is in `current` by what `builder` builds.
+    pub fn new(current: Current, telemetry: Telemetry, builder: Arc<dyn Build>) -> Self {
+        Self {
+            current,
+            telemetry,
+            builder,
+        }
+    }
+}
+
+#[async_trait]
+impl Live for Snapshots {
+    fn config(&self) -> Config {
+        self.current.get().config.clone()
+    }
+
+    fn generation(&self) -> u64 {
+        self.current.get().generation
+    }
+
+    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
+        let previous = self.current.get();
+        let logging = loaded.config.logging.clone();
+        let generation = previous.generation + 1;
+        let mut next = self.builder.build(previous, loaded).await?;
+        next.generation = generation;
+        self.telemetry.apply(&logging).map_err(|error| vec![error])?;
+        let next = Arc::new(next);
+        let previous = self.current.swap(Arc::clone(&next));
+        self.builder.retired(previous, &next);
+        Ok(())
+    }
+
+    fn report(&self, outcome: &Outcome) {
+        self.builder.report(outcome);
+    }
+}
+
+/// Asks for reloads.
+#[derive(Clone)]
+pub struct Reloader {
+    requests: mpsc::Sender<Request>,
+    last: watch::Receiver<Option<Outcome>>,
+    live: Arc<dyn Live>,
+    sources: Arc<Sources>,
+}
+
+struct Request {
+    trigger: Trigger,
+    reply: oneshot::Sender<Outcome>,
+}
+
+impl Reloader {
+    /// Starts the task. `fingerprint` is that of the configuration that is live.
+    /// It ends with `tasks`, and finishes a reload it has begun.
+    pub fn start(sources: Sources, fingerprint: Fingerprint, live: Arc<dyn Live>, tasks: &Tasks) -> Self {
+        let (requests, received) = mpsc::channel(WAITING);
+        let (outcomes, last) = watch::channel(None);
+        let sources = Arc::new(sources);
+        let transaction = Transaction {
+            sources: Arc::clone(&sources),
+            live: Arc::clone(&live),
+            applied: fingerprint,
+            failed: None,
+        };
+        tasks.spawn(serve(transaction, received, outcomes, tasks.clone()));
+        Self {
+            requests,
+            last,
+            live,
+            sources,
+        }
+    }
+
+    /// Asks for a reload that sees everything written before this call, and
+    /// waits for its outcome. Dropping the future does not stop the reload.
+    pub async fn request(&self, trigger: Trigger) -> Outcome {
+        let (reply, outcome) = oneshot::channel();
+        let sent = self.requests.send(Request { trigger, reply }).await;
+        if sent.is_ok()
+            && let Ok(outcome) = outcome.await
+        {
+            return outcome;
+        }
+        Outcome {
+            trigger,
+            verdict: Verdict::Failed,
+            errors: vec!["the gateway is stopping".to_owned()],
+            generation: self.live.generation(),
+            changed: Vec::new(),
+            pending_restart: Vec::new(),
+            at: Utc::now(),
+        }
+    }
+
+    /// The newest outcome; `None` before the first reload.
+    pub fn last(&self) -> Option<Outcome> {
+        self.last.borrow().clone()
+    }
+
+    /// Reloads when files change, until `tasks` drain.
+    pub fn on_file_change(&self, timing: Timing, tasks: &Tasks) {
+        let (reloader, draining) = (self.clone(), tasks.draining().clone());
+        tasks.spawn(async move {
+            let mut watch = Watch::new(timing);
+            let forever = async {
+                loop {
+                    let config = reloader.live.config();
+                    let cause = watch
+                        .next(&directories(reloader.sources.file.as_deref(), &config))
+                        .await;
+                    reloader
+                        .request(match cause {
+                            Cause::Event => Trigger::Watch,
+                            Cause::Poll => Trigger::Poll,
+                        })
+                        .await;
+                }
+            };
+            tokio::select! {
+                () = forever => {}
+                () = draining.cancelled() => {}
+            }
+        });
+    }
+
+    /// Reloads on SIGHUP, until `tasks` drain. From this call on the signal no
+    /// longer ends the process.
+    ///
+    /// # Errors
+    /// The signal cannot be listened for.
+    pub fn on_hangup(&self, tasks: &Tasks) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (reloader, draining) = (self.clone(), tasks.draining().clone());
+        tasks.spawn(async move {
+            let forever = async {
+                while hangup.recv().await.is_some() {
+                    reloader.request(Trigger::Signal).await;
+                }
+            };
+            tokio::select! {
+                () = forever => {}
+                () = draining.cancelled() => {}
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Answers requests, all that wait with one reload.
+async fn serve(
+    mut transaction: Transaction,
+    mut requests: mpsc::Receiver<Request>,
+    outcomes: watch::Sender<Option<Outcome>>,
+    tasks: Tasks,
+) {
+    loop {
+        let first = tokio::select! {
+            request = requests.recv() => request,
+            () = tasks.draining().cancelled() => return,
+        };
+        let Some(first) = first else { return };
+        let mut waiting = vec![first];
+        while let Ok(request) = requests.try_recv() {
+            waiting.push(request);
+        }
+        // Somebody who asked gets a real try, whoever asked first.
+        let explicit = waiting.iter().find(|request| request.trigger.is_explicit());
+        let trigger = explicit
+            .or(waiting.first())
+            .map_or(Trigger::Poll, |request| request.trigger);
+        let outcome = transaction.reload(trigger).await;
+        outcomes.send_replace(Some(outcome.clone()));
+        for request in waiting {
+            // A caller that stopped waiting needs no answer.
+            let _gone = request.reply.send(Outcome {
+                trigger: request.trigger,
+                ..outcome.clone()
+            });
+        }
+    }
+}
+
+struct Transaction {
+    sources: Arc<Sources>,
+    live: Arc<dyn Live>,
+    /// Of the configuration that is live.
+    applied: Fingerprint,
+    /// Of the last reload, when it failed, and how it ended.
+    failed: Option<(Fingerprint, Outcome)>,
+}
+
+/// What was read: the file's content, or why there is none.
+type Content = Result<Option<String>, ConfigError>;
+
+impl Transaction {
+    async fn reload(&mut self, trigger: Trigger) -> Outcome {
+        let (mut content, fingerprint) = self.look().await;
+        if content.is_ok() && fingerprint == self.applied {
+            return self.unchanged(trigger);
+        }
+        if let Some((failed, outcome)) = &self.failed
+            && *failed == fingerprint
+            && !trigger.is_explicit()
+        {
+            // Told already; the same files would fail the same way.
+            return Outcome {
+                trigger,
+                ..outcome.clone()
+            };
+        }
+        let mut loaded = self.parse(&content);
+        let mut seen = fingerprint;
+        if loaded.is_err() {
+            tokio::time::sleep(SECOND_LOOK).await;
+            (content, seen) = self.look().await;
+            if content.is_ok() && seen == self.applied {
+                return self.unchanged(trigger);
+            }
+            loaded = self.parse(&content);
+        }
+        let kept = loaded.and_then(|loaded| config::keep_running(&self.live.config(), loaded));
+        let (loaded, changes) = match kept {
+            Ok(kept) => kept,
+            Err(errors) => {
+                let errors = errors.iter().map(ToString::to_string).collect();
+                return self.refused(trigger, seen, errors);
+            }
+        };
+        // Taken before building: credentials that change meanwhile are then
+        // seen as a change by the next look.
+        let files = loaded.config.referenced_files();
+        let next = fingerprint_of(content.ok().flatten(), files).await;
+        let warnings = loaded.warnings.clone();
+        if let Err(errors) = self.live.apply(loaded).await {
+            return self.refused(trigger, seen, errors);
+        }
+        self.applied = next;
+        self.failed = None;
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        for key in &changes.restart {
+            warn!(key, "{key} changed but keeps its running value until a restart");
+        }
+        let outcome = Outcome {
+            trigger,
+            verdict: Verdict::Applied,
+            errors: Vec::new(),
+            generation: self.live.generation(),
+            changed: changes.keys,
+            pending_restart: changes.restart,
+            at: Utc::now(),
+        };
+        self.live.report(&outcome);
+        info!(
+            trigger = trigger.as_str(),
+            generation = outcome.generation,
+            changed = outcome.changed.join(", "),
+            pending_restart = outcome.pending_restart.join(", "),
+            "configuration reloaded"
+        );
+        outcome
+    }
+
+    /// Reads the file and the files that the live configuration refers to. A
+    /// file that now refers to others differs by its own content.
+    async fn look(&self) -> (Content, Fingerprint) {
+        let (sources, files) = (Arc::clone(&self.sources), self.live.config().referenced_files());
+        blocking(move || {
+            let content = sources.content();
+            // A file that cannot be read looks like its reason, so that each
+            // reason is told about once.
+            let fingerprint = match &content {
+                Ok(content) => Fingerprint::of(content.as_deref(), &files),
+                Err(error) => Fingerprint::of(Some(&error.to_string()), &files),
+            };
+            (content, fingerprint)
+        })
+        .await
+    }
+
+    fn parse(&self, content: &Content) -> Result<Loaded, Vec<ConfigError>> {
+        match content {
+            Ok(content) => config::parse(content.as_deref(), &self.sources),
+            Err(error) => Err(vec![error.clone()]),
+        }
+    }
+
+    fn unchanged(&mut self, trigger: Trigger) -> Outcome {
+        let recovered = self.failed.take().is_some();
+        let outcome = Outcome {
+            trigger,
+            verdict: Verdict::Unchanged,
+            errors: Vec::new(),
+            generation: self.live.generation(),
+            changed: Vec::new(),
+            pending_restart: Vec::new(),
+            at: Utc::now(),
+        };
+        self.live.report(&outcome);
+        let trigger = trigger.as_str();
+        if recovered {
+            info!(
+                trigger,
+                generation = outcome.generation,
+                "configuration is the live one again"
+            );
+        } else {
+            debug!(trigger, generation = outcome.generation, "configuration unchanged");
+        }
+        outcome
+    }
+
+    fn refused(&mut self, trigger: Trigger, seen: Fingerprint, errors: Vec<String>) -> Outcome {
+        let outcome = Outcome {
+            trigger,
+            verdict: Verdict::Failed,
+            errors,
+            generation: self.live.generation(),
+            changed: Vec::new(),
+            pending_restart: Vec::new(),
+            at: Utc::now(),
+        };
+        self.failed = Some((seen, outcome.clone()));
+        self.live.report(&outcome);
+        for error in &outcome.errors {
+            error!("{error}");
+        }
+        error!(
+            trigger = trigger.as_str(),
+            generation = outcome.generation,
+            errors = outcome.errors.len(),
+            "configuration not reloaded; the old one stays"
+        );
+        outcome
+    }
+}
+
+async fn fingerprint_of(content: Option<String>, files: Vec<PathBuf>) -> Fingerprint {
+    blocking(move || Fingerprint::of(content.as_deref(), &files)).await
+}
+
+/// Runs file reads where they may block: a mounted file system can hang.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! Reloads of real files into something that only remembers what it was given.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Remembers the live configuration; can be made to fail or to wait.
+struct Fake {
+    live: Mutex<(Config, u64)>,
+    reports: Mutex<Vec<Outcome>>,
+    fails: AtomicBool,
+    begun: AtomicUsize,
+    gate: Semaphore,
+}
+
+#[async_trait]
+impl Live for Fake {
+    fn config(&self) -> Config {
+        self.live.lock().expect("lock").0.clone()
+    }
+
+    fn generation(&self) -> u64 {
+        self.live.lock().expect("lock").1
+    }
+
+    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let _passed = self.gate.acquire().await.expect("open");
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(vec!["provider.url: cannot be built".to_owned()]);
+        }
+        let mut live = self.live.lock().expect("lock");
+        *live = (loaded.config, live.1 + 1);
+        Ok(())
+    }
+
+    fn report(&self, outcome: &Outcome) {
+        self.reports.lock().expect("lock").push(outcome.clone());
+    }
+}
+
+/// A directory with a configuration file, and a reloader that has it live.
+struct Gateway {
+    directory: TempDir,
+    live: Arc<Fake>,
+    reloader: Reloader,
+    tasks: Tasks,
+}
+
+const FIRST: &str = "[logging]\nlevel = \"info\"\n";
+const SECOND: &str = "[logging]\nlevel = \"debug\"\n";
+
+impl Gateway {
+    /// Starts with `content`; `SECRETS` in it is a directory with credentials.
+    fn start(content: &str) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        fs::create_dir(directory.path().join("secrets")).expect("create");
+        fs::write(directory.path().join("secrets/basic-auth-user"), "admin").expect("write");
+        fs::write(directory.path().join("secrets/basic-auth-password"), "one").expect("write");
+        let sources = Sources {
+            file: Some(directory.path().join("gateway.toml")),
+            environment: [("HOME".to_owned(), "/home/user".to_owned())].into(),
+            ..Sources::default()
+        };
+        write(directory.path(), content);
+        let loaded = config::load(&sources).expect("valid");
+        let live = Arc::new(Fake {
+            live: Mutex::new((loaded.config, 1)),
+            reports: Mutex::default(),
+            fails: AtomicBool::new(false),
+            begun: AtomicUsize::new(0),
+            gate: Semaphore::new(1),
+        });
+        let tasks = Tasks::new();
+        let reloader = Reloader::start(sources, loaded.fingerprint, live.clone(), &tasks);
+        Self {
+            directory,
+            live,
+            reloader,
+            tasks,
+        }
+    }
+
+    fn write(&self, content: &str) {
+        write(self.directory.path(), content);
+    }
+
+    async fn reload(&self, trigger: Trigger) -> Outcome {
+        tokio::time::timeout(DEADLINE, self.reloader.request(trigger))
+            .await
+            .expect("an outcome")
+    }
+
+    fn level(&self) -> String {
+        self.live.config().logging.level
+    }
+
+    fn reports(&self) -> usize {
+        self.live.reports.lock().expect("lock").len()
+    }
+}
+
+fn write(directory: &Path, content: &str) {
+    let content = content.replace("SECRETS", &directory.join("secrets").display().to_string());
+    fs::write(directory.join("gateway.toml"), content).expect("write");
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let reached = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, reached).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn a_changed_file_goes_live() {
+    let gateway = Gateway::start(FIRST);
+    gateway.write(SECOND);
+    let outcome = gateway.reload(Trigger::Watch).await;
+    assert_eq!((outcome.verdict, outcome.generation), (Verdict::Applied, 2));
+    assert_eq!(outcome.changed, ["logging.level"]);
+    assert_eq!(gateway.level(), "debug");
+    assert_eq!(gateway.reloader.last(), Some(outcome));
+    assert_eq!(gateway.reports(), 1);
+}
+
+#[tokio::test]
+async fn the_same_content_is_no_reload() {
+    let gateway = Gateway::start(FIRST);
+    gateway.write(FIRST);
+    let outcome = gateway.reload(Trigger::Signal).await;
+    assert_eq!((outcome.verdict, outcome.generation), (Verdict::Unchanged, 1));
+    assert_eq!(gateway.live.begun.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_invalid_file_keeps_the_old_and_says_everything() {
+    let gateway = Gateway::start(FIRST);
+    gateway.write("[logging]\nlevel = \"loud\"\nformat = \"xml\"\n");
+    let outcome = gateway.reload(Trigger::Watch).await;
+    assert_eq!((outcome.verdict, outcome.generation), (Verdict::Failed, 1));
+    assert_eq!(outcome.errors.len(), 2, "{:?}", outcome.errors);
+    assert!(
+        outcome.errors[0].contains("gateway.toml: logging.format: "),
+        "{:?}",
+        outcome.errors
+    );
+    assert_eq!(gateway.level(), "info");
+
+    // The next look finds the same: still failed, but told only once.
+    let again = gateway.reload(Trigger::Poll).await;
+    assert_eq!((again.verdict, again.trigger), (Verdict::Failed, Trigger::Poll));
+    assert_eq!(gateway.reports(), 1);
+
+    // The old content is back: no reload, and no failure any more.
+    gateway.write(FIRST);
+    let back = gateway.reload(Trigger::Watch).await;
+    assert_eq!((back.verdict, back.generation), (Verdict::Unchanged, 1));
+    assert_eq!(gateway.reports(), 2);
+}
+
+#[tokio::test]
+async fn a_missing_or_empty_file_keeps_the_old() {
+    let gateway = Gateway::start(FIRST);
+    for remove in [false, true] {
+        gateway.write("");
+        if remove {
+            fs::remove_file(gateway.directory.path().join("gateway.toml")).expect("remove");
+        }
+        let outcome = gateway.reload(Trigger::Watch).await;
+        assert_eq!(
+            (outcome.verdict, outcome.errors.len()),
+            (Verdict::Failed, 1),
+            "{remove}"
+        );
+        assert_eq!(gateway.level(), "info");
+    }
+}
+
+#[tokio::test]
+async fn a_half_written_file_gets_a_second_look() {
+    let gateway = Gateway::start(FIRST);
+    gateway.write("[logging]\nlevel = \"deb");
+    let finish_writing = async {
+        tokio::time::sleep(SECOND_LOOK / 5).await;
+        gateway.write(SECOND);
+    };
+    let (outcome, ()) = tokio::join!(gateway.reload(Trigger::Watch), finish_writing);
+    assert_eq!(outcome.verdict, Verdict::Applied, "{:?}", outcome.errors);
+    assert_eq!(gateway.reports(), 1, "the half was not told about");
+}
+
+#[tokio::test]
+async fn what_cannot_be_built_is_tried_again_when_asked() {
+    let gateway = Gateway::start(FIRST);
+    gateway.live.fails.store(true, Ordering::SeqCst);
+    gateway.write(SECOND);
+    let outcome = gateway.reload(Trigger::Watch).await;
+    assert_eq!(outcome.errors, ["provider.url: cannot be built"]);
+
+    gateway.live.fails.store(false, Ordering::SeqCst);
+    assert_eq!(
+        gateway.reload(Trigger::Poll).await.verdict,
+        Verdict::Failed,
+        "nothing changed"
+    );
+    assert_eq!(gateway.level(), "info");
+    assert_eq!(gateway.reload(Trigger::Signal).await.verdict, Verdict::Applied);
+    assert_eq!(gateway.level(), "debug");
+}
+
+#[tokio::test]
+async fn changed_credentials_are_a_reload() {
+    let gateway = Gateway::start("[auth]\nbasic = true\nsecret_path = \"SECRETS\"\n");
+    assert_eq!(gateway.reload(Trigger::Poll).await.verdict, Verdict::Unchanged);
+    fs::write(gateway.directory.path().join("secrets/basic-auth-password"), "two").expect("write");
+    let outcome = gateway.reload(Trigger::Poll).await;
+    assert_eq!((outcome.verdict, outcome.changed.len()), (Verdict::Applied, 0));
+    assert_eq!(gateway.reload(Trigger::Poll).await.verdict, Verdict::Unchanged);
+}
+
+#[tokio::test]
+async fn addresses_keep_their_running_value() {
+    let gateway = Gateway::start(FIRST);
+    gateway.write(&format!("[server]\nlisten = \"127.0.0.1:9\"\n{SECOND}"));
+    let outcome = gateway.reload(Trigger::Watch).await;
+    assert_eq!(outcome.pending_restart, ["server.listen"]);
+    assert_eq!(outcome.changed, ["logging.level"]);
+    assert_eq!(gateway.live.config().listen().port(), 8080);
+}
+
+#[tokio::test]
+async fn requests_that_wait_share_the_next_reload() {
+    let gateway = Gateway::start(FIRST);
+    let closed = gateway.live.gate.acquire().await.expect("open");
+    gateway.write(SECOND);
+    let first = gateway.reloader.request(Trigger::Watch);
+    let others = async {
+        until("the first reload builds", || {
+            gateway.live.begun.load(Ordering::SeqCst) == 1
+        })
+        .await;
+        gateway.write("[logging]\nlevel = \"warn\"\n");
+        let waiting = futures_util::future::join_all((0..5).map(|_| gateway.reloader.request(Trigger::Poll)));
+        let open = async { drop(closed) };
+        tokio::join!(waiting, open).0
+    };
+    let (first, others) = tokio::time::timeout(DEADLINE, async { tokio::join!(first, others) })
+        .await
+        .expect("outcomes");
+    assert_eq!(first.generation, 2);
+    for outcome in others {
+        assert_eq!((outcome.verdict, outcome.generation), (Verdict::Applied, 3));
+    }
+    assert_eq!(gateway.live.begun.load(Ordering::SeqCst), 2);
+    assert_eq!(gateway.level(), "warn");
+}
+
+#[tokio::test]
+async fn edits_are_noticed() {
+    let gateway = Gateway::start(FIRST);
+    let timing = Timing {
+        quiet: Duration::from_millis(20),
+        longest: Duration::from_millis(200),
+        poll: Duration::from_secs(60),
+    };
+    gateway.reloader.on_file_change(timing, &gateway.tasks);
+    // Renamed into place, as editors and configuration tools do.
+    let next = gateway.directory.path().join("next");
+    fs::write(&next, SECOND).expect("write");
+    fs::rename(&next, gateway.directory.path().join("gateway.toml")).expect("rename");
+    until("the file is live", || gateway.level() == "debug").await;
+    // Links changed as the kubelet does it.
+    for (version, level) in [("1", "warn"), ("2", "error")] {
+        let mount = gateway.directory.path();
+        fs::create_dir(mount.join(version)).expect("create");
+        fs::write(
+            mount.join(version).join("gateway.toml"),
+            format!("[logging]\nlevel = \"{level}\"\n"),
+        )
+        .expect("write");
+        std::os::unix::fs::symlink(version, mount.join("..data_tmp")).expect("link");
+        fs::rename(mount.join("..data_tmp"), mount.join("..data")).expect("rename");
+        if version == "1" {
+            fs::remove_file(mount.join("gateway.toml")).expect("remove");
+            std::os::unix::fs::symlink("..data/gateway.toml", mount.join("gateway.toml")).expect("link");
+        }
+        until("the link's target is live", || gateway.level() == level).await;
+    }
+    gateway.tasks.drain();
+    tokio::time::timeout(DEADLINE, gateway.tasks.ended())
+        .await
+        .expect("tasks end");
+}
+
+#[tokio::test]
+async fn hangup_reloads() {
+    let gateway = Gateway::start(FIRST);
+    gateway.reloader.on_hangup(&gateway.tasks).expect("listens");
+    gateway.write(SECOND);
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).expect("raised");
+    until("the file is live", || gateway.level() == "debug").await;
+}
+
+#[tokio::test]
+async fn after_the_end_requests_are_answered() {
+    let gateway = Gateway::start(FIRST);
+    gateway.tasks.drain();
+    gateway.tasks.ended().await;
+    let outcome = gateway.reload(Trigger::Signal).await;
+    assert_eq!(outcome.errors, ["the gateway is stopping"]);
+}

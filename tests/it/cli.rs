@@ -1,0 +1,191 @@
+//! The program itself: commands, exit codes, what goes where.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+/// Runs the program with only these variables in its environment.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_faas-gateway"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the program starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["--version"], &["version"]] {
+        let output = run(arguments, &[]);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains(if arguments.contains(&"--help") {
+            "--config"
+        } else {
+            "faas-gateway 0"
+        }));
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_64() {
+    for arguments in [
+        &["nonsense"][..],
+        &["--nonsense"],
+        &["check"],
+        &["serve", "--set", "no-equals-sign"],
+        &["healthcheck", "--timeout", "soon"],
+    ] {
+        let output = run(arguments, &[]);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn check_prints_every_mistake_on_its_line() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    let name = path.to_str().expect("text");
+
+    fs::write(&path, "[server]\nread_timeout = \"1d\"\nlisen = \"x\"\n").expect("write");
+    let output = run(&["check", name], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    let text = stderr(&output);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(
+        text.lines()
+            .all(|line| line.starts_with(&format!("error: {name}: server."))),
+        "{text}"
+    );
+    assert_eq!(stdout(&output), "");
+
+    fs::write(&path, "[server]\nwrite_timeout = \"5s\"\n").expect("write");
+    let output = run(&["check", name], &[("read_timeout", "1d")]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "ok\n"));
+    assert!(
+        stderr(&output).starts_with("warning: invoke.upstream_timeout"),
+        "{}",
+        stderr(&output)
+    );
+    let output = run(
+        &["check", name, "--with-env"],
+        &[("read_timeout", "1d"), ("HOME", "/h")],
+    );
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("environment variable read_timeout"));
+}
+
+#[test]
+fn serve_refuses_a_wrong_configuration_with_64() {
+    for (arguments, environment, part) in [
+        (
+            &[][..],
+            &[("HOME", "/h"), ("read_timeout", "1d")][..],
+            "environment variable read_timeout",
+        ),
+        (
+            &["serve", "--listen", "nowhere"],
+            &[("HOME", "/h")],
+            "command line: server.listen",
+        ),
+        (
+            &["serve", "--listen", "0.0.0.0:0"],
+            &[("HOME", "/h")],
+            "can be reached from other machines",
+        ),
+        (&["--config", "/no/such.toml"], &[], "/no/such.toml: cannot be read"),
+        (
+            &[],
+            &[("FAAS_CONFIG", "/no/such.toml")],
+            "/no/such.toml: cannot be read",
+        ),
+        (&[], &[], "provider.process.state_dir"),
+    ] {
+        let output = run(arguments, environment);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {text}");
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn config_shows_values_with_their_sources() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    let name = path.to_str().expect("text");
+    fs::write(
+        &path,
+        "[provider]\nurl = \"http://user:hunter2@p/\"\n[provider.process.images.a]\ncommand = \"cat\"\nenvironment = { T = \"hunter2\" }\n",
+    )
+    .expect("write");
+    let output = run(
+        &[
+            "config",
+            "--config",
+            name,
+            "--set",
+            "logging.format=json",
+            "--state-dir",
+            "/s",
+        ],
+        &[("read_timeout", "5")],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    for line in [
+        "server.read_timeout = \"5s\"  # environment variable read_timeout",
+        "server.write_timeout = \"1m\"  # default",
+        "server.listen = \"0.0.0.0:8080\"  # derived",
+        "provider.kind = \"http\"  # derived",
+        &format!("provider.url = \"http://***@p/\"  # {name}"),
+        &format!("provider.process.images.a.environment.T = \"***\"  # {name}"),
+        "provider.process.state_dir = \"/s\"  # command line",
+        "logging.format = \"json\"  # command line",
+        "# provider.logs_url is not set",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn what_config_prints_can_be_read_again() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    let home = [("HOME", "/h")];
+    let first = run(&["config"], &home);
+    fs::write(&path, &first.stdout).expect("write");
+    let name = path.to_str().expect("text");
+    let second = run(&["config", "--config", name], &home);
+    let values = |output: &Output| -> Vec<String> {
+        let text = stdout(output);
+        let without_source = text.lines().map(|line| line.split("  # ").next().unwrap_or_default());
+        without_source.map(str::to_owned).collect()
+    };
+    assert_eq!(values(&second), values(&first), "{}", stderr(&second));
+    assert!(stdout(&second).contains(&format!("# {name}")));
+}
+
+#[test]
+fn healthcheck_fails_where_nothing_answers() {
+    let output = run(&["healthcheck", "--url", "http://127.0.0.1:1/healthz"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).starts_with("error: http://127.0.0.1:1/healthz: "),
+        "{}",
+        stderr(&output)
+    );
+    let set = ["healthcheck", "--set", "metrics.listen=127.0.0.1:1"];
+    let output = run(&set, &[("HOME", "/h")]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+}

@@ -1,0 +1,161 @@
+//! The files that come with the gateway say the truth.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use faas_gateway::config::{self, DEFAULTS, Sources, parse};
+
+use super::{environment, file, value};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `gateway.toml` with its optional keys brought to life.
+pub(super) fn uncommented() -> String {
+    let is_key = |line: &str| {
+        let name = line.split_once(" = ").map_or("", |(name, _)| name);
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
+    };
+    let mut found = 0;
+    let lines: Vec<_> = DEFAULTS
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if is_key(rest) || rest.starts_with('[') => {
+                found += 1;
+                rest
+            }
+            _ => line,
+        })
+        .collect();
+    assert!(found > 10, "only {found} commented keys found");
+    lines.join("\n")
+}
+
+#[test]
+fn the_manual_is_the_defaults() {
+    let on_disk = fs::read_to_string(root().join("config/gateway.toml")).expect("read");
+    assert_eq!(on_disk, DEFAULTS);
+    let defaults = parse(None, &environment(&[])).expect("valid").config;
+    assert_eq!(file(&on_disk).expect("valid").config, defaults);
+}
+
+#[test]
+fn the_manual_has_every_key() {
+    let documented = file(&uncommented()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let unset: Vec<_> = documented
+        .config
+        .entries()
+        .iter()
+        .filter(|entry| entry.value.is_none())
+        .map(config::Entry::key)
+        .collect();
+    assert_eq!(unset, Vec::<String>::new(), "keys that gateway.toml does not show");
+}
+
+/// Every key of the manual can be set by its variable, optional ones included.
+#[test]
+fn every_key_has_a_variable() {
+    let documented = file(&uncommented()).expect("valid");
+    let entries = documented.config.entries();
+    assert!(entries.len() > 40, "only {} keys", entries.len());
+    for entry in entries {
+        let variable = format!("FAAS__{}", entry.path.join("__").to_uppercase());
+        let written = entry.value.clone().expect("every key has a value");
+        let plain = written.trim_matches('"');
+        // The kind and the URL of the provider depend on each other.
+        let mut sources = environment(&[
+            (&variable, plain),
+            ("functions_provider_url", "http://127.0.0.1:8081"),
+            ("function_namespace", "openfaas-fn"),
+        ]);
+        if let ["provider", "process", "images", name, key] =
+            entry.path.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            && key != "command"
+        {
+            let command = format!("FAAS__PROVIDER__PROCESS__IMAGES__{}__COMMAND", name.to_uppercase());
+            sources.environment.insert(command, "cat".to_owned());
+        }
+        // Variables are read in lower case; so are the two names that users choose.
+        let key = entry.key().to_lowercase();
+        if key.contains("environment") {
+            let name = "FAAS__PROVIDER__PROCESS__IMAGES__functions/shasum:latest__COMMAND";
+            sources.environment.insert(name.to_owned(), "cat".to_owned());
+        }
+        let loaded = parse(None, &sources).unwrap_or_else(|errors| panic!("{variable}: {errors:?}"));
+        assert_eq!(
+            value(&loaded, &key),
+            (written, format!("environment variable {variable}")),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn every_example_is_valid() {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(root().join("config/examples")).expect("read") {
+        let path = entry.expect("entry").path();
+        let sources = Sources {
+            file: Some(path.clone()),
+            ..environment(&[])
+        };
+        let loaded = config::load(&sources).unwrap_or_else(|errors| panic!("{errors:?}"));
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{}", path.display());
+        found.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    assert_eq!(
+        found,
+        ["faasd", "kubernetes", "minimal", "process"].map(str::to_owned).into()
+    );
+}
+
+/// The table in the README has every variable of the program and no other.
+#[test]
+fn the_readme_lists_every_openfaas_variable() {
+    let readme = fs::read_to_string(root().join("config/README.md")).expect("read");
+    for (variable, _, key, _) in super::environment::OPENFAAS {
+        assert!(readme.contains(&format!("| `{variable}` | `{key}` |")), "{variable}");
+    }
+    for key in ["server.listen", "metrics.listen", "provider.process.state_dir"] {
+        assert!(readme.contains(&format!("| `{key}` |")), "{key} needs a restart");
+    }
+}
+
+/// Each file in `fixtures/config/valid` is valid; each in `invalid` brings
+/// exactly the errors in the `.txt` file beside it.
+#[test]
+fn fixtures() {
+    let directory = root().join("tests/fixtures/config");
+    let mut seen = (0, 0);
+    let toml_files = |kind: &str| {
+        let mut paths: Vec<_> = fs::read_dir(directory.join(kind))
+            .expect("read")
+            .map(|entry| entry.expect("entry").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .collect();
+        paths.sort();
+        paths
+    };
+    let load = |path: &Path| {
+        let content = fs::read_to_string(path).expect("read");
+        let sources = Sources {
+            file: path.file_name().map(Into::into),
+            ..environment(&[])
+        };
+        parse(Some(&content), &sources)
+    };
+    for path in toml_files("valid") {
+        load(&path).unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
+        seen.0 += 1;
+    }
+    for path in toml_files("invalid") {
+        let expected = fs::read_to_string(path.with_extension("txt")).expect("the errors beside it");
+        let found = super::errors(load(&path)).join("\n");
+        assert_eq!(found, expected.trim_end(), "{}", path.display());
+        seen.1 += 1;
+    }
+    assert!(seen.0 >= 2 && seen.1 >= 5, "{seen:?}");
+}

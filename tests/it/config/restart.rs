@@ -1,0 +1,95 @@
+//! What differs between two configurations, and what of it needs a restart.
+
+use faas_gateway::config::{Config, diff, keep_running};
+
+use super::file;
+
+fn config(content: &str) -> Config {
+    file(content).unwrap_or_else(|errors| panic!("{errors:?}")).config
+}
+
+const NOTHING: &str = "# nothing";
+
+#[test]
+fn nothing_changed() {
+    let changes = diff(&config(NOTHING), &config("[server]\nread_timeout = 60"));
+    assert!(changes.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn changed_keys_and_their_sections() {
+    let new = "[server]\nread_timeout = \"5s\"\n[provider]\nurl = \"http://a:b@p/\"\nkind = \"process\"\n\
+               [functions.\"a.b\"]\ntimeouts.total = 1";
+    let (old, new) = (config(NOTHING), config(new));
+    let changes = diff(&old, &new);
+    let keys = [
+        "server.read_timeout",
+        "provider.kind",
+        "provider.url",
+        "functions.\"a.b\".timeouts.total",
+    ];
+    assert_eq!(changes.keys, keys);
+    assert!(changes.restart.is_empty());
+    assert!(changes.touches("provider") && changes.touches("functions") && !changes.touches("auth"));
+    assert_eq!(diff(&new, &old).keys.len(), 4, "and back");
+}
+
+#[test]
+fn addresses_and_state_wait_for_a_restart() {
+    let old = config(NOTHING);
+    let new = file(
+        "[server]\nlisten = \"127.0.0.1:9000\"\nread_timeout = 5\n[metrics]\nlisten = \"127.0.0.1:9001\"\n\
+         [provider.process]\nstate_dir = \"/elsewhere\"",
+    )
+    .expect("valid");
+    let (kept, changes) = keep_running(&old, new).expect("allowed");
+    assert_eq!(
+        changes.restart,
+        ["server.listen", "metrics.listen", "provider.process.state_dir"]
+    );
+    assert_eq!(changes.keys, ["server.read_timeout"]);
+    assert_eq!(kept.config.listen(), old.listen());
+    assert_eq!(kept.config.metrics_listen(), old.metrics_listen());
+    assert_eq!(kept.config.provider.process.state_dir, old.provider.process.state_dir);
+    assert_eq!(kept.config.server.read_timeout.as_secs(), 5);
+
+    // Taking it back leaves nothing pending.
+    let (back, changes) = keep_running(&kept.config, file(NOTHING).expect("valid")).expect("allowed");
+    assert_eq!(
+        (changes.restart.len(), changes.keys),
+        (0, vec!["server.read_timeout".to_owned()])
+    );
+    assert_eq!(back.config.listen(), old.listen());
+}
+
+#[test]
+fn the_provider_changes_live_but_not_the_addresses_that_follow_from_it() {
+    let new = file("[provider]\nurl = \"http://p/\"").expect("valid");
+    let (kept, changes) = keep_running(&config(NOTHING), new).expect("allowed");
+    assert_eq!(changes.keys, ["provider.url"]);
+    assert_eq!(changes.restart, ["server.listen", "metrics.listen"]);
+    assert_eq!(kept.config.listen().to_string(), "127.0.0.1:8080");
+    assert_eq!(kept.config.provider_kind().as_str(), "http");
+}
+
+#[test]
+fn the_state_directory_is_free_while_it_is_not_used() {
+    let remote = config("[provider]\nurl = \"http://p/\"\n[auth]\nbasic = true");
+    let new = file("[provider.process]\nstate_dir = \"/elsewhere\"\n[auth]\nbasic = true").expect("valid");
+    let (kept, changes) = keep_running(&remote, new).expect("allowed");
+    assert!(!changes.restart.contains(&"provider.process.state_dir"), "{changes:?}");
+    assert_eq!(kept.config.provider.process.state_dir, Some("/elsewhere".into()));
+}
+
+#[test]
+fn a_public_listener_does_not_get_commands_of_this_machine() {
+    // Alone this is fine: it would listen on loopback. The running listener is public.
+    let remote = config("[provider]\nurl = \"http://p/\"");
+    let errors = keep_running(&remote, file(NOTHING).expect("valid")).expect_err("refused");
+    assert_eq!(errors.len(), 1);
+    let text = errors[0].to_string();
+    assert!(
+        text.contains("0.0.0.0:8080 can be reached") && text.contains("until a restart"),
+        "{text}"
+    );
+}
