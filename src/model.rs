@@ -17,7 +17,7 @@ mod system;
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,
 };
-pub use json::{from_json, to_json};
+pub use json::{FromWire, PROBLEM_JSON, from_json, from_value, to_json};
 pub use log::{LogMessage, LogQuery};
 pub use name::{FunctionRef, NameError};
 pub use secret::Secret;

@@ -12,20 +12,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use poem_openapi::Object;
 
+pub use crate::{model::PROBLEM_JSON, proxy::headers::INTERNAL as INTERNAL_HEADER};
+
 use crate::{
     provider::ProviderError,
     proxy::ForwardError,
     upstream::{ConnectError, SendError},
 };
 
-/// Marks answers that come from the gateway and not from a function.
-pub const INTERNAL_HEADER: &str = "x-openfaas-internal";
-
 /// The value of [`INTERNAL_HEADER`] in our answers.
 pub const INTERNAL_VALUE: &str = "gateway";
-
-/// Media type of RFC 9457 problem details.
-pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error of the gateway, as RFC 9457 problem details.
 #[derive(Debug, Clone, PartialEq, Eq, Object)]

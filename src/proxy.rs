@@ -3,7 +3,7 @@
 //! Bodies stream both ways, frame by frame, trailers included; nothing is
 //! buffered. What to call and whether it may be called is decided before
 //! (routing, authentication, scaling); this module turns a request and an
-//! [`Upstream`] into a response or a [`ForwardError`].
+//! [`Upstream`](crate::upstream::Upstream) into a response or a [`ForwardError`].
 //!
 //! It knows nothing of poem, so the asynchronous worker can use it too.
 

@@ -1,13 +1,29 @@
 //! JSON in and out of wire types, outside of request handlers.
 
 use poem_openapi::types::{ParseError, ParseFromJSON, ToJSON};
+use serde_json::Value;
+
+/// Media type of RFC 9457 problem details.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What can be read from JSON: the wire types, lists of them, plain values.
+pub trait FromWire: ParseFromJSON {}
+
+impl<T: ParseFromJSON> FromWire for T {}
 
 /// Reads a wire type from JSON text.
 ///
 /// # Errors
 /// The parser's message: what was wrong, and in which field.
-pub fn from_json<T: ParseFromJSON>(text: &[u8]) -> Result<T, String> {
-    let value = serde_json::from_slice(text).map_err(|error| format!("invalid JSON: {error}"))?;
+pub fn from_json<T: FromWire>(text: &[u8]) -> Result<T, String> {
+    from_value(serde_json::from_slice(text).map_err(|error| format!("invalid JSON: {error}"))?)
+}
+
+/// Reads a wire type from a JSON value.
+///
+/// # Errors
+/// The parser's message: what was wrong, and in which field.
+pub fn from_value<T: FromWire>(value: Value) -> Result<T, String> {
     T::parse_from_json(Some(value)).map_err(ParseError::into_message)
 }
 

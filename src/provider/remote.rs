@@ -11,7 +11,6 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use chrono::SecondsFormat;
 use http::Method;
-use poem_openapi::types::{Base64, ParseFromJSON};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -23,8 +22,8 @@ use super::{LogStream, Provider, ProviderError, Result};
 use crate::{
     client, config,
     model::{
-        FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret, from_json,
-        to_json,
+        FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret,
+        from_json, from_value, to_json,
     },
     upstream::{Address, Endpoint, PathForm, PoolLimits, Upstream},
 };
@@ -134,7 +133,7 @@ impl RemoteProvider {
         deployment
     }
 
-    async fn read<T: ParseFromJSON>(&self, call: Call<'_>) -> Result<T> {
+    async fn read<T: FromWire>(&self, call: Call<'_>) -> Result<T> {
         let what = format!("{} {}", call.method, call.path.join("/"));
         let body = self.rest.send(call).await?;
         from_json(&body)
@@ -152,9 +151,9 @@ impl RemoteProvider {
         if let Some(value) = &secret.value {
             body["value"] = json!(value);
         }
-        if let Some(Base64(raw)) = &secret.raw_value {
+        if let Some(raw) = &secret.raw_value {
             use base64::{Engine as _, engine::general_purpose::STANDARD};
-            body["rawValue"] = json!(STANDARD.encode(raw));
+            body["rawValue"] = json!(STANDARD.encode(&raw.0));
         }
         let subject = format!("secret {}", secret.name);
         self.write(
@@ -341,9 +340,7 @@ impl Provider for RemoteProvider {
         if answer.get("provider").is_some_and(Value::is_object) {
             answer = answer["provider"].take();
         }
-        ProviderInfo::parse_from_json(Some(answer)).map_err(|error| {
-            ProviderError::Internal(format!("cannot read the provider's info: {}", error.into_message()))
-        })
+        from_value(answer).map_err(|error| ProviderError::Internal(format!("cannot read the provider's info: {error}")))
     }
 
     async fn health(&self) -> Result<()> {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 
 use super::log::note;
 use crate::{
-    problem::INTERNAL_HEADER,
     proxy::{body, headers},
     upstream::Body,
 };
@@ -41,9 +40,7 @@ pub(super) fn typed(status: StatusCode, content_type: HeaderValue, content: impl
 /// A failure between the watchdog and the function's own server.
 pub(super) fn internal(status: StatusCode, took: Duration) -> Response<Body> {
     let mut response = with_duration(empty(status), took);
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static(INTERNAL_HEADER), OF_WATCHDOG);
+    response.headers_mut().insert(headers::INTERNAL, OF_WATCHDOG);
     response
 }
 
@@ -56,7 +53,7 @@ pub(super) fn busy(limit: usize) -> Response<Body> {
     );
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    headers.insert(HeaderName::from_static(INTERNAL_HEADER), MIDDLEWARE);
+    headers.insert(headers::INTERNAL, MIDDLEWARE);
     response
 }
 

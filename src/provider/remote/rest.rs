@@ -9,7 +9,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::super::{ProviderError, Result};
-use crate::{client, problem::PROBLEM_JSON};
+use crate::{client, model::PROBLEM_JSON};
 
 /// The keys that bound a call, for the texts of errors.
 const TIMEOUT_KEY: &str = "invoke.upstream_timeout";

@@ -1,0 +1,55 @@
+# What people do with this repository. `make` alone lists it.
+
+# rustup's cargo is found even where the shell has not been told about it
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# arguments of `make run` and `make bench`: make run ARGS="--config my.toml"
+ARGS ?=
+
+# The documentation is for maintainers and has the private items, so links to those lead somewhere.
+RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt bench openapi tools image
+
+help: ## list these
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: ## build for production and start the gateway at http://127.0.0.1:8080
+	@.ci/install build
+	cargo run --release -- $(ARGS)
+
+test: ## run all tests; installs what they need
+	@.ci/install test
+	cargo test --locked
+
+lint: ## formatting, clippy, documentation, licences: no warning is left
+	@.ci/install lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="$(RUSTDOC_LINTS)" cargo doc --locked --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then \
+		echo cargo deny --config .config/deny.toml check; \
+		cargo deny --config .config/deny.toml check; \
+	else \
+		echo "cargo-deny is not installed: licences and advisories are not checked"; \
+	fi
+
+fmt: ## format the source
+	cargo fmt
+
+bench: ## measure beside nginx and haproxy (about three minutes)
+	@.ci/install bench
+	cargo build --release --locked
+	python3 tests/bench/run.py $(ARGS)
+
+openapi: ## refresh openapi/openapi.json from the handlers
+	@.ci/install build
+	cargo run --quiet -- openapi > openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+tools: ## install what the other verbs need, without running them
+	@.ci/install build test lint
+
+image: ## build the container image
+	docker build --tag faas-gateway .
