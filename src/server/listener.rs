@@ -71,8 +71,7 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(server.read_timeout)
-        .max_buf_size(server.max_header_bytes.as_usize())
-        .pipeline_flush(true);
+        .max_buf_size(server.max_header_bytes.as_usize());
     builder
         .http2()
         .timer(TokioTimer::new())

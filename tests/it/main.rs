@@ -16,6 +16,7 @@ mod lifecycle;
 mod metrics;
 mod openapi;
 mod proxy;
+mod reload;
 mod remote;
 mod streaming;
 mod timeouts;

@@ -1,0 +1,192 @@
+//! Changing the configuration of a running gateway: real files, real process.
+
+use std::time::Duration;
+
+use http::Method;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Upstream, eventually, gateway::field, upstream::text, wire::Wire};
+
+fn logged(message: &'static str) -> impl Fn(&Value) -> bool {
+    move |line| {
+        field(line, "message")
+            .as_str()
+            .is_some_and(|text| text.contains(message))
+    }
+}
+
+async fn status(gateway: &Gateway, path: &str) -> u16 {
+    gateway.get(path).send().await.expect("an answer").status().as_u16()
+}
+
+/// A gateway before an upstream with a function that takes its time.
+async fn with_slow_function() -> (Gateway, Upstream) {
+    let upstream = Upstream::start().await.function("slow", |_| async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        text(200, "done")
+    });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    (gateway, upstream)
+}
+
+async fn write(gateway: &Gateway, toml: &str) {
+    tokio::fs::write(gateway.config_file(), toml).await.expect("writable");
+}
+
+#[tokio::test]
+async fn an_edited_file_is_live_without_a_restart() {
+    let (gateway, _upstream) = with_slow_function().await;
+    assert_eq!(status(&gateway, "/function/slow").await, 200);
+    write(&gateway, "[invoke]\nupstream_timeout = \"50ms\"\n").await;
+    eventually("the shorter timeout", || async {
+        (status(&gateway, "/function/slow").await == 504).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.metric("gateway_config_last_reload_successful").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_file_renamed_into_place_is_noticed() {
+    let (gateway, _upstream) = with_slow_function().await;
+    let draft = gateway.directory().join("draft");
+    std::fs::write(&draft, "[invoke]\nupstream_timeout = \"50ms\"\n").expect("writable");
+    std::fs::rename(&draft, gateway.config_file()).expect("renamed");
+    eventually("the shorter timeout", || async {
+        (status(&gateway, "/function/slow").await == 504).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_file_changes_nothing_and_says_why() {
+    let (gateway, _upstream) = with_slow_function().await;
+    write(&gateway, "[invoke]\nupstream_timeout = \"soon\"\nupstream_timout = 1\n").await;
+    let mistakes = ["expected a duration", "upstream_timeout'?"];
+    for mistake in mistakes {
+        gateway.logged(mistake, |line| line.to_string().contains(mistake)).await;
+    }
+    eventually("the gauge", || async {
+        (gateway.metric("gateway_config_last_reload_successful").await? < 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(status(&gateway, "/function/slow").await, 200);
+    assert_eq!(
+        status(&gateway, "/healthz").await,
+        200,
+        "a bad reload must not fail readiness"
+    );
+
+    write(&gateway, "[invoke]\nupstream_timeout = \"30s\"\n").await;
+    eventually("the gauge", || async {
+        (gateway.metric("gateway_config_last_reload_successful").await? > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sighup_reloads_and_never_kills() {
+    let (gateway, _upstream) = with_slow_function().await;
+    gateway.signal(Signal::SIGHUP);
+    write(&gateway, "[invoke]\nupstream_timeout = \"50ms\"\n").await;
+    gateway.signal(Signal::SIGHUP);
+    eventually("the shorter timeout", || async {
+        (status(&gateway, "/function/slow").await == 504).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rotated_credentials_are_live() {
+    let mut gateway = Gateway::new().basic_auth("admin", "old").start().await;
+    gateway.sign_in("admin", "old");
+    assert_eq!(status(&gateway, "/system/functions").await, 200);
+    std::fs::write(gateway.directory().join("auth/basic-auth-password"), "new").expect("writable");
+    gateway.sign_in("admin", "new");
+    eventually("the new password", || async {
+        (status(&gateway, "/system/functions").await == 200).then_some(())
+    })
+    .await;
+    gateway.sign_in("admin", "old");
+    assert_eq!(status(&gateway, "/system/functions").await, 401);
+}
+
+#[tokio::test]
+async fn authentication_turns_on_and_a_missing_secret_keeps_it_as_it_was() {
+    let gateway = Gateway::new().start().await;
+    let secrets = gateway.directory().join("secrets");
+    let toml = format!("[auth]\nbasic = true\nsecret_path = \"{}\"\n", secrets.display());
+    write(&gateway, &toml).await;
+    gateway
+        .logged("the missing file", |line| line.to_string().contains("basic-auth-user"))
+        .await;
+    assert_eq!(status(&gateway, "/system/functions").await, 200);
+    std::fs::create_dir(&secrets).expect("a directory");
+    std::fs::write(secrets.join("basic-auth-user"), "admin").expect("a file");
+    std::fs::write(secrets.join("basic-auth-password"), "x").expect("a file");
+    gateway.signal(Signal::SIGHUP);
+    eventually("a challenge", || async {
+        (status(&gateway, "/system/functions").await == 401).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_provider_takes_over_and_functions_of_the_old_one_stop() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::new().start().await;
+    gateway
+        .deploy(&json!({"service": "pid", "image": "local", "envProcess": "sh -c 'echo $PPID'"}))
+        .await;
+    let watchdog: i32 = gateway.invoke("/function/pid", "").await.trim().parse().expect("a pid");
+    write(
+        &gateway,
+        &format!("[provider]\nkind = \"http\"\nurl = \"{}\"\n", upstream.url()),
+    )
+    .await;
+    eventually("the other provider", || async {
+        (status(&gateway, "/function/echo").await == 200).then_some(())
+    })
+    .await;
+    eventually("the old function's end", || async {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(watchdog), None)
+            .is_err()
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn log_level_and_scaling_follow_the_file() {
+    let gateway = Gateway::new().config("[scaling]\nfrom_zero = false").start().await;
+    gateway
+        .deploy(&json!({"service": "cat", "image": "local", "envProcess": "cat"}))
+        .await;
+    let zero = json!({"serviceName": "cat", "replicas": 0});
+    gateway.send(Method::POST, "/system/scale-function/cat", &zero).await;
+    eventually("no replica", || async {
+        (status(&gateway, "/function/cat").await == 503).then_some(())
+    })
+    .await;
+    write(&gateway, "[scaling]\nfrom_zero = true\n[logging]\nlevel = \"debug\"\n").await;
+    eventually("a start from zero", || async {
+        (status(&gateway, "/function/cat").await == 200).then_some(())
+    })
+    .await;
+    Wire::exchange(gateway.address(), "no request\r\n\r\n").await;
+    gateway
+        .logged("connection ended", |line| line["level"] == "DEBUG")
+        .await;
+}
+
+#[tokio::test]
+async fn a_change_that_needs_a_restart_is_named_and_the_rest_applied() {
+    let (gateway, _upstream) = with_slow_function().await;
+    write(
+        &gateway,
+        "[provider.process]\nstate_dir = \"/elsewhere\"\n[invoke]\nupstream_timeout = \"50ms\"\n[server]\nlisten = \"127.0.0.1:1\"\n",
+    )
+    .await;
+    gateway.logged("the reload", logged("reloaded")).await;
+    assert_eq!(status(&gateway, "/function/slow").await, 504);
+}
