@@ -50,10 +50,14 @@ pub(super) fn document() -> &'static str {
     &DOCUMENT
 }
 
-/// The page of Swagger UI, with the document in it.
+/// The page of Swagger UI, with the document in it and an icon, for browsers
+/// would else ask for `/favicon.ico`.
 pub(super) fn reference() -> String {
     let service = service();
-    service.swagger_ui_html().replace(&service.spec(), document())
+    service
+        .swagger_ui_html()
+        .replacen("<head>", "<head>\n    <link rel=\"icon\" href=\"data:,\">", 1)
+        .replace(&service.spec(), document())
 }
 
 /// What poem derives from the handlers.
@@ -272,6 +276,7 @@ mod tests {
     fn the_reference_shows_the_completed_document_and_loads_nothing() {
         let page = reference();
         assert!(page.contains("/function/{name}/{path}"));
+        assert!(page.contains("rel=\"icon\" href=\"data:"));
         for outside in ["src=\"http", "href=\"http", "url(http", "@import"] {
             assert!(!page.contains(outside), "{outside}");
         }
