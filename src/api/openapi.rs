@@ -83,13 +83,21 @@ fn complete(derived: &str) -> Value {
 }
 
 /// Takes out what confuses generators of clients: defaults of `null` for types
-/// that are not nullable, and descriptions that are given twice.
+/// that are not nullable, and descriptions that are given twice. Adds the bound
+/// of unsigned numbers, whose format is poem's own.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
             if fields.get("default").is_some_and(Value::is_null) {
                 fields.remove("default");
+            }
+            if fields
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with("uint"))
+            {
+                fields.insert("minimum".to_owned(), 0.into());
             }
             let description = fields.get("description").cloned();
             if let (Some(description), Some(all)) = (description, fields.get_mut("allOf").and_then(Value::as_array_mut))
