@@ -31,7 +31,7 @@ use crate::{
     scaling::{Policy, Scaling},
     server::{Service, listener},
     shutdown::{StopSignals, Tasks},
-    snapshot::{Current, FunctionTable, Snapshot},
+    snapshot::{Current, FunctionTable, Snapshot, Source},
     telemetry::Telemetry,
 };
 
@@ -72,14 +72,17 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         (Ok(main), Ok(metrics)) => (main, metrics),
         (main, metrics) => return Err([main.err(), metrics.err()].into_iter().flatten().collect()),
     };
-    let current = Current::new(builder.snapshot(loaded.config.clone()).await?);
+    let current = Current::new(builder.snapshot(loaded.clone()).await?);
     metrics.config_read(true, SystemTime::now());
+    current.get().announce();
 
     let serving = Tasks::new();
     let stop_accepting = CancellationToken::new();
     let stop_metrics = CancellationToken::new();
     let (address, metrics_address) = (local(&main.0)?, local(&metrics_listener.0)?);
-    let api = Arc::new(api::endpoint(current.clone()));
+    let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
+    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
+    let api = Arc::new(api::endpoint(current.clone(), Arc::new(reloader.clone())));
     let service = Service::new(current.clone(), api, serving.clone(), address);
     serving.spawn(listener::serve(main.0, service, stop_accepting.clone()));
     let ready = serving.draining().clone();
@@ -104,8 +107,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         background.draining().clone(),
         |_known| {},
     ));
-    let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
-    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
     reloader.on_file_change(Timing::default(), &background);
     reloader
         .on_hangup(&background)
@@ -186,7 +187,9 @@ enum Origin {
 impl Builder {
     /// Builds everything from a checked configuration. Start-up and reload are
     /// this one function; nothing that runs is touched before all of it worked.
-    async fn snapshot(&self, config: Config) -> Result<Snapshot, Vec<String>> {
+    async fn snapshot(&self, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
+        let source = Source::new(&loaded);
+        let config = loaded.config;
         let mut errors = Vec::new();
         let auth = Auth::load(&config.auth).map_err(|error| errors.push(error)).ok();
         let prometheus = Prometheus::new(&config.prometheus)
@@ -206,6 +209,8 @@ impl Builder {
             prometheus,
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
+            alive: self.metrics.live_generation(),
+            source,
             config,
         })
     }
@@ -266,7 +271,7 @@ impl Builder {
 #[async_trait]
 impl Build for Builder {
     async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
-        self.snapshot(loaded.config).await
+        self.snapshot(loaded).await
     }
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
@@ -280,5 +285,7 @@ impl Build for Builder {
     fn report(&self, outcome: &Outcome) {
         self.metrics
             .config_read(outcome.verdict != Verdict::Failed, outcome.at.into());
+        self.metrics
+            .config_reload(outcome.trigger.as_str(), outcome.verdict.as_str());
     }
 }

@@ -10,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -21,22 +22,29 @@ use url::Url;
 mod check;
 mod diff;
 pub mod duration;
+mod entry;
 mod env;
+mod explain;
 mod function;
 mod layer;
+pub mod schema;
 mod sections;
 mod setting;
 mod size;
+mod source;
 pub mod watch;
 
-pub use diff::{Changes, diff, keep_running};
+pub use diff::{Changes, Difference, diff, differences, keep_running};
+pub use entry::{Entry, dotted};
+pub use explain::{Explained, explain, explain_all};
 pub use function::{Bound, FunctionSettings};
 pub use sections::{
     Auth, Function, FunctionTimeouts, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
     Provider, ProviderKind, Queue, Scaling, Server, Ui,
 };
-pub use setting::{ConfigError, Entry, Reader, Setting, dotted};
+pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
+pub use source::{SetBy, Shadowed, SourceFile, source_files};
 
 use layer::Layer;
 use setting::section;
@@ -105,6 +113,10 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What it was read from: the file, and with [`load`] the files it refers to.
     pub fingerprint: Fingerprint,
+    /// The files that were read for it; with [`parse`], none.
+    pub files: Vec<SourceFile>,
+    /// Keys that keep their running value instead of the one they have here.
+    pub pending_restart: Vec<&'static str>,
 }
 
 /// SHA-256 over a configuration file and the files it refers to.
@@ -128,11 +140,21 @@ impl Fingerprint {
     }
 }
 
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Knows which layer set each key.
 #[derive(Debug, Clone)]
 pub struct Origins {
     figment: Figment,
     root: Value,
+    /// Each layer, weakest first.
+    layers: Vec<Layer>,
+    /// How many layers are weaker than the environment.
+    written: usize,
 }
 
 impl Sources {
@@ -184,7 +206,9 @@ impl Sources {
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let content = sources.content().map_err(|error| vec![error])?;
     let mut loaded = parse(content.as_deref(), sources)?;
-    loaded.fingerprint = Fingerprint::of(content.as_deref(), &loaded.config.referenced_files());
+    let referenced = loaded.config.referenced_files();
+    loaded.fingerprint = Fingerprint::of(content.as_deref(), &referenced);
+    loaded.files = source_files(sources.file.as_deref(), content.as_deref(), &referenced);
     Ok(loaded)
 }
 
@@ -194,11 +218,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
 /// Every mistake found.
 pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let mut errors = Vec::new();
-    let mut figment = Figment::from(Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?);
+    let mut figment = Figment::new();
+    let mut layers = Vec::new();
     let mut add = |layer: Result<Layer, ConfigError>| match layer {
-        Ok(layer) => figment = std::mem::take(&mut figment).merge(layer),
+        Ok(layer) => {
+            layers.push(layer.clone());
+            figment = std::mem::take(&mut figment).merge(layer);
+        }
         Err(error) => errors.push(error),
     };
+    add(Layer::toml(DEFAULT_ORIGIN, DEFAULTS));
     if let Some(content) = content {
         add(Layer::toml(&sources.file_name(), content));
     }
@@ -216,7 +245,12 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
             })
             .collect::<Vec<_>>()
     })?;
-    let origins = Origins { figment, root };
+    let origins = Origins {
+        figment,
+        root,
+        layers,
+        written: 1 + usize::from(content.is_some()),
+    };
     let (config, warnings) = read(&origins, &sources.environment, &mut errors);
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded {
@@ -224,6 +258,8 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
             origins,
             warnings,
             fingerprint: Fingerprint::of(content, &[]),
+            files: Vec::new(),
+            pending_restart: Vec::new(),
         }),
         _ => Err(errors),
     }

@@ -11,7 +11,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -20,77 +20,21 @@ use tracing::{error, info, trace, warn};
 
 use crate::{
     config::{
-        self, Config, ConfigError, Fingerprint, Loaded, Sources,
+        self, Config, ConfigError, Fingerprint, Loaded, Shadowed, Sources,
         watch::{Cause, Timing, Watch, directories},
     },
     shutdown::Tasks,
-    snapshot::{Current, Snapshot},
+    snapshot::{Current, Snapshot, control::Control},
     telemetry::Telemetry,
 };
+
+pub use crate::snapshot::control::{Outcome, Trigger, Verdict};
 
 /// How long a file that does not parse gets to be written to its end.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
 
 /// Requests that may wait; each is answered by the next reload, so few are needed.
 const WAITING: usize = 64;
-
-/// Why a reload was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    /// Something happened in a watched directory.
-    Watch,
-    /// The regular look.
-    Poll,
-    /// SIGHUP.
-    Signal,
-}
-
-impl Trigger {
-    /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Watch => "watch",
-            Self::Poll => "poll",
-            Self::Signal => "signal",
-        }
-    }
-
-    /// Whether somebody asked, and so wants a failed reload tried again even
-    /// though no file changed.
-    fn is_explicit(self) -> bool {
-        self == Self::Signal
-    }
-}
-
-/// How a reload ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// A new generation is live.
-    Applied,
-    /// The files say what is live already; an earlier failure is over.
-    Unchanged,
-    /// The old generation stays; see [`Outcome::errors`].
-    Failed,
-}
-
-/// What a reload did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What asked for it.
-    pub trigger: Trigger,
-    /// How it ended.
-    pub verdict: Verdict,
-    /// Every mistake found, with file and key.
-    pub errors: Vec<String>,
-    /// The generation that is live now.
-    pub generation: u64,
-    /// Keys that changed and are live.
-    pub changed: Vec<String>,
-    /// Keys that changed in the files and wait for a restart.
-    pub pending_restart: Vec<&'static str>,
-    /// When it ended.
-    pub at: DateTime<Utc>,
-}
 
 /// What runs, and how to replace it.
 #[async_trait]
@@ -100,6 +44,11 @@ pub trait Live: Send + Sync + 'static {
 
     /// The generation that is live.
     fn generation(&self) -> u64;
+
+    /// Keys of the live configuration's file that do not count.
+    fn shadowed(&self) -> Vec<Shadowed> {
+        Vec::new()
+    }
 
     /// Builds everything from a checked configuration and makes it live.
     ///
@@ -157,6 +106,10 @@ impl Live for Snapshots {
         self.current.get().generation
     }
 
+    fn shadowed(&self) -> Vec<Shadowed> {
+        self.current.get().source.origins.shadowed()
+    }
+
     async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
         let previous = self.current.get();
         let logging = loaded.config.logging.clone();
@@ -164,6 +117,7 @@ impl Live for Snapshots {
         let mut next = self.builder.build(previous, loaded).await?;
         next.generation = generation;
         self.telemetry.apply(&logging).map_err(|error| vec![error])?;
+        next.announce();
         let next = Arc::new(next);
         let previous = self.current.swap(Arc::clone(&next));
         self.builder.retired(previous, &next);
@@ -200,6 +154,7 @@ impl Reloader {
             sources: Arc::clone(&sources),
             live: Arc::clone(&live),
             applied: fingerprint,
+            pending: Vec::new(),
             failed: None,
         };
         tasks.spawn(serve(transaction, received, outcomes, tasks.clone()));
@@ -281,6 +236,21 @@ impl Reloader {
     }
 }
 
+#[async_trait]
+impl Control for Reloader {
+    fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    fn last(&self) -> Option<Outcome> {
+        Self::last(self)
+    }
+
+    async fn reload(&self) -> Outcome {
+        self.request(Trigger::Api).await
+    }
+}
+
 /// Answers requests, all that wait with one reload.
 async fn serve(
     mut transaction: Transaction,
@@ -320,6 +290,8 @@ struct Transaction {
     live: Arc<dyn Live>,
     /// Of the configuration that is live.
     applied: Fingerprint,
+    /// Keys that wait for a restart since then.
+    pending: Vec<&'static str>,
     failed: Option<Failure>,
 }
 
@@ -370,7 +342,7 @@ impl Transaction {
             loaded = self.parse(&content);
         }
         let kept = loaded.and_then(|loaded| config::keep_running(&self.live.config(), loaded));
-        let (loaded, changes) = match kept {
+        let (mut loaded, changes) = match kept {
             Ok(kept) => kept,
             Err(errors) => {
                 let errors = errors.iter().map(ToString::to_string).collect();
@@ -381,12 +353,23 @@ impl Transaction {
         // seen as a change by the next look.
         let files = loaded.config.referenced_files();
         let referenced = files.clone();
-        let next = blocking(move || fingerprint_of(&content, &referenced)).await;
+        let file = self.sources.file.clone();
+        let (next, read) = blocking(move || {
+            let text = content.as_ref().ok().and_then(Option::as_deref);
+            let read = config::source_files(file.as_deref(), text, &referenced);
+            (fingerprint_of(&content, &referenced), read)
+        })
+        .await;
+        (loaded.fingerprint, loaded.files) = (next, read);
         let warnings = loaded.warnings.clone();
+        let known = self.live.shadowed();
+        let mut shadowed = loaded.origins.shadowed();
+        shadowed.retain(|key| !known.contains(key));
         if let Err(errors) = self.live.apply(loaded).await {
             return self.refused(trigger, files, next, errors);
         }
         self.applied = next;
+        self.pending.clone_from(&changes.restart);
         self.failed = None;
         for warning in warnings {
             warn!("{warning}");
@@ -394,9 +377,13 @@ impl Transaction {
         for key in &changes.restart {
             warn!(key, "{key} changed but keeps its running value until a restart");
         }
+        for Shadowed { key, by, .. } in &shadowed {
+            warn!(key, by, "{key} changed to no effect: {by} overrides it");
+        }
         let outcome = Outcome {
             changed: changes.keys,
             pending_restart: changes.restart,
+            shadowed,
             ..ended(&*self.live, trigger, Verdict::Applied)
         };
         self.live.report(&outcome);
@@ -431,7 +418,10 @@ impl Transaction {
 
     fn unchanged(&mut self, trigger: Trigger) -> Outcome {
         let recovered = self.failed.take().is_some();
-        let outcome = ended(&*self.live, trigger, Verdict::Unchanged);
+        let outcome = Outcome {
+            pending_restart: self.pending.clone(),
+            ..ended(&*self.live, trigger, Verdict::Unchanged)
+        };
         self.live.report(&outcome);
         let (explicit, trigger) = (trigger.is_explicit(), trigger.as_str());
         if recovered {
@@ -454,6 +444,7 @@ impl Transaction {
     fn refused(&mut self, trigger: Trigger, files: Vec<PathBuf>, seen: Fingerprint, errors: Vec<String>) -> Outcome {
         let outcome = Outcome {
             errors,
+            pending_restart: self.pending.clone(),
             ..ended(&*self.live, trigger, Verdict::Failed)
         };
         self.failed = Some(Failure {
@@ -484,6 +475,7 @@ fn ended(live: &dyn Live, trigger: Trigger, verdict: Verdict) -> Outcome {
         generation: live.generation(),
         changed: Vec::new(),
         pending_restart: Vec::new(),
+        shadowed: Vec::new(),
         at: Utc::now(),
     }
 }

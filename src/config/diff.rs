@@ -39,6 +39,50 @@ impl Changes {
     }
 }
 
+/// One key with two values, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The key as the file writes it.
+    pub key: String,
+    /// What is running, secrets masked; `None` when it is not set.
+    pub old: Option<String>,
+    /// What is to come, secrets masked; `None` when it is not set.
+    pub new: Option<String>,
+    /// Whether it takes effect at the next start only.
+    pub restart: bool,
+}
+
+/// [`diff`] with the values, those that take effect at once first.
+pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
+    let changes = diff(old, new);
+    let shown = |config: &Config| -> BTreeMap<String, Option<String>> {
+        let entries = config.entries().into_iter();
+        entries
+            .map(|entry| {
+                let key = entry.key();
+                let value = entry.shown().or_else(|| config.derived(&key));
+                (key, value)
+            })
+            .collect()
+    };
+    let (before, after) = (shown(old), shown(new));
+    let live = changes.keys.into_iter().map(|key| (key, false));
+    let restart = changes.restart.into_iter().map(|key| (key.to_owned(), true));
+    live.chain(restart)
+        .map(|(key, restart)| Difference {
+            old: before.get(&key).cloned().flatten(),
+            new: after.get(&key).cloned().flatten(),
+            key,
+            restart,
+        })
+        .collect()
+}
+
+/// Whether a change of a key takes effect without a restart.
+pub(super) fn is_changeable(key: &str, running: &Config) -> bool {
+    !RESTART_ONLY.contains(&key) || is_live(key, running)
+}
+
 /// Compares the running configuration with another.
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let restart = needs_restart(old, new);
@@ -104,6 +148,7 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
         })
         .collect();
     if errors.is_empty() {
+        next.pending_restart.clone_from(&changes.restart);
         Ok((next, changes))
     } else {
         Err(errors)
