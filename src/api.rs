@@ -153,7 +153,7 @@ impl Endpoint for Gateway {
         Ok(match self.routes.find(request.uri().path()) {
             Some(route) => {
                 let mut response = self.answer(route, &snapshot, request, &accept).await;
-                if route.template.starts_with(SYSTEM) {
+                if route.template.starts_with(SYSTEM) && response.status() != StatusCode::UNAUTHORIZED {
                     let generation = HeaderValue::from(snapshot.generation);
                     response.headers_mut().entry(GENERATION_HEADER).or_insert(generation);
                 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     auth::Auth,
-    config::{self, ConfigError, Explained, Loaded, Shadowed, Sources},
+    config::{self, ConfigError, Difference, Explained, Loaded, Shadowed, Sources},
     metrics::query::Prometheus,
     model::{
         ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus,
@@ -164,15 +164,7 @@ impl ConfigApi {
         Ok(Json(ConfigDiff {
             generation: snapshot.generation,
             hash: snapshot.source.fingerprint.to_string(),
-            changes: changes
-                .into_iter()
-                .map(|change| ConfigChange {
-                    key: change.key,
-                    old: change.old,
-                    new: change.new,
-                    effect: if change.restart { "restart" } else { "live" }.to_owned(),
-                })
-                .collect(),
+            changes: changes.into_iter().map(ConfigChange::from).collect(),
             warnings: loaded.warnings,
         }))
     }
@@ -250,6 +242,17 @@ fn value(explained: Explained) -> ConfigValue {
         default: explained.default,
         source: explained.source,
         live: explained.live,
+    }
+}
+
+impl From<Difference> for ConfigChange {
+    fn from(difference: Difference) -> Self {
+        Self {
+            key: difference.key,
+            old: difference.old,
+            new: difference.new,
+            effect: if difference.restart { "restart" } else { "live" }.to_owned(),
+        }
     }
 }
 

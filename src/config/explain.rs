@@ -33,7 +33,7 @@ pub struct Explained {
     pub source: Option<String>,
     /// Whether a change takes effect without a restart.
     pub live: bool,
-    /// Every layer that sets the key, the one that counts last.
+    /// Every layer above the defaults that sets the key, the one that counts last.
     pub layers: Vec<SetBy>,
 }
 
@@ -59,6 +59,9 @@ pub fn explain(key: &str, config: &Config, origins: &Origins, pending: &[&str]) 
         schema::Found::Key => {}
         schema::Found::Table(keys) => {
             return Err(unknown(format!("it is a table with the keys {}", keys.join(", "))));
+        }
+        schema::Found::Nothing(_) if sections::is_reserved(&path) => {
+            return Err(unknown("it is not available in this version".to_owned()));
         }
         schema::Found::Nothing(suggestion) => {
             let keys: Vec<String> = config.entries().iter().map(Entry::key).collect();

@@ -279,7 +279,7 @@ impl Setting for Duration {
         json!({
             "type": ["string", "integer"],
             "minimum": 0,
-            "pattern": r"^\+?(\d+|(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$",
+            "pattern": r"^(\d+|\+?0|\+?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)$",
             "examples": ["60s", "1m30s", "250ms", 60],
         })
     }

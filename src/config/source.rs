@@ -77,9 +77,9 @@ pub struct SetBy {
 }
 
 impl Origins {
-    /// Every layer that sets a key, the one that counts last.
+    /// Every layer above the defaults that sets a key, the one that counts last.
     pub fn layers(&self, path: &[String]) -> Vec<SetBy> {
-        let layers = self.layers.iter();
+        let layers = self.layers.iter().skip(1);
         layers
             .filter_map(|layer| {
                 let root = layer.root();

@@ -258,6 +258,11 @@ async fn addresses_keep_their_running_value() {
     assert_eq!(outcome.pending_restart, ["server.listen"]);
     assert_eq!(outcome.changed, ["logging.level"]);
     assert_eq!(gateway.live.config().listen().port(), 8080);
+    let again = gateway.reload(Trigger::Api).await;
+    assert_eq!(
+        (again.verdict, again.pending_restart),
+        (Verdict::Unchanged, vec!["server.listen"])
+    );
 }
 
 #[tokio::test]

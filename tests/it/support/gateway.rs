@@ -26,6 +26,7 @@ use super::{eventually, soon};
 pub(crate) struct Setup {
     toml: String,
     environment: Vec<(String, String)>,
+    without: Vec<String>,
     directory: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -54,6 +55,7 @@ impl Gateway {
         Setup {
             toml: String::new(),
             environment: Vec::new(),
+            without: Vec::new(),
             directory: None,
         }
     }
@@ -213,6 +215,13 @@ impl Setup {
         self
     }
 
+    /// Leaves out a variable that a test's gateway has otherwise, so that the
+    /// file decides.
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.without.push(name.to_owned());
+        self
+    }
+
     /// Uses the directory of an earlier gateway.
     pub(crate) fn directory(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
@@ -243,15 +252,18 @@ impl Setup {
             .arg("serve")
             .arg("--config")
             .arg(&file)
-            .arg("--state-dir")
-            .arg(directory.join("state"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", directory)
+            .env("FAAS__PROVIDER__PROCESS__STATE_DIR", directory.join("state"))
             .env("FAAS__SERVER__LISTEN", "127.0.0.1:0")
             .env("FAAS__METRICS__LISTEN", "127.0.0.1:0")
             .env("FAAS__LOGGING__FORMAT", "json")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for name in &self.without {
+            command.env_remove(name);
+        }
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
