@@ -182,7 +182,8 @@ impl Reloader {
         }
     }
 
-    /// The newest outcome; `None` before the first reload.
+    /// The newest outcome, apart from looks that found nothing new; `None`
+    /// before the first.
     pub fn last(&self) -> Option<Outcome> {
         self.last.borrow().clone()
     }
@@ -274,7 +275,9 @@ async fn serve(
             .or(waiting.first())
             .map_or(Trigger::Poll, |request| request.trigger);
         let outcome = transaction.reload(trigger).await;
-        outcomes.send_replace(Some(outcome.clone()));
+        if outcome.is_news(outcomes.borrow().as_ref()) {
+            outcomes.send_replace(Some(outcome.clone()));
+        }
         for request in waiting {
             // A caller that stopped waiting needs no answer.
             let _gone = request.reply.send(Outcome {

@@ -3,7 +3,9 @@
 
 use std::sync::LazyLock;
 
-use super::{Config, Origins, Reader, Setting, diff, entry::Entry, layer, schema, setting::nearest, source::SetBy};
+use super::{
+    Config, Origins, Reader, Setting, diff, entry::Entry, layer, schema, sections, setting::nearest, source::SetBy,
+};
 
 /// Source of a value that follows from other keys.
 const DERIVED: &str = "derived";

@@ -134,8 +134,14 @@ async fn a_changed_file_goes_live() {
     assert_eq!((outcome.verdict, outcome.generation), (Verdict::Applied, 2));
     assert_eq!(outcome.changed, ["logging.level"]);
     assert_eq!(gateway.level(), "debug");
-    assert_eq!(gateway.reloader.last(), Some(outcome));
+    assert_eq!(gateway.reloader.last(), Some(outcome.clone()));
     assert_eq!(gateway.reports(), 1);
+    gateway.reload(Trigger::Poll).await;
+    assert_eq!(
+        gateway.reloader.last(),
+        Some(outcome),
+        "a look that found nothing is no news"
+    );
 }
 
 #[tokio::test]

@@ -84,6 +84,21 @@ pub struct Outcome {
     pub at: DateTime<Utc>,
 }
 
+impl Outcome {
+    /// Whether this tells more than the one before: a regular look that found
+    /// nothing new must not hide the attempt that put in place what is live,
+    /// nor the one that failed.
+    pub fn is_news(&self, last: Option<&Self>) -> bool {
+        match self.verdict {
+            Verdict::Applied => true,
+            Verdict::Unchanged => {
+                self.trigger.is_explicit() || last.is_some_and(|last| last.verdict == Verdict::Failed)
+            }
+            Verdict::Failed => last.is_none_or(|last| last.at != self.at),
+        }
+    }
+}
+
 /// The reloader, as the API sees it.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
@@ -91,7 +106,8 @@ pub trait Control: Send + Sync + 'static {
     /// command line of this process.
     fn sources(&self) -> &Sources;
 
-    /// The newest outcome; `None` before the first reload.
+    /// The newest outcome, apart from looks that found nothing new; `None`
+    /// before the first.
     fn last(&self) -> Option<Outcome>;
 
     /// Reads the files again and waits for the outcome. Dropping the future
