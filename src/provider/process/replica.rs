@@ -47,7 +47,9 @@ pub(super) enum Event {
     Started(u32),
     /// It takes calls.
     Ready(Arc<Endpoint>),
-    /// It ended by itself and is started again after a while.
+    /// It ended by itself: no call may be sent to it any more.
+    Lost,
+    /// What it left is cleaned up; it is started again after a while.
     Died {
         /// How it ended.
         status: String,
@@ -162,6 +164,10 @@ impl Replica {
             Some(Ok(status)) => status.to_string(),
             Some(Err(error)) => format!("it cannot be waited for: {error}"),
         };
+        if !stopped {
+            // At once: cleaning up takes a look at every process of the machine.
+            self.report(Event::Lost).await;
+        }
         process.finish().await;
         // Its last words come before the line that says it ended.
         drop(timeout(LAST_OUTPUT, pumps.wait()).await);

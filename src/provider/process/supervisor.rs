@@ -181,9 +181,11 @@ impl Supervisor {
                     self.trouble = None;
                 }
             }
-            Event::Died { status, retry } => {
+            Event::Lost => {
                 replica.pid = None;
                 replica.endpoint = None;
+            }
+            Event::Died { status, retry } => {
                 if !replica.stopping() {
                     self.trouble = Some((status, retry));
                 }
