@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -152,12 +152,7 @@ impl Control {
         let replicas = bounds.replicas(before.as_ref().map(|before| before.replicas));
         launch::fits(&launch, replicas)?;
         self.check_port(&name, &launch)?;
-        if let Some(site) = launch.site.filter(|site| !site.is_dir()) {
-            return Err(ProviderError::Invalid(format!(
-                "static_path: {} is no directory",
-                site.display()
-            )));
-        }
+        launch::site_exists(&launch, Path::is_dir)?;
         let record = Record {
             uid: before
                 .as_ref()

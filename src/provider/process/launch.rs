@@ -120,6 +120,20 @@ pub(super) fn fits(launch: &Launch, replicas: u64) -> Result<(), ProviderError> 
     }
 }
 
+/// Checks that the directory of static mode is there.
+///
+/// # Errors
+/// `Invalid`: it is not.
+pub(super) fn site_exists(launch: &Launch, is_directory: impl Fn(&Path) -> bool) -> Result<(), ProviderError> {
+    match &launch.site {
+        Some(site) if !is_directory(site) => Err(ProviderError::Invalid(format!(
+            "static_path: {} is no directory",
+            site.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the variables that the watchdog reads, which would otherwise fail in each replica.
 fn watchdog_settings(
     environment: &BTreeMap<String, String>,
