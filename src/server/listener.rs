@@ -69,6 +69,8 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
+        // As Go writes them: scripts look for `X-Call-Id` in what `curl -i` prints.
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(server.read_timeout)
         .max_buf_size(server.max_header_bytes.as_usize());
