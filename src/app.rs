@@ -38,10 +38,9 @@ use crate::{
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to stop, and everything in flight was finished.
+    /// It was asked to stop and did, in `server.drain_timeout` at most.
     Drained,
-    /// It was asked to stop, and work was cut off: by a second signal, or
-    /// because `server.drain_timeout` passed.
+    /// It was asked twice and ended at once.
     Aborted,
 }
 
@@ -131,10 +130,9 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         background.drain();
         background.abort();
         background.ended().await;
-        in_time.is_ok()
     };
     tokio::select! {
-        in_time = drained => Ok(if in_time { Ended::Drained } else { Ended::Aborted }),
+        () = drained => Ok(Ended::Drained),
         signal = signals.next() => {
             tracing::warn!(signal, "stopping at once; calls in flight are cut off");
             Ok(Ended::Aborted)
