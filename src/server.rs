@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod access_log;
+mod activity;
 mod invoke;
 mod linger;
 pub mod listener;

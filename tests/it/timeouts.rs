@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::{Gateway, Upstream, eventually, upstream::text, wire::Wire};
+use crate::support::{
+    Gateway, Upstream, eventually,
+    upstream::{body, text},
+    wire::Wire,
+};
 
 #[tokio::test]
 async fn a_slow_function_gets_504_that_names_the_setting() {
@@ -154,4 +158,68 @@ async fn a_function_at_zero_says_so_when_it_may_not_be_started() {
     .await;
     assert!(answer.headers().contains_key("retry-after"));
     assert!(answer.text().await.expect("text").contains("zero"));
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_dropped_after_read_timeout() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("read_timeout", "200ms")
+        .start()
+        .await;
+    // The last two are the beginning, and all, of what opens HTTP/2.
+    for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut wire = Wire::connect(gateway.address()).await;
+        wire.send(said).await;
+        wire.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_idle_timeout() {
+    let upstream = Upstream::start().await;
+    let request = "GET /function/echo HTTP/1.1\r\nHost: x\r\n\r\n";
+    let short = Gateway::before(&upstream.url())
+        .config("[server]\nidle_timeout = \"300ms\"")
+        .start()
+        .await;
+    let mut wire = Wire::connect(short.address()).await;
+    wire.send(request).await;
+    assert!(wire.rest().await.starts_with("HTTP/1.1 200"));
+
+    let long = Gateway::before(&upstream.url())
+        .env("read_timeout", "100ms")
+        .start()
+        .await;
+    let mut wire = Wire::connect(long.address()).await;
+    for _ in 0..2 {
+        wire.send(request).await;
+        wire.until("}").await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_is_dropped_after_write_timeout() {
+    let upstream = Upstream::start().await.function("floods", |_| async {
+        let chunk = || Ok(http_body::Frame::data(bytes::Bytes::from_static(&[b'x'; 1 << 16])));
+        let endless = futures_util::stream::repeat_with(chunk);
+        body(200, http_body_util::StreamBody::new(endless))
+    });
+    let gateway = Gateway::before(&upstream.url())
+        .env("write_timeout", "500ms")
+        .start()
+        .await;
+    let mut stalled = Wire::connect(gateway.address()).await;
+    stalled.send("GET /function/floods HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut reading = Wire::connect(gateway.address()).await;
+    reading.send("GET /function/floods HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    reading.rest().await;
+    eventually("the end of both calls", || async {
+        let started = r#"gateway_function_invocation_started{function_name="floods"}"#;
+        let in_flight = r#"gateway_function_invocation_inflight{function_name="floods"}"#;
+        let both = gateway.metric(started).await? >= 2.0 && gateway.metric(in_flight).await? == 0.0;
+        both.then_some(())
+    })
+    .await;
 }

@@ -1,0 +1,252 @@
+//! What a connection is waiting for, and since when.
+//!
+//! A caller that sends nothing, or half a head, holds a connection and nothing
+//! else bounds it: the HTTP library's own bound starts after the protocol is
+//! known and does not tell an idle connection from a slow head. The answer's
+//! writing is bounded here too: a caller that stops reading stops the answer's
+//! body from being asked, and with it the body's own deadline.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::Version;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::{config, upstream::Body};
+
+/// Bounds on a connection's waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// For a request's head, from its first byte; for the first one from accepting.
+    read: Duration,
+    /// For the next request.
+    idle: Duration,
+    /// For the caller to take bytes of an answer.
+    pub(super) write: Duration,
+}
+
+impl Limits {
+    pub(super) fn new(server: &config::Server) -> Self {
+        Self {
+            read: server.read_timeout,
+            idle: server.idle_timeout,
+            write: server.write_timeout,
+        }
+    }
+}
+
+/// The state of one connection, shared by its socket and its requests.
+pub(super) struct Activity {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    /// Frames of HTTP/2 come at any time; they begin no request's head.
+    framed: bool,
+    /// Bytes of an answer wait for the caller to take them.
+    blocked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// A head is on its way.
+    Head { since: Instant },
+    /// So many requests are being answered.
+    Busy { requests: usize },
+    /// Nothing is under way.
+    Idle { since: Instant },
+    /// HTTP is over: the connection belongs to a tunnel.
+    Handed,
+}
+
+impl Activity {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            state: Mutex::new(State {
+                phase: Phase::Head { since: Instant::now() },
+                framed: false,
+                blocked: false,
+            }),
+        })
+    }
+
+    /// The bounds of this connection.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Bytes came in.
+    pub(super) fn received(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Idle { .. }) && !state.framed {
+            state.phase = Phase::Head { since: Instant::now() };
+        }
+    }
+
+    /// A request's head is complete; the request lasts until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>, version: Version) -> Request {
+        let mut state = self.state();
+        state.framed = version == Version::HTTP_2;
+        let requests = match state.phase {
+            Phase::Busy { requests } => requests + 1,
+            _ => 1,
+        };
+        state.phase = Phase::Busy { requests };
+        Request(Arc::clone(self))
+    }
+
+    /// The connection left HTTP.
+    pub(super) fn hand_over(&self) {
+        self.state().phase = Phase::Handed;
+    }
+
+    /// Whether the connection left HTTP.
+    pub(super) fn is_handed_over(&self) -> bool {
+        matches!(self.state().phase, Phase::Handed)
+    }
+
+    /// Bytes wait for the caller to take them, or do not any more.
+    pub(super) fn blocked(&self, blocked: bool) {
+        self.state().blocked = blocked;
+    }
+
+    /// Whether no request is being answered and no answer is left to write.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state();
+        !state.blocked && matches!(state.phase, Phase::Head { .. } | Phase::Idle { .. })
+    }
+
+    /// Resolves when a wait has lasted too long.
+    ///
+    /// Looks at the state once in the shorter bound rather than at each change,
+    /// which keeps changes cheap; a wait that begins between two looks may last
+    /// that much longer.
+    pub(super) async fn overdue(&self) {
+        loop {
+            let now = Instant::now();
+            let due = self.due(now);
+            if due <= now {
+                return;
+            }
+            let look = now + self.limits.read.min(self.limits.idle);
+            tokio::time::sleep_until(due.min(look)).await;
+        }
+    }
+
+    /// When the wait that is on has lasted too long.
+    fn due(&self, now: Instant) -> Instant {
+        match self.state().phase {
+            Phase::Head { since } => since + self.limits.read,
+            Phase::Idle { since } => since + self.limits.idle,
+            Phase::Busy { .. } | Phase::Handed => now + self.limits.idle,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request under way; dropping it ends it.
+pub(super) struct Request(Arc<Activity>);
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let Phase::Busy { requests } = state.phase {
+            state.phase = match requests - 1 {
+                0 => Phase::Idle { since: Instant::now() },
+                requests => Phase::Busy { requests },
+            };
+        }
+    }
+}
+
+/// An answer's body, which keeps its request under way.
+pub(super) struct Held {
+    body: Body,
+    _request: Request,
+}
+
+impl Held {
+    pub(super) fn new(body: Body, request: Request) -> Self {
+        Self {
+            body,
+            _request: request,
+        }
+    }
+}
+
+impl HttpBody for Held {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn activity() -> Arc<Activity> {
+        Activity::new(Limits {
+            read: Duration::from_secs(10),
+            idle: Duration::from_secs(100),
+            write: Duration::from_secs(10),
+        })
+    }
+
+    /// Seconds until the wait that begins now is overdue.
+    fn bound(activity: &Activity) -> u64 {
+        let now = Instant::now();
+        (activity.due(now) + Duration::from_millis(500) - now).as_secs()
+    }
+
+    #[test]
+    fn each_wait_has_its_bound() {
+        let activity = activity();
+        assert_eq!(bound(&activity), 10, "nothing was ever sent");
+        drop(activity.request(Version::HTTP_11));
+        assert_eq!(bound(&activity), 100, "kept alive");
+        activity.received();
+        activity.received();
+        assert_eq!(bound(&activity), 10, "half a head");
+        drop(activity.request(Version::HTTP_2));
+        activity.received();
+        assert_eq!(bound(&activity), 100, "a frame is no head");
+    }
+
+    #[test]
+    fn a_connection_is_quiet_when_the_last_answer_is_out() {
+        let activity = activity();
+        let (first, second) = (activity.request(Version::HTTP_2), activity.request(Version::HTTP_2));
+        drop(first);
+        assert!(!activity.is_quiet());
+        drop(second);
+        activity.blocked(true);
+        assert!(!activity.is_quiet(), "its last bytes are not out");
+        activity.blocked(false);
+        assert!(activity.is_quiet());
+    }
+}
