@@ -18,6 +18,7 @@ mod openapi;
 mod proxy;
 mod reload;
 mod remote;
+mod smuggling;
 mod streaming;
 mod timeouts;
 mod watchdog;
