@@ -28,13 +28,12 @@ async fn raw(answer: &'static str) -> (SocketAddr, tokio::sync::mpsc::UnboundedR
                         continue;
                     }
                     let text = String::from_utf8(std::mem::take(&mut head)).expect("text");
-                    let answer = match text.starts_with("GET /system/") {
-                        true => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-                        false => {
-                            // The test may have seen enough.
-                            let _ = saw.send(text.to_ascii_lowercase());
-                            answer
-                        }
+                    let answer = if text.starts_with("GET /system/") {
+                        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+                    } else {
+                        // The test may have seen enough.
+                        let _ = saw.send(text.to_ascii_lowercase());
+                        answer
                     };
                     stream.write_all(answer.as_bytes()).await.expect("the gateway reads");
                 }

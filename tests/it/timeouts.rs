@@ -202,7 +202,7 @@ async fn an_idle_connection_is_kept_for_idle_timeout() {
 #[tokio::test]
 async fn a_caller_that_stops_reading_is_dropped_after_write_timeout() {
     let upstream = Upstream::start().await.function("floods", |_| async {
-        let chunk = || Ok(http_body::Frame::data(bytes::Bytes::from_static(&[b'x'; 1 << 16])));
+        let chunk = || Ok(http_body::Frame::data(bytes::Bytes::from_static(&[b'x'; 1 << 14])));
         let endless = futures_util::stream::repeat_with(chunk);
         body(200, http_body_util::StreamBody::new(endless))
     });
@@ -222,4 +222,37 @@ async fn a_caller_that_stops_reading_is_dropped_after_write_timeout() {
         both.then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_a_function_is_closed_after_idle_conn_timeout() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let (closed, mut close) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let closed = closed.clone();
+            tokio::spawn(async move {
+                let mut called = false;
+                let mut chunk = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+                    called |= chunk[..count].starts_with(b"GET /function/");
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]";
+                    stream.write_all(answer).await.expect("the gateway reads");
+                }
+                // The gateway's own questions have connections of their own.
+                if called {
+                    closed.send(()).expect("the test listens");
+                }
+            });
+        }
+    });
+    let gateway = Gateway::before(&url)
+        .config("[invoke]\nidle_conn_timeout = \"200ms\"")
+        .start()
+        .await;
+    let answer = gateway.get("/function/f").send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    crate::support::soon("the close", close.recv()).await.expect("closed");
 }
