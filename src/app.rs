@@ -23,6 +23,7 @@ use crate::{
     provider::{
         Provider,
         memory::MemoryProvider,
+        pool_limits,
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
@@ -32,7 +33,6 @@ use crate::{
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot},
     telemetry::Telemetry,
-    upstream::PoolLimits,
 };
 
 /// How the process ended.
@@ -214,11 +214,7 @@ impl Builder {
     /// fits, so that functions, connections and facts outlive the reload.
     async fn provider(&self, config: &Config, auth: &Auth) -> Result<Active, String> {
         let in_use = self.active.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let pool = PoolLimits {
-            max_idle: config.invoke.max_idle_conns_per_host,
-            idle_timeout: config.invoke.idle_conn_timeout,
-            connect_timeout: config.invoke.connect_timeout,
-        };
+        let pool = pool_limits(&config.invoke);
         let next = match config.provider_kind() {
             ProviderKind::Process => {
                 let environment = process::inherited(&self.environment);

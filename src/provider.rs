@@ -15,16 +15,26 @@ use futures_util::stream::BoxStream;
 use thiserror::Error;
 
 use crate::{
+    config,
     model::{
         FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogMessage, LogQuery, ProviderInfo, Secret,
     },
-    upstream::Upstream,
+    upstream::{PoolLimits, Upstream},
 };
 
 pub mod memory;
 pub mod process;
 pub mod remote;
 mod validate;
+
+/// The bounds of `[invoke]` on an upstream's connections.
+pub fn pool_limits(invoke: &config::Invoke) -> PoolLimits {
+    PoolLimits {
+        max_idle: invoke.max_idle_conns_per_host.min(invoke.max_idle_conns),
+        idle_timeout: invoke.idle_conn_timeout,
+        connect_timeout: invoke.connect_timeout,
+    }
+}
 
 /// A stream of log lines; ends when the query is answered, or never with `follow`.
 pub type LogStream = BoxStream<'static, Result<LogMessage, ProviderError>>;

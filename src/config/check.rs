@@ -96,7 +96,6 @@ fn durations(config: &Config, found: &mut Found) {
     let positive = [
         ("server.read_timeout", config.server.read_timeout),
         ("server.write_timeout", config.server.write_timeout),
-        ("server.idle_timeout", config.server.idle_timeout),
         ("metrics.refresh_interval", config.metrics.refresh_interval),
         ("invoke.upstream_timeout", config.invoke.upstream_timeout),
         ("invoke.connect_timeout", config.invoke.connect_timeout),

@@ -39,12 +39,10 @@ section! {
     pub struct Server {
         /// Address; see [`Config::listen`](super::Config::listen) for the default.
         pub listen: Option<SocketAddr>,
-        /// Bound on receiving a request.
+        /// Bound on receiving a request, and on waiting for the next one.
         pub read_timeout: Duration,
         /// Bound on sending a response, from the end of the request's head.
         pub write_timeout: Duration,
-        /// Bound on an idle kept-alive connection.
-        pub idle_timeout: Duration,
         /// Bound on a request's head.
         pub max_header_bytes: Size,
         /// Pause between readiness off and no longer accepting.
@@ -137,7 +135,7 @@ section! {
         pub upstream_timeout: Duration,
         /// Bound on connecting to a function.
         pub connect_timeout: Duration,
-        /// Idle connections kept in all.
+        /// Lowers `max_idle_conns_per_host`, as OpenFaaS's one upstream has it.
         pub max_idle_conns: usize,
         /// Idle connections kept for one upstream.
         pub max_idle_conns_per_host: usize,

@@ -18,7 +18,7 @@ use self::{
     direct::Direct,
     rest::{Call, Rest},
 };
-use super::{LogStream, Provider, ProviderError, Result};
+use super::{LogStream, Provider, ProviderError, Result, pool_limits};
 use crate::{
     client, config,
     model::{
@@ -68,11 +68,7 @@ impl Settings {
                 .direct_functions
                 .then(|| provider.direct_functions_suffix.clone()),
             timeout: invoke.upstream_timeout,
-            pool: PoolLimits {
-                max_idle: invoke.max_idle_conns_per_host.min(invoke.max_idle_conns),
-                idle_timeout: invoke.idle_conn_timeout,
-                connect_timeout: invoke.connect_timeout,
-            },
+            pool: pool_limits(invoke),
         })
     }
 }

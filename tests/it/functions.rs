@@ -93,9 +93,7 @@ async fn node_and_python_serve_http() {
             .expect("an answer");
         assert_eq!(answer.status(), 200, "{service}");
         let text = answer.text().await.expect("text");
-        for part in ["GET", "/a%2Fb?x=1"] {
-            assert!(text.contains(part), "{service}: {part} is not in {text}");
-        }
+        assert!(text.contains("/a%2Fb?x=1"), "{service}: {text}");
         assert_eq!(
             gateway.invoke(&format!("/function/{service}/body"), "hello").await,
             "hello"

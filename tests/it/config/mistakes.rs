@@ -11,7 +11,7 @@ fn all_mistakes_of_all_layers_at_once() {
         ..environment(&[("write_timeout", "1d"), ("FAAS__UI__ENABLE", "true")])
     };
     sources.overrides.push(("logging.level".to_owned(), "loud".to_owned()));
-    let content = "[server]\nread_timeout = \"x\"\nidle_timeout = 0\nlisen = \"a\"\n[auth]\nbasic = \"maybe\"";
+    let content = "[server]\nread_timeout = \"x\"\nlisen = \"a\"\n[metrics]\nrefresh_interval = 0\n[auth]\nbasic = \"maybe\"";
     let found = errors(parse(Some(content), &sources));
     let expected = [
         "gateway.toml: server.lisen: unknown key; did you mean 'listen'?",
@@ -20,7 +20,7 @@ fn all_mistakes_of_all_layers_at_once() {
         "gateway.toml: auth.basic: expected true or false, found 'maybe'",
         "environment variable FAAS__UI__ENABLE: ui.enable: unknown key; did you mean 'enabled'?",
         // Relations are checked too, between the values that could be read.
-        "gateway.toml: server.idle_timeout: must be longer than zero",
+        "gateway.toml: metrics.refresh_interval: must be longer than zero",
     ];
     assert_eq!(found[..expected.len()], expected);
     assert!(
