@@ -60,6 +60,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
         })
     });
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It rules over a length, which then says something else (RFC 9112 section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
@@ -183,10 +187,6 @@ pub fn to_upstream(headers: &mut HeaderMap, call: &CallHeaders, peer: SocketAddr
 /// Turns a function's headers into those the caller sees (section 1.4). What
 /// the function set itself wins.
 pub fn to_downstream(headers: &mut HeaderMap, call: &CallHeaders, seconds: f64) {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // It rules over a length, which then says something else (RFC 9112 section 6.3).
-        headers.remove(header::CONTENT_LENGTH);
-    }
     strip_hop_by_hop(headers);
     headers.remove(header::TE);
     complete(headers, call);

@@ -2,7 +2,7 @@
 //!
 //! A caller that sends nothing, or half a head, holds a connection and nothing
 //! else bounds it: the HTTP library's own bound starts after the protocol is
-//! known and does not tell an idle connection from a slow head. The answer's
+//! known, and a head that begins late in it has what is left. The answer's
 //! writing is bounded here too: a caller that stops reading stops the answer's
 //! body from being asked, and with it the body's own deadline.
 
@@ -22,10 +22,8 @@ use crate::{config, upstream::Body};
 /// Bounds on a connection's waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// For a request's head, from its first byte; for the first one from accepting.
+    /// For the next request's head to begin, and again to be complete.
     read: Duration,
-    /// For the next request.
-    idle: Duration,
     /// For the caller to take bytes of an answer.
     pub(super) write: Duration,
 }
@@ -34,7 +32,6 @@ impl Limits {
     pub(super) fn new(server: &config::Server) -> Self {
         Self {
             read: server.read_timeout,
-            idle: server.idle_timeout,
             write: server.write_timeout,
         }
     }
@@ -56,12 +53,10 @@ struct State {
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// A head is on its way.
-    Head { since: Instant },
+    /// Nothing is under way, or a head that has `begun`.
+    Waiting { since: Instant, begun: bool },
     /// So many requests are being answered.
     Busy { requests: usize },
-    /// Nothing is under way.
-    Idle { since: Instant },
     /// HTTP is over: the connection belongs to a tunnel.
     Handed,
 }
@@ -71,7 +66,11 @@ impl Activity {
         Arc::new(Self {
             limits,
             state: Mutex::new(State {
-                phase: Phase::Head { since: Instant::now() },
+                // No second helping for the first byte: who connects has something to say.
+                phase: Phase::Waiting {
+                    since: Instant::now(),
+                    begun: true,
+                },
                 framed: false,
                 blocked: false,
             }),
@@ -86,8 +85,11 @@ impl Activity {
     /// Bytes came in.
     pub(super) fn received(&self) {
         let mut state = self.state();
-        if matches!(state.phase, Phase::Idle { .. }) && !state.framed {
-            state.phase = Phase::Head { since: Instant::now() };
+        if matches!(state.phase, Phase::Waiting { begun: false, .. }) && !state.framed {
+            state.phase = Phase::Waiting {
+                since: Instant::now(),
+                begun: true,
+            };
         }
     }
 
@@ -121,14 +123,14 @@ impl Activity {
     /// Whether no request is being answered and no answer is left to write.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.state();
-        !state.blocked && matches!(state.phase, Phase::Head { .. } | Phase::Idle { .. })
+        !state.blocked && matches!(state.phase, Phase::Waiting { .. })
     }
 
     /// Resolves when a wait has lasted too long.
     ///
-    /// Looks at the state once in the shorter bound rather than at each change,
-    /// which keeps changes cheap; a wait that begins between two looks may last
-    /// that much longer.
+    /// Looks at the state when the wait that was on would be overdue rather than
+    /// at each change, which keeps changes cheap and misses nothing: a wait that
+    /// begins later is overdue later.
     pub(super) async fn overdue(&self) {
         loop {
             let now = Instant::now();
@@ -136,17 +138,16 @@ impl Activity {
             if due <= now {
                 return;
             }
-            let look = now + self.limits.read.min(self.limits.idle);
-            tokio::time::sleep_until(due.min(look)).await;
+            tokio::time::sleep_until(due).await;
         }
     }
 
     /// When the wait that is on has lasted too long.
     fn due(&self, now: Instant) -> Instant {
         match self.state().phase {
-            Phase::Head { since } => since + self.limits.read,
-            Phase::Idle { since } => since + self.limits.idle,
-            Phase::Busy { .. } | Phase::Handed => now + self.limits.idle,
+            Phase::Waiting { since, .. } => since + self.limits.read,
+            // Another look, by when a wait that begins now would be overdue.
+            Phase::Busy { .. } | Phase::Handed => now + self.limits.read,
         }
     }
 
@@ -163,7 +164,10 @@ impl Drop for Request {
         let mut state = self.0.state();
         if let Phase::Busy { requests } = state.phase {
             state.phase = match requests - 1 {
-                0 => Phase::Idle { since: Instant::now() },
+                0 => Phase::Waiting {
+                    since: Instant::now(),
+                    begun: false,
+                },
                 requests => Phase::Busy { requests },
             };
         }
@@ -212,29 +216,28 @@ mod tests {
     fn activity() -> Arc<Activity> {
         Activity::new(Limits {
             read: Duration::from_secs(10),
-            idle: Duration::from_secs(100),
             write: Duration::from_secs(10),
         })
     }
 
-    /// Seconds until the wait that begins now is overdue.
-    fn bound(activity: &Activity) -> u64 {
+    /// Whether bytes that come now begin a wait of their own.
+    fn prolongs(activity: &Activity) -> bool {
         let now = Instant::now();
-        (activity.due(now) + Duration::from_millis(500) - now).as_secs()
+        let before = activity.due(now);
+        std::thread::sleep(Duration::from_millis(1));
+        activity.received();
+        activity.due(now) > before
     }
 
     #[test]
-    fn each_wait_has_its_bound() {
+    fn a_head_has_its_own_time_once() {
         let activity = activity();
-        assert_eq!(bound(&activity), 10, "nothing was ever sent");
+        assert!(!prolongs(&activity), "the first head's time began with the connection");
         drop(activity.request(Version::HTTP_11));
-        assert_eq!(bound(&activity), 100, "kept alive");
-        activity.received();
-        activity.received();
-        assert_eq!(bound(&activity), 10, "half a head");
+        assert!(prolongs(&activity));
+        assert!(!prolongs(&activity), "one byte after the other is no reason");
         drop(activity.request(Version::HTTP_2));
-        activity.received();
-        assert_eq!(bound(&activity), 100, "a frame is no head");
+        assert!(!prolongs(&activity), "a frame is no head");
     }
 
     #[test]

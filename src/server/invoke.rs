@@ -185,10 +185,13 @@ fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
     tasks.spawn(async move {
         let Switched { upstream, mut guards } = switched;
         match upgrade::join(downstream, upstream).await {
-            Ok((_, down)) => guards.data(usize::try_from(down).unwrap_or(usize::MAX)),
+            Ok((_, down)) => {
+                guards.data(usize::try_from(down).unwrap_or(usize::MAX));
+                guards.ended();
+            }
+            // Logged as aborted, like an answer that broke off.
             Err(error) => tracing::debug!(%error, "upgraded connection ended"),
         }
-        guards.ended();
     });
 }
 

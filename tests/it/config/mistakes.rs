@@ -11,7 +11,8 @@ fn all_mistakes_of_all_layers_at_once() {
         ..environment(&[("write_timeout", "1d"), ("FAAS__UI__ENABLE", "true")])
     };
     sources.overrides.push(("logging.level".to_owned(), "loud".to_owned()));
-    let content = "[server]\nread_timeout = \"x\"\nlisen = \"a\"\n[metrics]\nrefresh_interval = 0\n[auth]\nbasic = \"maybe\"";
+    let content =
+        "[server]\nread_timeout = \"x\"\nlisen = \"a\"\n[metrics]\nrefresh_interval = 0\n[auth]\nbasic = \"maybe\"";
     let found = errors(parse(Some(content), &sources));
     let expected = [
         "gateway.toml: server.lisen: unknown key; did you mean 'listen'?",
