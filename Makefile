@@ -45,8 +45,7 @@ bench: ## measure beside nginx and haproxy (about three minutes)
 
 openapi: ## refresh openapi/openapi.json from the handlers
 	@.ci/install build
-	cargo run --quiet -- openapi > openapi/openapi.json.new
-	mv openapi/openapi.json.new openapi/openapi.json
+	@trap "rm -f openapi/openapi.json.new" EXIT; cargo run --quiet -- openapi > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
 
 tools: ## install what the other verbs need, without running them
 	@.ci/install build test lint

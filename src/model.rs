@@ -13,6 +13,7 @@ mod log;
 mod name;
 mod secret;
 mod system;
+mod wire;
 
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,
@@ -22,3 +23,4 @@ pub use log::{LogMessage, LogQuery};
 pub use name::{FunctionRef, NameError};
 pub use secret::Secret;
 pub use system::{FunctionNamespace, GatewayInfo, ProviderInfo, VersionInfo};
+pub use wire::{Amount, Timestamp};

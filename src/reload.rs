@@ -222,13 +222,8 @@ impl Reloader {
             return outcome;
         }
         Outcome {
-            trigger,
-            verdict: Verdict::Failed,
             errors: vec!["the gateway is stopping".to_owned()],
-            generation: self.live.generation(),
-            changed: Vec::new(),
-            pending_restart: Vec::new(),
-            at: Utc::now(),
+            ..ended(&*self.live, trigger, Verdict::Failed)
         }
     }
 
@@ -325,34 +320,50 @@ struct Transaction {
     live: Arc<dyn Live>,
     /// Of the configuration that is live.
     applied: Fingerprint,
-    /// Of the last reload, when it failed, and how it ended.
-    failed: Option<(Fingerprint, Outcome)>,
+    failed: Option<Failure>,
+}
+
+/// The last reload, when it failed.
+struct Failure {
+    /// The files that what failed refers to: one of them may be what it lacked.
+    files: Vec<PathBuf>,
+    seen: Fingerprint,
+    outcome: Outcome,
 }
 
 /// What was read: the file's content, or why there is none.
 type Content = Result<Option<String>, ConfigError>;
 
+/// A file that cannot be read looks like its reason, so that each reason is
+/// told about once.
+fn fingerprint_of(content: &Content, files: &[PathBuf]) -> Fingerprint {
+    match content {
+        Ok(content) => Fingerprint::of(content.as_deref(), files),
+        Err(error) => Fingerprint::of(Some(&error.to_string()), files),
+    }
+}
+
 impl Transaction {
     async fn reload(&mut self, trigger: Trigger) -> Outcome {
-        let (mut content, fingerprint) = self.look().await;
-        if content.is_ok() && fingerprint == self.applied {
+        let live_files = self.live.config().referenced_files();
+        let (mut content, mut seen) = self.look(live_files.clone()).await;
+        if content.is_ok() && seen == self.applied {
             return self.unchanged(trigger);
         }
-        if let Some((failed, outcome)) = &self.failed
-            && *failed == fingerprint
+        if let Some(failed) = &self.failed
             && !trigger.is_explicit()
+            && self.look(failed.files.clone()).await.1 == failed.seen
         {
             // Told already; the same files would fail the same way.
             return Outcome {
                 trigger,
-                ..outcome.clone()
+                ..failed.outcome.clone()
             };
         }
         let mut loaded = self.parse(&content);
-        let mut seen = fingerprint;
         if loaded.is_err() {
             tokio::time::sleep(SECOND_LOOK).await;
-            (content, seen) = self.look().await;
+            (content, seen) = self.look(live_files.clone()).await;
             if content.is_ok() && seen == self.applied {
                 return self.unchanged(trigger);
             }
@@ -363,16 +374,17 @@ impl Transaction {
             Ok(kept) => kept,
             Err(errors) => {
                 let errors = errors.iter().map(ToString::to_string).collect();
-                return self.refused(trigger, seen, errors);
+                return self.refused(trigger, live_files, seen, errors);
             }
         };
         // Taken before building: credentials that change meanwhile are then
         // seen as a change by the next look.
         let files = loaded.config.referenced_files();
-        let next = fingerprint_of(content.ok().flatten(), files).await;
+        let referenced = files.clone();
+        let next = blocking(move || fingerprint_of(&content, &referenced)).await;
         let warnings = loaded.warnings.clone();
         if let Err(errors) = self.live.apply(loaded).await {
-            return self.refused(trigger, seen, errors);
+            return self.refused(trigger, files, next, errors);
         }
         self.applied = next;
         self.failed = None;
@@ -383,13 +395,9 @@ impl Transaction {
             warn!(key, "{key} changed but keeps its running value until a restart");
         }
         let outcome = Outcome {
-            trigger,
-            verdict: Verdict::Applied,
-            errors: Vec::new(),
-            generation: self.live.generation(),
             changed: changes.keys,
             pending_restart: changes.restart,
-            at: Utc::now(),
+            ..ended(&*self.live, trigger, Verdict::Applied)
         };
         self.live.report(&outcome);
         info!(
@@ -402,18 +410,13 @@ impl Transaction {
         outcome
     }
 
-    /// Reads the file and the files that the live configuration refers to. A
-    /// file that now refers to others differs by its own content.
-    async fn look(&self) -> (Content, Fingerprint) {
-        let (sources, files) = (Arc::clone(&self.sources), self.live.config().referenced_files());
+    /// Reads the file and the files it refers to. A file that now refers to
+    /// others differs by its own content.
+    async fn look(&self, files: Vec<PathBuf>) -> (Content, Fingerprint) {
+        let sources = Arc::clone(&self.sources);
         blocking(move || {
             let content = sources.content();
-            // A file that cannot be read looks like its reason, so that each
-            // reason is told about once.
-            let fingerprint = match &content {
-                Ok(content) => Fingerprint::of(content.as_deref(), &files),
-                Err(error) => Fingerprint::of(Some(&error.to_string()), &files),
-            };
+            let fingerprint = fingerprint_of(&content, &files);
             (content, fingerprint)
         })
         .await
@@ -428,15 +431,7 @@ impl Transaction {
 
     fn unchanged(&mut self, trigger: Trigger) -> Outcome {
         let recovered = self.failed.take().is_some();
-        let outcome = Outcome {
-            trigger,
-            verdict: Verdict::Unchanged,
-            errors: Vec::new(),
-            generation: self.live.generation(),
-            changed: Vec::new(),
-            pending_restart: Vec::new(),
-            at: Utc::now(),
-        };
+        let outcome = ended(&*self.live, trigger, Verdict::Unchanged);
         self.live.report(&outcome);
         let (explicit, trigger) = (trigger.is_explicit(), trigger.as_str());
         if recovered {
@@ -455,17 +450,17 @@ impl Transaction {
         outcome
     }
 
-    fn refused(&mut self, trigger: Trigger, seen: Fingerprint, errors: Vec<String>) -> Outcome {
+    /// `seen` is the fingerprint of what failed, with `files`.
+    fn refused(&mut self, trigger: Trigger, files: Vec<PathBuf>, seen: Fingerprint, errors: Vec<String>) -> Outcome {
         let outcome = Outcome {
-            trigger,
-            verdict: Verdict::Failed,
             errors,
-            generation: self.live.generation(),
-            changed: Vec::new(),
-            pending_restart: Vec::new(),
-            at: Utc::now(),
+            ..ended(&*self.live, trigger, Verdict::Failed)
         };
-        self.failed = Some((seen, outcome.clone()));
+        self.failed = Some(Failure {
+            files,
+            seen,
+            outcome: outcome.clone(),
+        });
         self.live.report(&outcome);
         for error in &outcome.errors {
             error!("{error}");
@@ -480,8 +475,17 @@ impl Transaction {
     }
 }
 
-async fn fingerprint_of(content: Option<String>, files: Vec<PathBuf>) -> Fingerprint {
-    blocking(move || Fingerprint::of(content.as_deref(), &files)).await
+/// An outcome without details.
+fn ended(live: &dyn Live, trigger: Trigger, verdict: Verdict) -> Outcome {
+    Outcome {
+        trigger,
+        verdict,
+        errors: Vec::new(),
+        generation: live.generation(),
+        changed: Vec::new(),
+        pending_restart: Vec::new(),
+        at: Utc::now(),
+    }
 }
 
 /// Runs file reads where they may block: a mounted file system can hang.

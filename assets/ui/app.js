@@ -34,10 +34,12 @@ function detail(text) {
 function notice(text, failed = false) {
   const element = one("#notice");
   delete element.dataset.cause;
-  element.textContent = text;
+  one("p", element).textContent = text;
   element.classList.toggle("error", failed);
   element.hidden = !text;
 }
+
+one("#notice button").addEventListener("click", () => notice(""));
 
 /** Runs something that a person asked for, with its button off meanwhile. */
 async function act(button, work) {

@@ -50,10 +50,14 @@ pub(super) fn document() -> &'static str {
     &DOCUMENT
 }
 
-/// The page of Swagger UI, with the document in it.
+/// The page of Swagger UI, with the document in it and an icon, for browsers
+/// would else ask for `/favicon.ico`.
 pub(super) fn reference() -> String {
     let service = service();
-    service.swagger_ui_html().replace(&service.spec(), document())
+    service
+        .swagger_ui_html()
+        .replacen("<head>", "<head>\n    <link rel=\"icon\" href=\"data:,\">", 1)
+        .replace(&service.spec(), document())
 }
 
 /// What poem derives from the handlers.
@@ -79,13 +83,21 @@ fn complete(derived: &str) -> Value {
 }
 
 /// Takes out what confuses generators of clients: defaults of `null` for types
-/// that are not nullable, and descriptions that are given twice.
+/// that are not nullable, and descriptions that are given twice. Adds the bound
+/// of unsigned numbers, whose format is poem's own.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
             if fields.get("default").is_some_and(Value::is_null) {
                 fields.remove("default");
+            }
+            if fields
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with("uint"))
+            {
+                fields.insert("minimum".to_owned(), 0.into());
             }
             let description = fields.get("description").cloned();
             if let (Some(description), Some(all)) = (description, fields.get_mut("allOf").and_then(Value::as_array_mut))
@@ -272,6 +284,7 @@ mod tests {
     fn the_reference_shows_the_completed_document_and_loads_nothing() {
         let page = reference();
         assert!(page.contains("/function/{name}/{path}"));
+        assert!(page.contains("rel=\"icon\" href=\"data:"));
         for outside in ["src=\"http", "href=\"http", "url(http", "@import"] {
             assert!(!page.contains(outside), "{outside}");
         }

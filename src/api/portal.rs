@@ -25,7 +25,7 @@ pub(super) const PATHS: [(&str, bool); 8] = [
     ("/ui/app.css", false),
     ("/ui/app.js", false),
     ("/docs", false),
-    ("/openapi.json", false),
+    ("/openapi.json", true),
 ];
 
 /// The portal's own files need nothing inline and nothing from elsewhere.

@@ -101,7 +101,7 @@ mod tests {
     use crate::api::Apis;
 
     #[test]
-    fn only_health_and_the_front_door_are_open() {
+    fn only_health_the_front_door_and_the_document_are_open() {
         let routes = Routes::of::<Apis>();
         let mut open: Vec<_> = routes
             .0
@@ -110,7 +110,7 @@ mod tests {
             .map(|route| &*route.template)
             .collect();
         open.sort_unstable();
-        assert_eq!(open, ["/", "/healthz"]);
+        assert_eq!(open, ["/", "/healthz", "/openapi.json"]);
     }
 
     #[test]

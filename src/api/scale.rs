@@ -39,17 +39,18 @@ impl ScaleApi {
         namespace: Query<Option<Last<Text>>>,
         Json(request): Json<ScaleServiceRequest>,
     ) -> Result<Accepted, ApiError<Changing>> {
-        if let Some(other) = request.service_name.as_deref().filter(|other| *other != name.0)
-            && !other.is_empty()
-        {
-            let text = format!("field `serviceName` is '{other}', but the path says '{}'", name.0);
-            return Err(Problem::new(StatusCode::BAD_REQUEST, text).into());
-        }
         let namespaces = [
             request.namespace.as_deref(),
             namespace.0.as_ref().map(|last| last.0.as_str()),
         ];
         let function = target::in_path(&name.0, &namespaces, snapshot.provider.default_namespace())?;
+        // The path may carry the namespace where the field does not, or the other way round.
+        if let Some(other) = request.service_name.as_deref().filter(|other| !other.is_empty())
+            && ![&*name.0, &*function.name, &*function.to_string()].contains(&other)
+        {
+            let text = format!("field `serviceName` is '{other}', but the path says '{}'", name.0);
+            return Err(Problem::new(StatusCode::BAD_REQUEST, text).into());
+        }
         let replicas = if request.replicas == 0 {
             0
         } else {

@@ -77,8 +77,9 @@ pub fn directories(file: Option<&Path>, config: &Config) -> BTreeSet<PathBuf> {
 /// Watches a set of directories.
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    /// What is watched: a directory of the same name may replace it.
-    armed: BTreeMap<PathBuf, Identity>,
+    /// What is watched, under one of its names. A directory of the same name
+    /// may replace it, and to end the watch of one name ends it for all.
+    armed: BTreeMap<Identity, PathBuf>,
     /// Directories that could not be watched, so that each is told about once.
     refused: BTreeSet<PathBuf>,
     changed: Arc<Notify>,
@@ -148,10 +149,10 @@ impl Watch {
         let Some(watcher) = &mut self.watcher else { return false };
         let wanted: BTreeMap<_, _> = directories
             .iter()
-            .filter_map(|directory| Some((directory.clone(), identity(directory)?)))
+            .filter_map(|directory| Some((identity(directory)?, directory.clone())))
             .collect();
-        self.armed.retain(|directory, identity| {
-            let keep = wanted.get(directory) == Some(identity);
+        self.armed.retain(|identity, directory| {
+            let keep = wanted.contains_key(identity);
             if !keep {
                 // The watch of a directory that is gone has ended by itself.
                 let _ended = watcher.unwatch(directory);
@@ -159,15 +160,15 @@ impl Watch {
             keep
         });
         let mut added = false;
-        for (directory, identity) in wanted {
-            if self.armed.contains_key(&directory) {
+        for (identity, directory) in wanted {
+            if self.armed.contains_key(&identity) {
                 continue;
             }
             match watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     added = true;
                     self.refused.remove(&directory);
-                    self.armed.insert(directory, identity);
+                    self.armed.insert(identity, directory);
                 }
                 Err(error) => {
                     if self.refused.insert(directory.clone()) {
@@ -273,6 +274,25 @@ mod tests {
         .await;
         expect_event_after(&mut watch, &directories, || {
             fs::write(live.join("gateway.toml"), "a").expect("write");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_with_two_names_stays_watched_when_one_goes() {
+        // While a file is missing, the directory of its link's target is unknown.
+        let root = tempfile::tempdir().expect("directory");
+        let (real, link) = (root.path().join("real"), root.path().join("link"));
+        fs::create_dir(&real).expect("create");
+        std::os::unix::fs::symlink(&real, &link).expect("link");
+        let mut watch = watch();
+        assert_eq!(
+            next(&mut watch, &BTreeSet::from([real.clone(), link.clone()])).await,
+            Cause::Event,
+            "armed"
+        );
+        expect_event_after(&mut watch, &BTreeSet::from([link]), || {
+            fs::write(real.join("gateway.toml"), "a").expect("write");
         })
         .await;
     }

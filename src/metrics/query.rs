@@ -78,7 +78,7 @@ pub fn mix_in(functions: &mut [FunctionStatus], counted: Option<&Counts>, own: &
             Some(counts) => counts.get(&label).copied().unwrap_or_default(),
             None => own.invocations(&label),
         };
-        function.invocation_count = Some(count);
+        function.invocation_count = Some(count.into());
     }
 }
 
@@ -227,12 +227,18 @@ mod tests {
 
         let mut functions = list();
         mix_in(&mut functions, None, &own);
-        let seen: Vec<_> = functions.iter().map(|function| function.invocation_count).collect();
+        let seen: Vec<_> = functions
+            .iter()
+            .map(|function| function.invocation_count.map(|count| count.0))
+            .collect();
         assert_eq!(seen, [Some(1.0), Some(0.0)]);
 
         let mut functions = list();
         mix_in(&mut functions, Some(&Counts::from([("b.fn".to_owned(), 9.0)])), &own);
-        let seen: Vec<_> = functions.iter().map(|function| function.invocation_count).collect();
+        let seen: Vec<_> = functions
+            .iter()
+            .map(|function| function.invocation_count.map(|count| count.0))
+            .collect();
         assert_eq!(seen, [Some(0.0), Some(9.0)]);
     }
 }

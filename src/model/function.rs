@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use poem_openapi::{Object, types::Any};
 use serde_json::Value;
+
+use super::wire::{Amount, Timestamp};
 
 /// A function to deploy or update.
 #[derive(Debug, Clone, Default, PartialEq, Object)]
@@ -112,7 +114,7 @@ pub struct FunctionStatus {
     pub read_only_root_filesystem: Option<bool>,
     /// Completed invocations, from Prometheus or this gateway's counters.
     #[oai(skip_serializing_if_is_none)]
-    pub invocation_count: Option<f64>,
+    pub invocation_count: Option<Amount>,
     /// Desired replicas. Absent means zero.
     #[oai(default)]
     pub replicas: u64,
@@ -121,7 +123,7 @@ pub struct FunctionStatus {
     pub available_replicas: u64,
     /// When the function was deployed.
     #[oai(default = "zero_time")]
-    pub created_at: DateTime<Utc>,
+    pub created_at: Timestamp,
     /// Resources in use, when asked for with `usage=1` and known.
     #[oai(skip_serializing_if_is_none)]
     pub usage: Option<FunctionUsage>,
@@ -136,10 +138,10 @@ pub struct FunctionStatus {
 pub struct FunctionUsage {
     /// Processor use, in milli-cores.
     #[oai(skip_serializing_if_is_none)]
-    pub cpu: Option<f64>,
+    pub cpu: Option<Amount>,
     /// Resident memory, in bytes.
     #[oai(skip_serializing_if_is_none)]
-    pub total_memory_bytes: Option<f64>,
+    pub total_memory_bytes: Option<Amount>,
 }
 
 /// Which function to delete.
@@ -168,8 +170,8 @@ pub struct ScaleServiceRequest {
 }
 
 /// What Go prints for a time that was never set (compatibility.md section 1.8).
-fn zero_time() -> DateTime<Utc> {
-    DateTime::from_timestamp(-62_135_596_800, 0).unwrap_or(DateTime::UNIX_EPOCH)
+fn zero_time() -> Timestamp {
+    Timestamp(DateTime::from_timestamp(-62_135_596_800, 0).unwrap_or(DateTime::UNIX_EPOCH))
 }
 
 #[cfg(test)]
@@ -195,7 +197,7 @@ mod tests {
     #[test]
     fn a_status_without_times_has_gos_zero_time() {
         let status: FunctionStatus = from_json(br#"{"name":"a","image":"b"}"#).expect("parses");
-        assert_eq!(status.created_at.to_rfc3339(), "0001-01-01T00:00:00+00:00");
+        assert!(to_json(&status).contains(r#""createdAt":"0001-01-01T00:00:00Z""#));
         assert_eq!(status.replicas, 0);
     }
 

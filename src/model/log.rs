@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use poem_openapi::Object;
 
+use super::wire::Timestamp;
+
 /// One line a replica wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Object)]
 #[oai(rename = "LogMessage")]
@@ -14,7 +16,7 @@ pub struct LogMessage {
     /// The replica that wrote the line.
     pub instance: String,
     /// When the line was written.
-    pub timestamp: DateTime<Utc>,
+    pub timestamp: Timestamp,
     /// The line, without its newline.
     pub text: String,
 }

@@ -111,7 +111,7 @@ impl MemoryProvider {
                 name,
                 namespace,
                 instance: instance.to_owned(),
-                timestamp,
+                timestamp: timestamp.into(),
                 text: text.to_owned(),
             };
             entry.logs.push(message.clone());
@@ -275,7 +275,7 @@ impl Provider for MemoryProvider {
                 .instance
                 .as_ref()
                 .is_none_or(|instance| *instance == message.instance)
-                && query.since.is_none_or(|since| message.timestamp >= since)
+                && query.since.is_none_or(|since| message.timestamp.0 >= since)
         };
         let (kept, live) = self.with(&FunctionRef::new(query.name, query.namespace), |entry| {
             let mut kept: Vec<_> = entry.logs.iter().filter(|message| wanted(message)).cloned().collect();

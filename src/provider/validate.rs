@@ -249,7 +249,7 @@ pub(super) fn describe(
         invocation_count: None,
         replicas,
         available_replicas,
-        created_at,
+        created_at: created_at.into(),
         usage: None,
         other: std::collections::HashMap::new(),
     }

@@ -224,6 +224,23 @@ async fn what_cannot_be_built_is_tried_again_when_asked() {
 }
 
 #[tokio::test]
+async fn credentials_that_come_after_the_file_are_noticed() {
+    let gateway = Gateway::start(FIRST);
+    let password = gateway.directory.path().join("secrets/basic-auth-password");
+    fs::remove_file(&password).expect("remove");
+    gateway.live.fails.store(true, Ordering::SeqCst);
+    gateway.write("[auth]\nbasic = true\nsecret_path = \"SECRETS\"\n");
+    assert_eq!(gateway.reload(Trigger::Watch).await.verdict, Verdict::Failed);
+    assert_eq!(gateway.reload(Trigger::Poll).await.verdict, Verdict::Failed);
+    assert_eq!(gateway.reports(), 1, "told once");
+
+    gateway.live.fails.store(false, Ordering::SeqCst);
+    fs::write(&password, "one").expect("write");
+    assert_eq!(gateway.reload(Trigger::Poll).await.verdict, Verdict::Applied);
+    assert!(gateway.live.config().auth.basic);
+}
+
+#[tokio::test]
 async fn changed_credentials_are_a_reload() {
     let gateway = Gateway::start("[auth]\nbasic = true\nsecret_path = \"SECRETS\"\n");
     assert_eq!(gateway.reload(Trigger::Poll).await.verdict, Verdict::Unchanged);

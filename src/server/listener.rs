@@ -94,6 +94,8 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
+        // As Go writes them: scripts look for `X-Call-Id` in what `curl -i` prints.
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         // `Activity` bounds heads, and idle connections apart from them.
         .header_read_timeout(None)

@@ -11,10 +11,11 @@ use std::{
 
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::support::{Gateway, eventually};
+use crate::support::{Gateway, eventually, soon};
 
 /// Sends requests as `faas-cli` does: Go's client, no `Accept`, a JSON content
 /// type whenever there is a body, and an empty bearer token when not logged in.
@@ -24,21 +25,18 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    async fn send(&self, method: Method, target: &str, body: Option<Value>) -> (u16, String) {
+    /// One request on a connection of its own, with these headers and Go's.
+    async fn open(&self, method: Method, target: &str, headers: &[(&str, &str)], body: String) -> Response<Incoming> {
         let mut request = Request::builder()
             .method(method)
             .uri(target)
             .header("host", self.gateway.address().to_string())
             .header("user-agent", "faas-cli/0.18.0")
             .header("accept-encoding", "gzip");
-        if !target.starts_with("/function/") {
-            request = request.header("authorization", self.authorization);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
-        let text = body.map(|body| body.to_string()).unwrap_or_default();
-        let request = request.body(Full::new(bytes::Bytes::from(text))).expect("a request");
+        let request = request.body(Full::new(bytes::Bytes::from(body))).expect("a request");
         let stream = tokio::net::TcpStream::connect(self.gateway.address())
             .await
             .expect("a connection");
@@ -46,10 +44,26 @@ impl Replay<'_> {
             .await
             .expect("a connection");
         tokio::spawn(connection);
-        let response: Response<_> = sender.send_request(request).await.expect("an answer");
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, String::from_utf8_lossy(&body).into_owned())
+        soon("an answer", sender.send_request(request))
+            .await
+            .expect("an answer")
+    }
+
+    /// One call of the API: status and text. Redirects are never followed.
+    async fn send(&self, method: Method, target: &str, body: Option<Value>) -> (u16, String) {
+        let mut headers = vec![("authorization", self.authorization)];
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        let text = body.map(|body| body.to_string()).unwrap_or_default();
+        read(self.open(method, target, &headers, text).await).await
+    }
+
+    /// A change, which has to end in one of these statuses.
+    async fn change(&self, method: Method, target: &str, body: Value, statuses: &[u16]) {
+        let shown = format!("{method} {target} {body}");
+        let (status, text) = self.send(method, target, Some(body)).await;
+        assert!(statuses.contains(&status), "{shown}: {status} {text}");
     }
 
     async fn json(&self, target: &str) -> Value {
@@ -57,69 +71,121 @@ impl Replay<'_> {
         assert_eq!(status, 200, "{target}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{target}: {error}: {text}"))
     }
+
+    async fn status(&self, method: Method, target: &str, body: Option<Value>) -> u16 {
+        self.send(method, target, body).await.0
+    }
+
+    /// `ready NAME`, which asks for the status again and again.
+    async fn ready(&self, name: &str) {
+        eventually("a replica ready", || async {
+            let status = self.json(&format!("/system/function/{name}")).await;
+            (status["availableReplicas"].as_u64()? > 0).then_some(())
+        })
+        .await;
+    }
 }
 
-async fn replay(gateway: &Gateway, authorization: &str) {
-    let cli = Replay { gateway, authorization };
+async fn read(response: Response<Incoming>) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = soon("the body", response.into_body().collect()).await.expect("a body");
+    (status, String::from_utf8_lossy(&body.to_bytes()).into_owned())
+}
 
-    // login
-    assert_eq!(cli.json("/system/functions").await, json!([]));
+/// What its Go types insist on in a function's status.
+fn check_status(status: &Value) {
+    for field in ["replicas", "availableReplicas", "invocationCount"] {
+        assert!(status[field].is_null() || status[field].is_u64(), "{field}: {status}");
+    }
+    assert!(
+        status["labels"].is_object() && status["annotations"].is_object(),
+        "{status}"
+    );
+    let created = status["createdAt"].as_str().expect("always present");
+    chrono::DateTime::parse_from_rfc3339(created).expect("RFC 3339");
+    assert!(created.ends_with('Z'), "{created}");
+}
 
-    // deploy: PUT first, and POST when that says 404. Only 200 and 202 end in success.
-    let deployment = json!({
+fn shout() -> Value {
+    json!({
         "service": "shout", "image": "local", "namespace": "", "envProcess": "tr a-z A-Z",
         "envVars": {"tone": "loud"}, "constraints": null, "secrets": [],
         "labels": {}, "annotations": {}, "readOnlyRootFilesystem": false,
-    });
-    let (status, text) = cli
-        .send(Method::PUT, "/system/functions", Some(deployment.clone()))
-        .await;
-    assert_eq!(status, 404, "{text}");
-    let (status, text) = cli
-        .send(Method::POST, "/system/functions", Some(deployment.clone()))
-        .await;
-    assert!(matches!(status, 200 | 202), "{status} {text}");
-    let (status, text) = cli.send(Method::PUT, "/system/functions", Some(deployment)).await;
-    assert!(matches!(status, 200 | 202), "{status} {text}");
-
-    // ready NAME, then describe and list
-    eventually("shout ready", || async {
-        let status = cli.json("/system/function/shout?usage=1").await;
-        (status["availableReplicas"].as_u64()? > 0).then_some(())
     })
-    .await;
-    let list = cli.json("/system/functions").await;
-    let shown = &list[0];
+}
+
+/// Success is 200 or 202 to `deploy`; it prints a 201 and ends in failure.
+const DEPLOYED: &[u16] = &[200, 202];
+
+/// Success to most other verbs.
+const CHANGED: &[u16] = &[200, 201, 202];
+
+async fn deploy(cli: &Replay<'_>) {
+    let functions = "/system/functions";
+    let gone = || json!({"functionName": "shout", "namespace": ""});
+
+    // login looks at the list; so does list, with and without a namespace.
+    assert_eq!(cli.json(functions).await, json!([]));
+    assert_eq!(cli.json("/system/functions?namespace=openfaas-fn").await, json!([]));
     assert_eq!(
-        (&shown["name"], &shown["namespace"]),
-        (&"shout".into(), &"openfaas-fn".into())
+        cli.status(Method::GET, "/system/function/shout?usage=1", None).await,
+        404
     );
-    assert!(
-        shown["labels"].is_object() && shown["annotations"].is_object(),
-        "{shown}"
+
+    // deploy: PUT first, and POST when that says 404.
+    cli.change(Method::PUT, functions, shout(), &[404]).await;
+    cli.change(Method::POST, functions, shout(), DEPLOYED).await;
+    cli.change(Method::PUT, functions, shout(), DEPLOYED).await;
+    // deploy --update=false
+    cli.change(Method::POST, functions, shout(), DEPLOYED).await;
+    // deploy --replace
+    cli.change(Method::DELETE, functions, gone(), CHANGED).await;
+    cli.change(Method::POST, functions, shout(), DEPLOYED).await;
+    cli.ready("shout").await;
+}
+
+async fn look(cli: &Replay<'_>) {
+    // describe: the status, then the list for the count, matched by name.
+    let status = cli.json("/system/function/shout?usage=1").await;
+    check_status(&status);
+    assert_eq!(status["envProcess"], "tr a-z A-Z");
+    let list = cli.json("/system/functions").await;
+    let shown = list
+        .as_array()
+        .and_then(|list| list.iter().find(|function| function["name"] == "shout"))
+        .expect("the function");
+    check_status(shown);
+    assert_eq!(
+        (&shown["namespace"], &shown["image"]),
+        (&"openfaas-fn".into(), &"local".into())
     );
-    let created = shown["createdAt"].as_str().expect("always present");
-    chrono::DateTime::parse_from_rfc3339(created).expect("RFC 3339");
+}
 
-    // invoke appends the default namespace
-    let (status, text) = cli
-        .send(Method::POST, "/function/shout.openfaas-fn", Some(json!("hello")))
-        .await;
-    assert_eq!((status, text.as_str()), (200, "\"HELLO\""));
+async fn invoke(cli: &Replay<'_>) {
+    // The default namespace is appended, and no credentials are sent.
+    let target = "/function/shout.openfaas-fn?a=b";
+    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::GET] {
+        let headers = [("content-type", "text/plain"), ("x-sign", "sha256=0a")];
+        let response = cli.open(method.clone(), target, &headers, "hello".to_owned()).await;
+        for name in ["x-call-id", "x-start-time"] {
+            assert!(response.headers().contains_key(name), "{name}");
+        }
+        assert_eq!(read(response).await, (200, "HELLO".to_owned()), "{method}");
+    }
+    let none = cli.open(Method::POST, "/function/none.openfaas-fn", &[], String::new());
+    assert_eq!(read(none.await).await.0, 404);
+}
 
-    // logs end without follow and are JSON messages
-    let (status, text) = cli
-        .send(
-            Method::GET,
-            "/system/logs?name=shout&namespace=&follow=false&instance=&since=2020-01-01T00%3A00%3A00Z&tail=-1",
-            None,
-        )
-        .await;
+const LOGS: &str = "/system/logs?name=shout&namespace=&instance=&since=2020-01-01T00%3A00%3A00Z&tail=-1";
+
+async fn logs(cli: &Replay<'_>) {
+    // logs --tail=false ends, and is JSON messages one after the other.
+    let (status, text) = cli.send(Method::GET, &format!("{LOGS}&follow=false"), None).await;
     assert_eq!(status, 200, "{text}");
-    let messages: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let messages: Vec<Value> = serde_json::Deserializer::from_str(&text)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .expect("JSON");
     assert!(!messages.is_empty());
     for message in &messages {
         assert_eq!(message["name"], "shout");
@@ -128,33 +194,109 @@ async fn replay(gateway: &Gateway, authorization: &str) {
         }
     }
 
-    // secrets: 204 on delete would be an error to the client
-    let secret = |value: &str| Some(json!({"name": "key", "namespace": "", "value": value}));
-    let (status, text) = cli.send(Method::POST, "/system/secrets", secret("one")).await;
-    assert!(matches!(status, 200..=202), "{status} {text}");
-    let (status, _) = cli.send(Method::POST, "/system/secrets", secret("one")).await;
-    assert_eq!(status, 409);
-    let (status, text) = cli.send(Method::PUT, "/system/secrets", secret("two")).await;
-    assert!(matches!(status, 200 | 202), "{status} {text}");
-    assert_eq!(cli.json("/system/secrets").await[0]["name"], "key");
-    let gone = Some(json!({"name": "key", "namespace": ""}));
-    let (status, text) = cli.send(Method::DELETE, "/system/secrets", gone.clone()).await;
-    assert!(matches!(status, 200 | 202), "{status} {text}");
-    assert_eq!(cli.send(Method::DELETE, "/system/secrets", gone).await.0, 404);
+    // logs: what is there, and then what comes, as it comes.
+    let headers = [("authorization", cli.authorization)];
+    let target = format!("{LOGS}&follow=true");
+    let response = cli.open(Method::GET, &target, &headers, String::new()).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    let mut seen = String::new();
+    soon("an old line and a new one", async {
+        let mut called = false;
+        loop {
+            let frame = body.frame().await.expect("the stream stays open").expect("a frame");
+            seen.push_str(&String::from_utf8_lossy(&frame.into_data().unwrap_or_default()));
+            if !called && seen.contains("Forking fprocess") {
+                called = true;
+                seen.clear();
+                let call = cli.open(Method::POST, "/function/shout.openfaas-fn", &[], "x".to_owned());
+                assert_eq!(read(call.await).await.0, 200);
+            } else if called && seen.contains("Wrote 1 Bytes") {
+                return;
+            }
+        }
+    })
+    .await;
+}
 
-    // namespaces: created at a path with a trailing slash
-    let space = |team: &str| {
-        Some(json!({"name": "staging", "labels": {"openfaas": "1", "team": team}, "annotations": {"openfaas": "1"}}))
-    };
-    let (status, text) = cli.send(Method::POST, "/system/namespace/", space("a")).await;
-    assert!(matches!(status, 200..=202), "{status} {text}");
+async fn secrets(cli: &Replay<'_>) {
+    let secrets = "/system/secrets";
+    let secret = |value: &str| json!({"name": "key", "namespace": "", "value": value});
+    let gone = || json!({"name": "key", "namespace": ""});
+
+    assert_eq!(cli.json(secrets).await, json!([]));
+    cli.change(Method::PUT, secrets, secret("two"), &[404]).await;
+    // create, from a file: as text and as bytes
+    let mut both = secret("one");
+    both["rawValue"] = json!("b25l");
+    cli.change(Method::POST, secrets, both, CHANGED).await;
+    // create --replace: 409, then an update
+    cli.change(Method::POST, secrets, secret("one"), &[409]).await;
+    cli.change(Method::PUT, secrets, secret("two"), &[200, 202]).await;
+    let list = cli.json("/system/secrets?namespace=openfaas-fn").await;
+    assert_eq!(list[0]["name"], "key");
+    assert!(!list.to_string().contains("value"), "{list}");
+    // apply: list, delete what is there, create. 204 on delete would be an error.
+    cli.change(Method::DELETE, secrets, gone(), &[200, 202]).await;
+    cli.change(Method::POST, secrets, secret("three"), CHANGED).await;
+    // remove
+    cli.change(Method::DELETE, secrets, gone(), &[200, 202]).await;
+    cli.change(Method::DELETE, secrets, gone(), &[404]).await;
+}
+
+async fn namespaces(cli: &Replay<'_>) {
+    // Created at a path with a trailing slash, the name in the body.
+    let space = |team: &str| json!({"name": "staging", "labels": {"openfaas": "1", "team": team}, "annotations": {"openfaas": "1"}});
+    let staging = "/system/namespace/staging";
+    cli.change(Method::PUT, staging, space("a"), &[404]).await;
+    cli.change(Method::POST, "/system/namespace/", space("a"), CHANGED)
+        .await;
     assert_eq!(cli.json("/system/namespaces").await, json!(["openfaas-fn", "staging"]));
-    let (status, text) = cli.send(Method::PUT, "/system/namespace/staging", space("b")).await;
-    assert!(matches!(status, 200..=202), "{status} {text}");
-    assert_eq!(cli.json("/system/namespace/staging").await["labels"]["team"], "b");
-    let (status, text) = cli.send(Method::DELETE, "/system/namespace/staging", space("b")).await;
-    assert!(matches!(status, 200..=202), "{status} {text}");
-    assert_eq!(cli.send(Method::GET, "/system/namespace/staging", None).await.0, 404);
+    cli.change(Method::PUT, staging, space("b"), CHANGED).await;
+    assert_eq!(cli.json(staging).await["labels"]["team"], "b");
+
+    // A function there: deploy --namespace, list, describe, invoke, remove.
+    let mut whisper = shout();
+    whisper["service"] = json!("whisper");
+    whisper["namespace"] = json!("staging");
+    cli.change(Method::POST, "/system/functions", whisper, DEPLOYED).await;
+    let list = cli.json("/system/functions?namespace=staging").await;
+    assert_eq!(
+        (&list[0]["name"], list.as_array().map(Vec::len)),
+        (&"whisper".into(), Some(1))
+    );
+    check_status(&cli.json("/system/function/whisper?usage=1&namespace=staging").await);
+    let call = cli.open(Method::POST, "/function/whisper.staging", &[], "psst".to_owned());
+    assert_eq!(read(call.await).await, (200, "PSST".to_owned()));
+    let gone = json!({"functionName": "whisper", "namespace": "staging"});
+    cli.change(Method::DELETE, "/system/functions", gone, CHANGED).await;
+
+    cli.change(Method::DELETE, staging, space("b"), CHANGED).await;
+    assert_eq!(cli.status(Method::GET, staging, None).await, 404);
+    cli.change(Method::DELETE, staging, space("b"), &[404]).await;
+}
+
+async fn scale(cli: &Replay<'_>) {
+    // go-sdk's call; zero has to stay zero.
+    let body = |name: &str, replicas| json!({"serviceName": name, "replicas": replicas, "namespace": "openfaas-fn"});
+    let target = "/system/scale-function/shout";
+    cli.change(Method::POST, target, body("shout", 2), CHANGED).await;
+    assert_eq!(cli.json("/system/function/shout").await["replicas"], 2);
+    cli.change(Method::POST, target, body("shout", 0), CHANGED).await;
+    assert_eq!(cli.json("/system/function/shout").await["replicas"], 0);
+    cli.change(Method::POST, "/system/scale-function/none", body("none", 1), &[404])
+        .await;
+}
+
+async fn replay(gateway: &Gateway, authorization: &str) {
+    let cli = &Replay { gateway, authorization };
+    deploy(cli).await;
+    look(cli).await;
+    invoke(cli).await;
+    logs(cli).await;
+    secrets(cli).await;
+    namespaces(cli).await;
+    scale(cli).await;
 
     // version dereferences both objects without a check
     let info = cli.json("/system/info").await;
@@ -164,18 +306,24 @@ async fn replay(gateway: &Gateway, authorization: &str) {
     }
 
     // ready
-    assert_eq!(cli.send(Method::GET, "/healthz", None).await.0, 200);
+    assert_eq!(cli.status(Method::GET, "/healthz", None).await, 200);
 
     // remove
-    let gone = Some(json!({"functionName": "shout", "namespace": ""}));
-    let (status, text) = cli.send(Method::DELETE, "/system/functions", gone.clone()).await;
-    assert!(matches!(status, 200..=202), "{status} {text}");
-    assert_eq!(cli.send(Method::DELETE, "/system/functions", gone).await.0, 404);
+    let gone = || json!({"functionName": "shout", "namespace": ""});
+    cli.change(Method::DELETE, "/system/functions", gone(), CHANGED).await;
+    cli.change(Method::DELETE, "/system/functions", gone(), &[404]).await;
 }
 
 #[tokio::test]
 async fn its_requests_are_answered_as_it_expects() {
     let gateway = Gateway::new().start().await;
+    replay(&gateway, "Bearer ").await;
+}
+
+#[tokio::test]
+async fn its_requests_are_answered_before_a_provider_too() {
+    let provider = Gateway::new().start().await;
+    let gateway = Gateway::before(&provider.url()).start().await;
     replay(&gateway, "Bearer ").await;
 }
 

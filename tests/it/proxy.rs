@@ -41,6 +41,17 @@ async fn path_and_query_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn header_names_are_written_as_scripts_look_for_them() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let request = "GET /function/echo HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n";
+    let answer = Wire::exchange(gateway.address(), request).await;
+    for name in ["X-Call-Id", "X-Start-Time", "X-Served-By"] {
+        assert!(answer.contains(&format!("\r\n{name}: ")), "{name}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn every_method_passes() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;
@@ -189,7 +200,7 @@ async fn trailers_pass_both_ways() {
         "GET /function/trails HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n",
     )
     .await;
-    assert!(answer.contains("\r\nx-sum: 42\r\n"), "{answer}");
+    assert!(answer.contains("\r\nX-Sum: 42\r\n"), "{answer}");
 }
 
 #[tokio::test]

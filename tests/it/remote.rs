@@ -91,7 +91,7 @@ async fn functions_on_the_wire() {
     })
     .await;
     assert_eq!(asked.line(), "GET /system/function/figlet?namespace=dev&usage=1");
-    assert_eq!(found.usage.and_then(|usage| usage.cpu), Some(2.0));
+    assert_eq!(found.usage.and_then(|usage| usage.cpu), Some(2.0.into()));
     let bare = FunctionRef::new("figlet", "");
     let (asked, _) = wire(Answer::json(200, &status), async |provider| {
         provider.status(&bare, false).await
@@ -462,7 +462,7 @@ async fn what_faas_netes_and_faasd_leave_out() {
     .await;
     assert_eq!((found.replicas, found.available_replicas), (1, 0));
     assert_eq!((found.labels, found.env_vars), (None, None));
-    assert_eq!(found.created_at.to_rfc3339(), "0001-01-01T00:00:00+00:00");
+    assert_eq!(found.created_at.0.to_rfc3339(), "0001-01-01T00:00:00+00:00");
 }
 
 fn line(text: &str) -> Value {

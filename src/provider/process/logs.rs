@@ -123,7 +123,7 @@ impl Logs {
             name: self.function.name.clone(),
             namespace: self.function.namespace.clone(),
             instance: instance.to_owned(),
-            timestamp,
+            timestamp: timestamp.into(),
             text,
         }
     }
@@ -259,7 +259,7 @@ fn follow(
             .instance
             .as_ref()
             .is_none_or(|instance| *instance == message.instance)
-            && query.since.is_none_or(|since| message.timestamp >= since)
+            && query.since.is_none_or(|since| message.timestamp.0 >= since)
     };
     stream::unfold(
         (live, closing, wanted, function),
@@ -277,7 +277,7 @@ fn follow(
                         name: function.name.clone(),
                         namespace: function.namespace.clone(),
                         instance: GATEWAY.to_owned(),
-                        timestamp: Utc::now(),
+                        timestamp: Utc::now().into(),
                         text: format!("{missed} lines were skipped because they were read too slowly"),
                     },
                 };

@@ -33,8 +33,8 @@ pub(super) fn measure(roots: &[u32]) -> Option<FunctionUsage> {
     let spent = total_ticks(&tree).saturating_sub(before) as f64 / TICKS;
     let memory: u64 = tree.keys().filter_map(|pid| resident_bytes(*pid)).sum();
     Some(FunctionUsage {
-        cpu: Some(spent / began.elapsed().as_secs_f64() * 1000.0),
-        total_memory_bytes: Some(memory as f64),
+        cpu: Some((spent / began.elapsed().as_secs_f64() * 1000.0).into()),
+        total_memory_bytes: Some((memory as f64).into()),
     })
 }
 
@@ -124,7 +124,7 @@ mod tests {
     fn this_process_uses_memory() {
         let usage = measure(&[std::process::id()]).expect("linux has /proc");
         assert!(
-            usage.total_memory_bytes.is_some_and(|bytes| bytes > 100_000.0),
+            usage.total_memory_bytes.is_some_and(|bytes| bytes.0 > 100_000.0),
             "{usage:?}"
         );
     }

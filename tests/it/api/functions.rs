@@ -22,7 +22,7 @@ async fn the_list_has_counts_and_unknown_fields() {
     let list = answer.json();
     assert_eq!(list[0]["name"], "figlet");
     assert_eq!(list[0]["tier"], "gold");
-    assert_eq!(list[0]["invocationCount"], json!(2.0));
+    assert_eq!(list[0]["invocationCount"], json!(2));
 
     desk.get("/system/functions?namespace=dev").await;
     assert_eq!(desk.asked(), ["list ''", "list 'dev'"]);
@@ -38,10 +38,7 @@ async fn a_list_does_not_need_prometheus() {
         .function("figlet.fn")
         .completed(200, Duration::from_millis(5));
     let answer = desk.get("/system/functions").await;
-    assert_eq!(
-        (answer.status, &answer.json()[0]["invocationCount"]),
-        (200, &json!(1.0))
-    );
+    assert_eq!((answer.status, &answer.json()[0]["invocationCount"]), (200, &json!(1)));
 }
 
 #[tokio::test]
@@ -148,7 +145,7 @@ async fn the_status_of_one_function() {
     ] {
         let answer = desk.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
-        assert_eq!(answer.json()["createdAt"], "0001-01-01T00:00:00+00:00");
+        assert_eq!(answer.json()["createdAt"], "0001-01-01T00:00:00Z");
         assert_eq!(desk.asked(), [asked], "{path}");
     }
     assert_eq!(desk.get("/system/function/a@b").await.status, 404);

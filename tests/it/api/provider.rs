@@ -171,7 +171,7 @@ pub(crate) fn message(text: &str) -> LogMessage {
         name: "figlet".to_owned(),
         namespace: "fn".to_owned(),
         instance: "one".to_owned(),
-        timestamp: chrono::DateTime::UNIX_EPOCH,
+        timestamp: chrono::DateTime::UNIX_EPOCH.into(),
         text: text.to_owned(),
     }
 }

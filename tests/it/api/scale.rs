@@ -42,6 +42,18 @@ async fn zero_is_passed_on_at_once() {
 }
 
 #[tokio::test]
+async fn the_namespace_may_be_in_the_path_only() {
+    let desk = Desk::new();
+    for service in ["a", "a.dev"] {
+        let body = format!(r#"{{"serviceName":"{service}","replicas":0}}"#);
+        desk.post("/system/scale-function/a.dev", &body)
+            .await
+            .is_empty(StatusCode::ACCEPTED);
+    }
+    assert_eq!(desk.asked(), ["scale a.dev 0", "scale a.dev 0"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_meant_is_refused() {
     let desk = Desk::new();
     for (body, text) in [

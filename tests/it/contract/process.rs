@@ -416,7 +416,7 @@ async fn what_replicas_use_is_measured() {
     local.deploy("f", "cat").await;
     let status = local.provider.status(&function("f"), true).await.expect("known");
     let usage = status.usage.expect("linux");
-    assert!(usage.total_memory_bytes.is_some_and(|bytes| bytes > 0.0), "{usage:?}");
+    assert!(usage.total_memory_bytes.is_some_and(|bytes| bytes.0 > 0.0), "{usage:?}");
     assert!(usage.cpu.is_some(), "{usage:?}");
     local.provider.close().await;
 }

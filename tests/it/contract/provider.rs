@@ -171,7 +171,7 @@ mod cases {
         assert_eq!((status.name.as_str(), status.replicas), ("f", 1));
         assert_eq!(status.namespace.as_deref(), Some("openfaas-fn"));
         assert!(
-            status.created_at >= before && status.created_at <= Utc::now(),
+            status.created_at.0 >= before && status.created_at.0 <= Utc::now(),
             "{status:?}"
         );
         let names: Vec<_> = provider
