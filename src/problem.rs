@@ -156,12 +156,16 @@ impl From<ForwardError> for Problem {
             ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) => {
                 problem(StatusCode::GATEWAY_TIMEOUT).setting("invoke.connect_timeout")
             }
-            ForwardError::Unreachable(_) | ForwardError::Broken(_) => problem(StatusCode::BAD_GATEWAY),
+            ForwardError::Unreachable(_) | ForwardError::Broken(_) | ForwardError::Switched => {
+                problem(StatusCode::BAD_GATEWAY)
+            }
             ForwardError::AnswerTimeout(passed) => problem(StatusCode::GATEWAY_TIMEOUT).setting(passed.setting),
             ForwardError::ReceiveTimeout(passed) => problem(StatusCode::REQUEST_TIMEOUT)
                 .component("gateway")
                 .setting(passed.setting),
-            ForwardError::Target(_) => problem(StatusCode::BAD_REQUEST).component("gateway"),
+            ForwardError::Target(_) | ForwardError::Unreadable(_) => {
+                problem(StatusCode::BAD_REQUEST).component("gateway")
+            }
         }
     }
 }

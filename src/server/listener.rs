@@ -1,6 +1,6 @@
 //! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
@@ -11,8 +11,15 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, linger::Lingering};
+use super::{
+    Service,
+    activity::{Activity, Held, Limits},
+    linger::Lingering,
+};
 use crate::config;
+
+/// How long a connection that is asked to end may take when nothing is under way on it.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// First and longest pause after the system refused to accept (out of file
 /// descriptors, usually): trying at once would burn a core and change nothing.
@@ -46,21 +53,39 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
 async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: CancellationToken) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let builder = builder(&service.current.get().config.server);
+    let server = &service.current.get().config.server;
+    let builder = builder(server);
+    let activity = Activity::new(Limits::new(server));
+    let stream = Lingering::new(stream, Arc::clone(&activity));
+    let requests = Arc::clone(&activity);
     let respond = service_fn(move |request: Request<Incoming>| {
+        let under_way = requests.request(request.version());
         let service = service.clone();
-        async move { service.call(request, peer).await }
+        async move {
+            let response = service.call(request, peer).await?;
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, under_way)))
+        }
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Lingering::new(stream)), respond);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+        () = activity.overdue() => None,
+    };
+    let ended = if ended.is_some() {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => break Some(ended),
+                () = tokio::time::sleep(GOODBYE) => if activity.is_quiet() { break None },
+            }
         }
     };
-    if let Err(error) = ended {
+    activity.hand_over();
+    if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
@@ -72,13 +97,13 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
         // As Go writes them: scripts look for `X-Call-Id` in what `curl -i` prints.
         .title_case_headers(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(server.read_timeout)
+        // `Activity` bounds heads, and idle connections apart from them.
+        .header_read_timeout(None)
         .max_buf_size(server.max_header_bytes.as_usize());
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(server.max_header_bytes.0).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(server.read_timeout))
-        .enable_connect_protocol();
+        .keep_alive_interval(Some(server.read_timeout));
     builder
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod activation;
 mod api;
 mod auth;
 mod cli;
@@ -18,6 +19,7 @@ mod openapi;
 mod proxy;
 mod reload;
 mod remote;
+mod smuggling;
 mod streaming;
 mod timeouts;
 mod watchdog;
