@@ -1,25 +1,27 @@
 //! Where everything is put together: configuration to parts to listeners to run.
 //!
 //! The only place that knows which provider is in use. Start-up and reload
-//! build a snapshot by the same function, [`Builder::build`].
+//! build a snapshot by the same function, [`Builder::snapshot`].
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::SystemTime,
 };
 
 use async_trait::async_trait;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
+
+mod listeners;
+
+use listeners::{Bound, Listeners};
 
 use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, Loaded, ProviderKind, Sources, watch::Timing},
-    metrics::{Metrics, exporter, query::Prometheus, replicas},
+    metrics::{Metrics, query::Prometheus, replicas},
     provider::{
         Provider,
         memory::MemoryProvider,
@@ -27,21 +29,19 @@ use crate::{
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
-    reload::{Build, Outcome, Reloader, Snapshots, Verdict},
+    reload::{Build, Outcome, Reloader, Snapshots, Trigger, Verdict},
     scaling::{Policy, Scaling},
-    server::{Service, listener},
     shutdown::{StopSignals, Tasks},
-    snapshot::{Current, FunctionTable, Snapshot, Source},
+    snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     telemetry::Telemetry,
 };
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to stop, and everything in flight was finished.
+    /// It was asked to stop and did, in `server.drain_timeout` at most.
     Drained,
-    /// It was asked to stop, and work was cut off: by a second signal, or
-    /// because `server.drain_timeout` passed.
+    /// It was asked twice and ended at once.
     Aborted,
 }
 
@@ -52,6 +52,8 @@ pub enum Ended {
 pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Result<Ended, Vec<String>> {
     let failed = |what: String| vec![what];
     let mut signals = StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+    // SIGHUP asks for a reload and must not end the process before one can be had.
+    let _hangup = signal(SignalKind::hangup()).map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;
     let background = Tasks::new();
     let metrics = Arc::new(Metrics::new());
     let executable =
@@ -64,34 +66,23 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         active: Mutex::default(),
     });
 
-    let (main, metrics_listener) = (
-        bind("server.listen", loaded.config.listen()).await,
-        bind("metrics.listen", loaded.config.metrics_listen()).await,
-    );
-    let (main, metrics_listener) = match (main, metrics_listener) {
-        (Ok(main), Ok(metrics)) => (main, metrics),
-        (main, metrics) => return Err([main.err(), metrics.err()].into_iter().flatten().collect()),
-    };
+    let bound = Bound::first(&loaded.config).await?;
     let current = Current::new(builder.snapshot(loaded.clone()).await?);
     metrics.config_read(true, SystemTime::now());
     current.get().announce();
 
     let serving = Tasks::new();
-    let stop_accepting = CancellationToken::new();
-    let stop_metrics = CancellationToken::new();
-    let (address, metrics_address) = (local(&main.0)?, local(&metrics_listener.0)?);
-    let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
-    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
-    let api = Arc::new(api::endpoint(current.clone(), Arc::new(reloader.clone())));
-    let service = Service::new(current.clone(), api, serving.clone(), address);
-    serving.spawn(listener::serve(main.0, service, stop_accepting.clone()));
-    let ready = serving.draining().clone();
-    background.spawn(exporter::serve(
-        metrics_listener.0,
+    let control = Arc::new(Reloads {
+        sources: sources.clone(),
+        reloader: OnceLock::new(),
+    });
+    let api = Arc::new(api::endpoint(current.clone(), Arc::clone(&control) as _));
+    let listeners = Arc::new(Listeners::new(
+        current.clone(),
+        api,
         Arc::clone(&metrics),
+        serving.clone(),
         background.clone(),
-        move || !ready.is_cancelled(),
-        stop_metrics.clone(),
     ));
     let view = current.clone();
     background.spawn(replicas::refresh_forever(
@@ -107,10 +98,22 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         background.draining().clone(),
         |_known| {},
     ));
+    let replacing = Arc::new(Replacing {
+        builder,
+        listeners: Arc::clone(&listeners),
+        bound: Mutex::default(),
+    });
+    let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
+    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
+    let _first = control.reloader.set(reloader.clone());
+    listeners.serve(bound);
     reloader.on_file_change(Timing::default(), &background);
     reloader
         .on_hangup(&background)
         .map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;
+    let (address, metrics_address) = listeners
+        .addresses()
+        .ok_or_else(|| failed("a listener has no address".to_owned()))?;
     tracing::info!(%address, metrics = %metrics_address, provider = provider_name(&current), "listening");
 
     let signal = signals.next().await;
@@ -120,7 +123,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     drop(reloader);
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
-        stop_accepting.cancel();
+        listeners.stop_main();
         let in_time = tokio::time::timeout(config.server.drain_timeout, serving.ended()).await;
         if in_time.is_err() {
             tracing::warn!("server.drain_timeout has passed; calls in flight are cut off");
@@ -128,14 +131,13 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             serving.ended().await;
         }
         current.get().provider.close().await;
-        stop_metrics.cancel();
+        listeners.stop_metrics();
         background.drain();
         background.abort();
         background.ended().await;
-        in_time.is_ok()
     };
     tokio::select! {
-        in_time = drained => Ok(if in_time { Ended::Drained } else { Ended::Aborted }),
+        () = drained => Ok(Ended::Drained),
         signal = signals.next() => {
             tracing::warn!(signal, "stopping at once; calls in flight are cut off");
             Ok(Ended::Aborted)
@@ -147,17 +149,27 @@ fn provider_name(current: &Current) -> &'static str {
     current.get().config.provider_kind().as_str()
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener,), String> {
-    TcpListener::bind(address)
-        .await
-        .map(|listener| (listener,))
-        .map_err(|error| format!("{key}: cannot listen on {address}: {error}"))
+/// The reloader, as the API asks for it. The API belongs to the listeners that
+/// a reload may move, so it is there before the reloader is; nothing is served
+/// until both are.
+struct Reloads {
+    sources: Sources,
+    reloader: OnceLock<Reloader>,
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr, Vec<String>> {
-    listener
-        .local_addr()
-        .map_err(|error| vec![format!("a listener has no address: {error}")])
+#[async_trait]
+impl Control for Reloads {
+    fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    fn last(&self) -> Option<Outcome> {
+        self.reloader.get()?.last()
+    }
+
+    async fn reload(&self) -> Option<Outcome> {
+        Some(self.reloader.get()?.request(Trigger::Api).await)
+    }
 }
 
 /// Builds snapshots, carrying over what has not changed.
@@ -268,24 +280,44 @@ impl Builder {
     }
 }
 
+/// Replaces what runs by what a reload builds, listeners included.
+struct Replacing {
+    builder: Arc<Builder>,
+    listeners: Arc<Listeners>,
+    /// Bound for the snapshot that is about to be live.
+    bound: Mutex<Bound>,
+}
+
+impl Replacing {
+    fn keep(&self, bound: Bound) -> Bound {
+        std::mem::replace(&mut *self.bound.lock().unwrap_or_else(PoisonError::into_inner), bound)
+    }
+}
+
 #[async_trait]
-impl Build for Builder {
+impl Build for Replacing {
     async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
-        self.snapshot(loaded).await
+        let bound = self.listeners.prepare(&loaded.config).await?;
+        let next = self.builder.snapshot(loaded).await?;
+        self.keep(bound);
+        Ok(next)
     }
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
+        self.listeners.serve(self.keep(Bound::default()));
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }
         // Calls that began on it may still run; closing drains them.
-        self.tasks.spawn(async move { previous.provider.close().await });
+        self.builder.tasks.spawn(async move { previous.provider.close().await });
     }
 
     fn report(&self, outcome: &Outcome) {
-        self.metrics
+        self.builder
+            .metrics
             .config_read(outcome.verdict != Verdict::Failed, outcome.at.into());
-        self.metrics
+        self.builder
+            .metrics
             .config_reload(outcome.trigger.as_str(), outcome.verdict.as_str());
     }
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 use crate::{
@@ -216,6 +217,7 @@ fn serve(sources: &Sources) -> ExitCode {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
+        raise_open_files();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return failed(&[format!("cannot start worker threads: {error}")]),
@@ -233,6 +235,21 @@ fn serve(sources: &Sources) -> ExitCode {
             Err(errors) => failed(&errors),
         }
     })
+}
+
+/// Allows as many open files as this process may have. The usual first limit,
+/// 1024, is there for programs that call select(2); 200 functions reach it, and
+/// then neither callers nor functions get a connection.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the limit on open files");
+    }
 }
 
 fn check(file: PathBuf, with_env: bool) -> ExitCode {

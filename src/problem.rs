@@ -62,9 +62,10 @@ impl Problem {
 
     /// Several mistakes at once, one a line for whoever reads text.
     pub fn several(status: StatusCode, errors: Vec<String>) -> Self {
+        let detail = errors.join("\n");
         Self {
-            errors: Some(errors.clone()),
-            ..Self::new(status, errors.join("\n"))
+            errors: Some(errors),
+            ..Self::new(status, detail)
         }
     }
 
@@ -168,12 +169,16 @@ impl From<ForwardError> for Problem {
             ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) => {
                 problem(StatusCode::GATEWAY_TIMEOUT).setting("invoke.connect_timeout")
             }
-            ForwardError::Unreachable(_) | ForwardError::Broken(_) => problem(StatusCode::BAD_GATEWAY),
+            ForwardError::Unreachable(_) | ForwardError::Broken(_) | ForwardError::Switched => {
+                problem(StatusCode::BAD_GATEWAY)
+            }
             ForwardError::AnswerTimeout(passed) => problem(StatusCode::GATEWAY_TIMEOUT).setting(passed.setting),
             ForwardError::ReceiveTimeout(passed) => problem(StatusCode::REQUEST_TIMEOUT)
                 .component("gateway")
                 .setting(passed.setting),
-            ForwardError::Target(_) => problem(StatusCode::BAD_REQUEST).component("gateway"),
+            ForwardError::Target(_) | ForwardError::Unreadable(_) => {
+                problem(StatusCode::BAD_REQUEST).component("gateway")
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         watch::{Cause, Timing, Watch, directories},
     },
     shutdown::Tasks,
-    snapshot::{Current, Snapshot, control::Control},
+    snapshot::{Current, Snapshot},
     telemetry::Telemetry,
 };
 
@@ -234,21 +234,6 @@ impl Reloader {
             }
         });
         Ok(())
-    }
-}
-
-#[async_trait]
-impl Control for Reloader {
-    fn sources(&self) -> &Sources {
-        &self.sources
-    }
-
-    fn last(&self) -> Option<Outcome> {
-        Self::last(self)
-    }
-
-    async fn reload(&self) -> Outcome {
-        self.request(Trigger::Api).await
     }
 }
 

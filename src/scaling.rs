@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -59,8 +60,9 @@ struct Facts {
     seen: Instant,
 }
 
-/// The result of one shared look-up or activation.
-type Shared = watch::Receiver<Option<Result<(), ProviderError>>>;
+/// The result of one shared look-up or activation: whether the function can
+/// take a call.
+type Shared = watch::Receiver<Option<Result<bool, ProviderError>>>;
 
 /// Function facts and the activations under way. One for each provider; it
 /// lives as long as that provider, across reloads.
@@ -81,6 +83,24 @@ enum Flight {
 
 /// Facts kept at most; beyond it the oldest knowledge is dropped and asked for again.
 const MAX_FACTS: usize = 10_000;
+
+/// How often replicas are asked for when the provider refuses: clusters answer
+/// with a conflict when someone else changed the function at the same time.
+const MAX_SCALE_TRIES: u32 = 20;
+
+/// A flight under way; dropping it lets the next call start another, however it
+/// ended.
+struct Airborne {
+    scaling: Arc<Scaling>,
+    key: (FunctionRef, Flight),
+}
+
+impl Drop for Airborne {
+    fn drop(&mut self) {
+        let mut flights = self.scaling.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.remove(&self.key);
+    }
+}
 
 impl Scaling {
     /// No facts yet.
@@ -113,7 +133,7 @@ impl Scaling {
         if self.provider.tracks_replicas() {
             return match self.provider.upstream(function) {
                 Err(ProviderError::NotReady { .. }) if policy.from_zero => {
-                    self.share(function, Flight::Activate, policy).await
+                    self.share(function, Flight::Activate, policy).await.map(drop)
                 }
                 Err(error) => Err(error),
                 Ok(_) => Ok(()),
@@ -122,11 +142,10 @@ impl Scaling {
         if !policy.from_zero || self.known_ready(function, policy.cache_ttl) {
             return Ok(());
         }
-        self.share(function, Flight::Look, policy).await?;
-        if self.known_ready(function, policy.cache_ttl.max(Duration::from_millis(1))) {
+        if self.share(function, Flight::Look, policy).await? {
             return Ok(());
         }
-        self.share(function, Flight::Activate, policy).await
+        self.share(function, Flight::Activate, policy).await.map(drop)
     }
 
     /// Whether the provider knows the function, for names met for the first time.
@@ -134,7 +153,7 @@ impl Scaling {
     /// # Errors
     /// What the provider said; `NotFound` means that it does not.
     pub async fn exists(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
-        self.share(function, Flight::Look, policy).await
+        self.share(function, Flight::Look, policy).await.map(drop)
     }
 
     fn known_ready(&self, function: &FunctionRef, ttl: Duration) -> bool {
@@ -146,7 +165,7 @@ impl Scaling {
     }
 
     fn learn(&self, function: &FunctionRef, status: &FunctionStatus) -> bool {
-        let ready = status.available_replicas > 0;
+        let ready = can_serve(status);
         let seen = Instant::now();
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         if facts.len() >= MAX_FACTS && !facts.contains_key(function) {
@@ -162,10 +181,10 @@ impl Scaling {
         function: &FunctionRef,
         flight: Flight,
         policy: Policy,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<bool, ProviderError> {
         let mut result = self.join_or_start(function, flight, policy);
         let stopped = || ProviderError::NotReady {
-            reason: "the gateway is stopping".to_owned(),
+            reason: "the gateway is stopping, or failed to look after the function".to_owned(),
             retry_after: Duration::from_secs(1),
         };
         let landed = result.wait_for(Option::is_some).await.map_err(|_| stopped())?;
@@ -180,14 +199,21 @@ impl Scaling {
         }
         let (sender, shared) = watch::channel(None);
         flights.insert(key.clone(), shared.clone());
-        let this = Arc::clone(self);
+        drop(flights);
+        let airborne = Airborne {
+            scaling: Arc::clone(self),
+            key,
+        };
         self.tasks.spawn(async move {
-            let (function, _) = &key;
+            let Airborne {
+                scaling,
+                key: (function, _),
+            } = &airborne;
             let result = match flight {
-                Flight::Look => this.look(function).await.map(|_| ()),
-                Flight::Activate => this.activate(function, policy).await,
+                Flight::Look => scaling.look(function).await.map(|status| can_serve(&status)),
+                Flight::Activate => scaling.activate(function, policy).await.map(|()| true),
             };
-            this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            drop(airborne);
             sender.send_replace(Some(result));
         });
         shared
@@ -209,18 +235,19 @@ impl Scaling {
             retry_after: policy.poll_interval.max(Duration::from_secs(1)),
         };
         let outcome = tokio::time::timeout(policy.activation_timeout, async {
-            let status = self.look(function).await?;
-            if status.replicas == 0 {
-                let bounds = Bounds::from_labels(status.labels.as_ref());
-                self.provider.scale(function, bounds.from_zero()).await?;
-            }
+            self.want_replicas(function, policy).await?;
             loop {
-                let changed = self.provider.changed();
+                let mut changed = self.provider.changed();
+                // A future hears nothing before it is polled, and the change may
+                // come while the function is looked at.
+                let known = changed.as_mut().now_or_never().is_some();
                 if self.is_ready(function).await? {
                     return Ok(());
                 }
-                // Woken by providers that can tell, by the clock with the others.
-                let _ = tokio::time::timeout(policy.poll_interval, changed).await;
+                if !known {
+                    // Woken by providers that can tell, by the clock with the others.
+                    let _ = tokio::time::timeout(policy.poll_interval, changed).await;
+                }
             }
         })
         .await
@@ -230,6 +257,28 @@ impl Scaling {
             Err(error) => tracing::warn!(%function, %error, "function not activated"),
         }
         outcome
+    }
+
+    /// Asks for replicas until the function is meant to have some.
+    async fn want_replicas(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+        let mut tries = 1;
+        loop {
+            let status = self.look(function).await?;
+            if status.replicas > 0 {
+                return Ok(());
+            }
+            let bounds = Bounds::from_labels(status.labels.as_ref());
+            match self.provider.scale(function, bounds.from_zero()).await {
+                Ok(()) => return Ok(()),
+                Err(
+                    error @ (ProviderError::NotFound(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_)),
+                ) => return Err(error),
+                Err(error) if tries == MAX_SCALE_TRIES => return Err(error),
+                Err(error) => tracing::debug!(%function, %error, tries, "function not scaled; trying again"),
+            }
+            tries += 1;
+            tokio::time::sleep(policy.poll_interval).await;
+        }
     }
 
     async fn is_ready(&self, function: &FunctionRef) -> Result<bool, ProviderError> {
@@ -243,4 +292,9 @@ impl Scaling {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a function has a replica that can take a call.
+fn can_serve(status: &FunctionStatus) -> bool {
+    status.available_replicas > 0
 }

@@ -8,7 +8,7 @@ use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, syn
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::body::Incoming;
 use poem::Endpoint as _;
@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod access_log;
+mod activity;
 mod invoke;
 mod linger;
 pub mod listener;
@@ -87,6 +88,11 @@ impl Service {
         started: Instant,
     ) -> Response<Body> {
         let path = request.uri().path();
+        if let Some(problem) = refused(&request) {
+            let record = Record::new(&snapshot, Kind::Api, &request, peer, started);
+            let response = problem_response(&problem, &accept_only(request.headers()));
+            return observed(&snapshot, response, record);
+        }
         if path.starts_with(target::FUNCTION_PREFIX) {
             return invoke::call(snapshot, &self.tasks, request, peer, started).await;
         }
@@ -123,6 +129,25 @@ impl Service {
     }
 }
 
+/// Requests that nothing here may handle, whatever their path.
+fn refused<B>(request: &Request<B>) -> Option<Problem> {
+    if request.method() == Method::CONNECT {
+        // On 2xx both ends would take the connection for a tunnel (RFC 9110 section 9.3.6).
+        let text = "CONNECT is not served: this is a gateway to functions, not a proxy";
+        return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, text));
+    }
+    // One, or those behind us may each believe another (RFC 9112 section 3.2).
+    let text = match (
+        request.headers().get_all(header::HOST).iter().count(),
+        request.version(),
+    ) {
+        (0, Version::HTTP_11) => "the request has no Host header",
+        (0 | 1, _) => return None,
+        _ => "the request has several Host headers",
+    };
+    Some(Problem::new(StatusCode::BAD_REQUEST, text))
+}
+
 /// Hands an answer on and logs it when its last byte has gone, within the bound
 /// on responses.
 fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -> Response<Body> {
@@ -134,9 +159,9 @@ fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -
 /// The headers that decide how an error is written.
 fn accept_only(headers: &HeaderMap) -> HeaderMap {
     headers
-        .get_all(http::header::ACCEPT)
+        .get_all(header::ACCEPT)
         .iter()
-        .map(|value| (http::header::ACCEPT, value.clone()))
+        .map(|value| (header::ACCEPT, value.clone()))
         .collect()
 }
 

@@ -38,6 +38,7 @@ mod fork;
 pub mod isolation;
 pub mod limits;
 mod log;
+mod port;
 mod process;
 mod reverse;
 mod server;
@@ -295,9 +296,8 @@ async fn replica(args: &Args, settings: Settings, launcher: Launcher) -> Result<
         Mode::Streaming => (Runner::Streaming, None),
         Mode::Static => (Runner::Static(static_files::files(&settings.static_path)), None),
         Mode::Http => {
-            let server = reverse::Server::at(settings.upstream_url.as_ref())
-                .map_err(|error| format!("cannot find a port for the function: {error}"))?;
-            let server = Arc::new(server);
+            let (port, claim) = port::choose(&settings)?;
+            let server = Arc::new(reverse::Server::at(settings.upstream_url.as_ref(), port, claim));
             (Runner::Http(Arc::clone(&server)), Some(server))
         }
     };

@@ -5,7 +5,7 @@
 //! and command line. Replacing what is live is the reloader's work; it is asked
 //! through [`Live`].
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use poem::http::StatusCode;
 use poem_openapi::{ApiResponse, OpenApi, param::Header};
@@ -69,6 +69,7 @@ impl ConfigApi {
     /// Every key with its value, its default and what set it. Secrets are
     /// masked.
     #[oai(path = "/system/config", method = "get", operation_id = "getConfig")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn effective(&self, Admitted(snapshot): Admitted) -> Result<Effective, ApiError<OwnInfo>> {
         let source = &snapshot.source;
         let values = config::explain_all(&snapshot.config, &source.origins, &source.pending_restart);
@@ -85,6 +86,7 @@ impl ConfigApi {
     /// What it was read from and when, what became of the newest attempt to
     /// change it, and what of the file has no effect.
     #[oai(path = "/system/config/status", method = "get", operation_id = "getConfigStatus")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn status(&self, Admitted(snapshot): Admitted, live: Live) -> Result<Json<ConfigStatus>, ApiError<OwnInfo>> {
         let source = &snapshot.source;
         let last_attempt = live.control.last().map_or_else(
@@ -125,6 +127,7 @@ impl ConfigApi {
     /// Reads a TOML document as if it were the file, with the environment and
     /// the command line of this process, and changes nothing.
     #[oai(path = "/system/config/validate", method = "post", operation_id = "validateConfig")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn validate(
         &self,
         Admitted(snapshot): Admitted,
@@ -153,6 +156,7 @@ impl ConfigApi {
     /// would change. Secrets are masked, so a changed secret shows as `***`
     /// twice.
     #[oai(path = "/system/config/diff", method = "post", operation_id = "diffConfig")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn diff(
         &self,
         Admitted(snapshot): Admitted,
@@ -190,7 +194,10 @@ impl ConfigApi {
             let text = format!("the live configuration is {before}, not what If-Match names; look again");
             return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text).into());
         }
-        let outcome = live.control.reload().await;
+        let Some(outcome) = live.control.reload().await else {
+            let starting = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting");
+            return Err(starting.retry_after(Duration::from_secs(1)).into());
+        };
         if outcome.verdict == Verdict::Failed {
             return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, outcome.errors).into());
         }

@@ -59,7 +59,7 @@ cases! {
     /// Looking at a candidate for the configuration.
     Candidate = [400, 401, 413, 422, 500], false;
     /// Reading the configuration again.
-    Reloading = [401, 412, 422, 500], false;
+    Reloading = [401, 412, 422, 500, 503], false;
     /// A route whose logic is not there yet.
     NotYet = [401, 501], false;
 }

@@ -42,12 +42,14 @@ pub(super) fn offline(file: &Path, sources: &Sources) -> ExitCode {
             let mut errors: Vec<String> = Vec::new();
             // A mistake of the environment is in both.
             for error in [live.err(), candidate.err()].into_iter().flatten().flatten() {
-                let line = one_line(&error);
-                if !errors.contains(&line) {
-                    errors.push(line);
+                let complaint = one_line(&error);
+                if !errors.contains(&complaint) {
+                    errors.push(complaint);
                 }
             }
-            errors.iter().for_each(|line| complain(line));
+            for error in &errors {
+                complain(error);
+            }
             return ExitCode::from(USAGE);
         }
     };

@@ -107,7 +107,7 @@ section! {
         pub restart_backoff: Duration,
         /// Longest wait before a dead replica is started again.
         pub restart_backoff_max: Duration,
-        /// Bound on draining a replica that is stopped.
+        /// How long calls of a replica that is stopped may take to end.
         pub stop_timeout: Duration,
         /// What to run for an image name.
         pub images: BTreeMap<String, Image>,

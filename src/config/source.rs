@@ -7,7 +7,7 @@ use figment::value::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Origins,
+    Fingerprint, Origins,
     entry::{Entry, dotted, toml_text},
     layer,
     setting::child,
@@ -37,10 +37,7 @@ pub fn source_files(file: Option<&Path>, content: Option<&str>, referenced: &[Pa
 }
 
 fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Fingerprint(Sha256::digest(content).into()).to_string()
 }
 
 /// A key of the file whose value does not count, because the environment or the

@@ -59,7 +59,7 @@ pub use settings::{Settings, inherited};
 /// Longest directory of sockets: the system's bound on a socket's path is
 /// about 104 bytes, and the longest name in it needs 17.
 const SOCKET_DIRECTORY_LEN: usize = 80;
-/// What `stop_timeout` leaves for killing and cleaning up.
+/// For killing replicas and cleaning up after them.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
 /// Runs functions as processes of this machine.
@@ -375,7 +375,8 @@ impl Provider for ProcessProvider {
     async fn close(&self) {
         self.shared.closing.cancel();
         self.shared.supervisors.close();
-        let bound = self.shared.settings.load().stop_timeout + KILL_TIME;
+        let settings = self.shared.settings.load_full();
+        let bound = settings.stop_timeout + settings.end_timeout() + KILL_TIME;
         if tokio::time::timeout(bound, self.shared.supervisors.wait())
             .await
             .is_err()

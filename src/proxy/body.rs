@@ -108,6 +108,11 @@ where
         let this = &mut *self;
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                // A body that is always ready never waits, however late it is.
+                if Instant::now() >= this.deadline.at {
+                    this.guard = None;
+                    return Poll::Ready(Some(Err(this.deadline.passed.into())));
+                }
                 if let Some(guard) = &mut this.guard {
                     if let Some(data) = frame.data_ref() {
                         guard.data(data.len());

@@ -15,7 +15,7 @@ use super::{
     headers::{self, CallHeaders},
     target,
 };
-use crate::upstream::{Address, Body, BoxError, InFlight, SendError, SendFailure, Upstream};
+use crate::upstream::{Address, Body, BoxError, ConnectError, InFlight, SendError, SendFailure, Upstream};
 
 /// Everything about a call but its request and its upstream.
 #[derive(Debug, Clone)]
@@ -47,6 +47,12 @@ pub enum ForwardError {
     /// The caller took too long to send the request.
     #[error("the request was not received in time: {0}")]
     ReceiveTimeout(DeadlinePassed),
+    /// The caller broke off, or sent something that is no body.
+    #[error("the request's body could not be read to its end: {0}")]
+    Unreadable(String),
+    /// The upstream switched protocols, which nobody asked for.
+    #[error("the function answered 101 Switching Protocols to a request that asked for no switch")]
+    Switched,
     /// The caller's target cannot be expressed upstream.
     #[error("the request target cannot be forwarded: {0}")]
     Target(http::uri::InvalidUri),
@@ -95,13 +101,11 @@ where
     let (mut parts, body) = request.into_parts();
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
-    let upgrade = headers::requested_upgrade(&parts.headers);
-    // HTTP/2 names the host in the target (RFC 9113 section 8.3.1), HTTP/1.1 in a header.
-    if !parts.headers.contains_key(header::HOST)
-        && let Some(authority) = original.authority()
-        && let Ok(host) = HeaderValue::try_from(authority.as_str())
-    {
-        parts.headers.insert(header::HOST, host);
+    // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
+    let upgrade = headers::requested_upgrade(&parts.headers).filter(|_| parts.version == http::Version::HTTP_11);
+    headers::set_host(&mut parts.headers, original.authority());
+    if parts.version == http::Version::HTTP_2 {
+        headers::join_cookies(&mut parts.headers);
     }
     // A socket file has no name of its own, so the function sees the caller's.
     let host = match upstream.endpoint.address() {
@@ -130,9 +134,11 @@ where
             Ok(Ok(response)) => break (response, in_flight),
             Ok(Err(failure)) => {
                 let SendFailure { error, unsent } = *failure;
+                // The bound was the caller's whole wait for a connection.
+                let late = matches!(error, SendError::Connect(ConnectError::Timeout { .. }));
                 match unsent {
                     // A replica that just went away is not the caller's concern.
-                    Some(unsent) if tries < MAX_CONNECT_TRIES => {
+                    Some(unsent) if tries < MAX_CONNECT_TRIES && !late => {
                         tries += 1;
                         request = unsent;
                         tokio::time::sleep(CONNECT_PAUSE * tries).await;
@@ -148,7 +154,11 @@ where
         observer: observer.take(),
         _in_flight: in_flight,
     };
-    Ok(answer(response, call, upgrade.is_some(), guards))
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
+        *observer = guards.observer;
+        return Err(ForwardError::Switched.into());
+    }
+    Ok(answer(response, call, upgrade, guards))
 }
 
 /// How often a call looks for another connection when none was made.
@@ -158,15 +168,21 @@ const MAX_CONNECT_TRIES: u32 = 2;
 /// replica died, short against any timeout.
 const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 
-fn answer<G>(mut response: Response<Incoming>, call: &Call, upgradable: bool, mut guards: Guards<G>) -> Answer<G>
+fn answer<G>(
+    mut response: Response<Incoming>,
+    call: &Call,
+    asked: Option<HeaderValue>,
+    mut guards: Guards<G>,
+) -> Answer<G>
 where
     G: Observe + Send + Unpin + 'static,
 {
     guards.head(response.status());
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS && upgradable;
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let upstream = switching.then(|| hyper::upgrade::on(&mut response));
     let (mut parts, body) = response.into_parts();
-    let protocol = headers::requested_upgrade(&parts.headers);
+    // Servers that leave it out mean what they were asked for.
+    let protocol = parts.headers.get(header::UPGRADE).cloned().or(asked);
     headers::to_downstream(&mut parts.headers, &call.headers, call.started.elapsed().as_secs_f64());
     parts.version = http::Version::HTTP_11;
     if let Some((upstream, protocol)) = upstream.zip(protocol) {
@@ -213,6 +229,12 @@ fn failed(error: SendError) -> ForwardError {
         && let Some(passed) = passed_deadline(cause)
     {
         return ForwardError::ReceiveTimeout(passed);
+    }
+    if let SendError::Broken { cause, .. } = &error
+        && cause.is_user()
+        && let Some(body) = std::error::Error::source(cause)
+    {
+        return ForwardError::Unreadable(body.to_string());
     }
     match error {
         SendError::Connect(_) => ForwardError::Unreachable(error),

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
 
 /// Identifies a call; kept when the caller sent one.
 pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
@@ -60,6 +60,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
         })
     });
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It rules over a length, which then says something else (RFC 9112 section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
@@ -84,8 +88,20 @@ fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// The protocol a request asks to switch to, when `Connection` says so too
 /// (RFC 9110 section 7.8).
+///
+/// Never HTTP itself (`h2c`): requests inside such a tunnel would reach every
+/// path of an upstream, unseen by the gateway.
 pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(header::UPGRADE)?;
+    let http = |protocol: &str| {
+        let name = protocol.split('/').next().unwrap_or_default().trim();
+        ["h2c", "h2", "http", "tls"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+    };
+    if headers.get_all(header::UPGRADE).iter().count() > 1 || upgrade.to_str().ok()?.split(',').any(http) {
+        return None;
+    }
     headers
         .get_all(header::CONNECTION)
         .iter()
@@ -99,6 +115,34 @@ pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::UPGRADE, protocol);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+/// Gives a request the one `Host` it is for: the target's authority, where it
+/// has one (HTTP/2, and HTTP/1.1 requests in absolute form), else the header as
+/// it came (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
+pub fn set_host(headers: &mut HeaderMap, authority: Option<&Authority>) {
+    let Some(authority) = authority else { return };
+    // Without a user name and password, which are not part of `Host`.
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    if let Ok(host) = HeaderValue::try_from(host) {
+        headers.insert(header::HOST, host);
+    }
+}
+
+/// Joins the cookies that HTTP/2 may send in pieces (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (pieces.next(), pieces.next()) else {
+        return;
+    };
+    let mut joined = [first, second].join(&b"; "[..]);
+    for piece in pieces {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(piece);
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// What the gateway knows about a call and tells both sides.
@@ -233,6 +277,33 @@ mod tests {
         assert!(requested_upgrade(&map(&[("connection", "upgrade")])).is_none());
         let both = map(&[("upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]);
         assert_eq!(requested_upgrade(&both), Some(HeaderValue::from_static("websocket")));
+        for hidden in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.0"] {
+            let headers = map(&[("upgrade", hidden), ("connection", "upgrade, http2-settings")]);
+            assert!(requested_upgrade(&headers).is_none(), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn the_target_names_the_host() {
+        let mut headers = map(&[("host", "header.test")]);
+        set_host(&mut headers, None);
+        assert_eq!(headers["host"], "header.test");
+        set_host(&mut headers, Some(&Authority::from_static("me:secret@target.test:81")));
+        assert_eq!(headers["host"], "target.test:81");
+    }
+
+    #[test]
+    fn cookies_become_one() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2; c=3")]));
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_no_length() {
+        let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        to_downstream(&mut headers, &call(), 0.0);
+        assert!(!headers.contains_key("content-length"));
     }
 
     #[test]

@@ -143,7 +143,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
     } else {
         match snapshot.scaling.exists(&function, snapshot.policy).await {
             Ok(()) => true,
-            Err(error @ ProviderError::NotFound(_)) if snapshot.policy.from_zero => return Err(error.into()),
+            Err(error) if snapshot.policy.from_zero => return Err(unavailable(&function, error)),
             // The provider will say itself what it makes of the call; nothing is
             // counted under a name that nobody vouched for.
             Err(error) => {
@@ -164,9 +164,20 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
     Ok(entry)
 }
 
+/// What a caller is told when its function cannot be called. Only a function
+/// that does not exist is a 404 (compatibility.md section 12); a provider that
+/// refuses the gateway has not refused the caller.
 fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
     tracing::debug!(%function, %error, "function cannot take the call");
-    error.into()
+    let ours = matches!(
+        &error,
+        ProviderError::Conflict(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_)
+    ) || matches!(&error, ProviderError::Answered { status, .. } if *status != 503);
+    let problem = Problem::from(error);
+    if ours {
+        return Problem::new(StatusCode::BAD_GATEWAY, problem.detail).component("provider");
+    }
+    problem
 }
 
 /// Joins caller and function until both have closed or the process aborts.
@@ -174,10 +185,13 @@ fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
     tasks.spawn(async move {
         let Switched { upstream, mut guards } = switched;
         match upgrade::join(downstream, upstream).await {
-            Ok((_, down)) => guards.data(usize::try_from(down).unwrap_or(usize::MAX)),
+            Ok((_, down)) => {
+                guards.data(usize::try_from(down).unwrap_or(usize::MAX));
+                guards.ended();
+            }
+            // Logged as aborted, like an answer that broke off.
             Err(error) => tracing::debug!(%error, "upgraded connection ended"),
         }
-        guards.ended();
     });
 }
 

@@ -6,10 +6,14 @@
 //! connection in place of the reason (RFC 9112 section 9.6). So the sending
 //! side is closed first, and what still arrives is read and dropped for a
 //! bounded time and up to a bounded size.
+//!
+//! It also ends connections whose caller stopped reading: nothing above the
+//! socket notices, because a body that cannot be written is not asked for more.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -20,6 +24,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::activity::Activity;
+
 /// Longest wait for the caller to notice.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -29,7 +35,10 @@ const MAX_DISCARDED: usize = 1 << 20;
 /// A connection whose shutdown lingers.
 pub(super) struct Lingering {
     stream: TcpStream,
+    activity: Arc<Activity>,
     closing: Option<Closing>,
+    /// Runs while the caller takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 struct Closing {
@@ -38,20 +47,52 @@ struct Closing {
 }
 
 impl Lingering {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, closing: None }
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self {
+            stream,
+            activity,
+            closing: None,
+            stalled: None,
+        }
+    }
+
+    /// Bounds a write that does not proceed. Tunnels have no such bound.
+    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            if self.stalled.take().is_some() {
+                self.activity.blocked(false);
+            }
+            return written;
+        }
+        if self.activity.is_handed_over() {
+            return Poll::Pending;
+        }
+        let bound = self.activity.limits().write;
+        let stalled = self.stalled.get_or_insert_with(|| {
+            self.activity.blocked(true);
+            Box::pin(sleep(bound))
+        });
+        ready!(stalled.as_mut().poll(cx));
+        let text = format!("the caller took nothing for server.write_timeout ({bound:?})");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 }
 
 impl AsyncRead for Lingering {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.received();
+        }
+        read
     }
 }
 
 impl AsyncWrite for Lingering {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.unless_stalled(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -60,6 +101,10 @@ impl AsyncWrite for Lingering {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.activity.is_handed_over() {
+            // A tunnel closes one direction; what comes in the other is not ours to drop.
+            return Pin::new(&mut this.stream).poll_shutdown(cx);
+        }
         let closing = match &mut this.closing {
             Some(closing) => closing,
             none => {
@@ -93,7 +138,8 @@ impl AsyncWrite for Lingering {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.unless_stalled(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

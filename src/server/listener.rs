@@ -1,7 +1,8 @@
 //! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -11,13 +12,23 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, linger::Lingering};
+use super::{
+    Service,
+    activity::{Activity, Held, Limits},
+    linger::Lingering,
+};
 use crate::config;
+
+/// How long a connection that is asked to end may take when nothing is under way on it.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// First and longest pause after the system refused to accept (out of file
 /// descriptors, usually): trying at once would burn a core and change nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a connection accepted at the last moment gets to send its request.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Accepts connections until `stop`, then returns; connections that are open
 /// finish their requests as tasks of the service.
@@ -26,7 +37,7 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -41,26 +52,57 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
             }
         }
     }
+    // What the system has accepted for us would be reset by closing the listener.
+    let last = CancellationToken::new();
+    let mut waiting = 0;
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        let connection = connection(stream, peer, service.clone(), last.clone());
+        service.tasks.spawn(connection);
+        waiting += 1;
+    }
+    drop(listener);
+    if waiting > 0 {
+        tokio::time::sleep(LAST_REQUEST).await;
+        last.cancel();
+    }
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: CancellationToken) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let builder = builder(&service.current.get().config.server);
+    let server = &service.current.get().config.server;
+    let builder = builder(server);
+    let activity = Activity::new(Limits::new(server));
+    let stream = Lingering::new(stream, Arc::clone(&activity));
+    let requests = Arc::clone(&activity);
     let respond = service_fn(move |request: Request<Incoming>| {
+        let under_way = requests.request(request.version());
         let service = service.clone();
-        async move { service.call(request, peer).await }
+        async move {
+            let response = service.call(request, peer).await?;
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, under_way)))
+        }
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Lingering::new(stream)), respond);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+        () = activity.overdue() => None,
+    };
+    let ended = if ended.is_some() {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => break Some(ended),
+                () = tokio::time::sleep(GOODBYE) => if activity.is_quiet() { break None },
+            }
         }
     };
-    if let Err(error) = ended {
+    activity.hand_over();
+    if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
@@ -72,13 +114,13 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
         // As Go writes them: scripts look for `X-Call-Id` in what `curl -i` prints.
         .title_case_headers(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(server.read_timeout)
+        // `Activity` bounds heads, and idle connections apart from them.
+        .header_read_timeout(None)
         .max_buf_size(server.max_header_bytes.as_usize());
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(server.max_header_bytes.0).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(server.read_timeout))
-        .enable_connect_protocol();
+        .keep_alive_interval(Some(server.read_timeout));
     builder
 }

@@ -110,9 +110,9 @@ pub trait Control: Send + Sync + 'static {
     /// before the first.
     fn last(&self) -> Option<Outcome>;
 
-    /// Reads the files again and waits for the outcome. Dropping the future
-    /// does not stop the reload.
-    async fn reload(&self) -> Outcome;
+    /// Reads the files again and waits for the outcome; `None` when the gateway
+    /// is not that far yet. Dropping the future does not stop the reload.
+    async fn reload(&self) -> Option<Outcome>;
 }
 
 /// What a snapshot's configuration was made from.

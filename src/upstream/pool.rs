@@ -80,8 +80,25 @@ pub struct Endpoint {
     address: Address,
     host: HeaderValue,
     limits: PoolLimits,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<IdleList>,
     in_flight: AtomicUsize,
+}
+
+#[derive(Default)]
+struct IdleList {
+    /// The oldest first.
+    senders: Vec<Idle>,
+    /// Whether a task closes those that nobody takes in time.
+    swept: bool,
+}
+
+impl IdleList {
+    fn drop_expired(&mut self, now: Instant, timeout: Duration) {
+        let expired = self
+            .senders
+            .partition_point(|kept| now.saturating_duration_since(kept.since) >= timeout);
+        self.senders.drain(..expired);
+    }
 }
 
 struct Idle {
@@ -96,7 +113,7 @@ impl Endpoint {
             host: address.host_header(),
             address,
             limits,
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::default(),
             in_flight: AtomicUsize::new(0),
         })
     }
@@ -168,7 +185,7 @@ impl Endpoint {
 
     fn take(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { sender, since }) = idle.senders.pop() {
             if sender.is_ready() && since.elapsed() < self.limits.idle_timeout {
                 return Some(sender);
             }
@@ -197,15 +214,40 @@ impl Endpoint {
         });
     }
 
-    fn push(&self, sender: SendRequest<Body>) {
-        let now = Instant::now();
+    fn push(self: &Arc<Self>, sender: SendRequest<Body>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // The oldest come first, so the expired ones are a prefix.
-        let expired = idle.partition_point(|kept| now.duration_since(kept.since) >= self.limits.idle_timeout);
-        idle.drain(..expired);
-        if idle.len() < self.limits.max_idle {
-            idle.push(Idle { sender, since: now });
+        let now = Instant::now();
+        idle.drop_expired(now, self.limits.idle_timeout);
+        if idle.senders.len() >= self.limits.max_idle {
+            return;
         }
+        idle.senders.push(Idle { sender, since: now });
+        if !std::mem::replace(&mut idle.swept, true) {
+            drop(idle);
+            self.sweep();
+        }
+    }
+
+    /// Closes idle connections in time even when no more calls come.
+    fn sweep(self: &Arc<Self>) {
+        let endpoint = Arc::downgrade(self);
+        let timeout = self.limits.idle_timeout;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with its endpoint, or once nothing is idle"
+        )]
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(timeout).await;
+                let Some(endpoint) = endpoint.upgrade() else { return };
+                let mut idle = endpoint.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                idle.drop_expired(Instant::now(), timeout);
+                if idle.senders.is_empty() {
+                    idle.swept = false;
+                    return;
+                }
+            }
+        });
     }
 
     async fn open(&self) -> Result<SendRequest<Body>, SendError> {

@@ -5,7 +5,7 @@
 //! Nothing is retried: whether a call may run twice is the caller's to know.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +21,7 @@ use url::Url;
 use super::{
     answer::{self, Asked},
     log::note,
+    port::Claim,
     settings::Settings,
 };
 use crate::{
@@ -44,6 +45,7 @@ pub(super) struct Server {
     /// Put before the received path; without trailing slash.
     base: String,
     ready: AtomicBool,
+    _claim: Option<Claim>,
 }
 
 /// Shorter than the keep-alive of the usual servers (Node and uvicorn: 5 s,
@@ -54,18 +56,15 @@ const IDLE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
 impl Server {
-    /// The server at `url`, or at a port that is free now.
-    ///
-    /// # Errors
-    /// When no port can be had.
-    pub(super) fn at(url: Option<&Url>) -> std::io::Result<Self> {
-        let (host, port, base) = match url {
+    /// The server at `url`, or at this machine, on `port`; `claim` keeps the
+    /// port from other replicas.
+    pub(super) fn at(url: Option<&Url>, port: u16, claim: Option<Claim>) -> Self {
+        let (host, base) = match url {
             Some(url) => (
                 url.host_str().unwrap_or("127.0.0.1").to_owned(),
-                url.port_or_known_default().unwrap_or(80),
                 url.path().trim_end_matches('/').to_owned(),
             ),
-            None => (Ipv4Addr::LOCALHOST.to_string(), free_port()?, String::new()),
+            None => (Ipv4Addr::LOCALHOST.to_string(), String::new()),
         };
         let address = Address::Tcp {
             host: host.clone(),
@@ -76,13 +75,14 @@ impl Server {
             idle_timeout: IDLE,
             ..PoolLimits::default()
         };
-        Ok(Self {
+        Self {
             endpoint: Endpoint::new(address, limits),
             host,
             port,
             base,
             ready: AtomicBool::new(false),
-        })
+            _claim: claim,
+        }
     }
 
     /// The port to hand out to the function.
@@ -289,12 +289,6 @@ fn target(base: &str, received: &Uri) -> Result<Uri, http::uri::InvalidUri> {
     } else {
         format!("{base}{rest}").parse()
     }
-}
-
-/// A port that nobody listens on. Another process may take it before the
-/// function does; then the function fails to start and is started again.
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]

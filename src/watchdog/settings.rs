@@ -8,7 +8,8 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
-use url::Url;
+use tokio::sync::Semaphore;
+use url::{Host, Url};
 
 use crate::config::duration;
 
@@ -121,7 +122,7 @@ impl Settings {
             healthcheck_interval: reader.duration("healthcheck_interval"),
             max_inflight: reader
                 .parsed("max_inflight", "a whole number, 0 for no limit", |text| {
-                    text.parse::<usize>().ok()
+                    text.parse().ok().filter(|limit| *limit <= Semaphore::MAX_PERMITS)
                 })
                 .filter(|limit| *limit > 0),
             content_type: reader.parsed("content_type", "a media type", |text| {
@@ -169,6 +170,25 @@ impl Settings {
         } else {
             Err(reader.errors)
         }
+    }
+}
+
+impl Settings {
+    /// The port of this machine that every replica's process would listen on,
+    /// so that only one can run at a time.
+    pub fn fixed_port(&self) -> Option<u16> {
+        let url = self.upstream_url.as_ref().filter(|url| is_local(url))?;
+        (self.mode == Mode::Http).then(|| url.port_or_known_default().unwrap_or(80))
+    }
+}
+
+/// Whether a URL names this machine.
+pub(super) fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => address.is_loopback() || address.is_unspecified(),
+        None => false,
     }
 }
 
@@ -338,6 +358,7 @@ mod tests {
             ("write_timeout", "0"),
             ("max_inflight", "-1"),
             ("max_inflight", "many"),
+            ("max_inflight", "9999999999999999999"),
             ("combine_output", "yes"),
             ("log_buffer_size", "0"),
             ("log_buffer_size", "-2"),
@@ -355,6 +376,22 @@ mod tests {
         }
         let all = read(&[("exec_timeout", "x"), ("read_timeout", "y"), ("prefix_logs", "z")]);
         assert_eq!(all.expect_err("three mistakes").len(), 3);
+    }
+
+    #[test]
+    fn a_fixed_port_is_one_of_this_machine() {
+        for (mode, url, port) in [
+            ("http", "http://127.0.0.1:5000", Some(5000)),
+            ("http", "http://localhost:3000/base", Some(3000)),
+            ("http", "http://0.0.0.0:3000", Some(3000)),
+            ("http", "http://[::1]", Some(80)),
+            ("http", "http://fn.example:5000", None),
+            ("fork", "http://127.0.0.1:5000", None),
+        ] {
+            let settings = read(&[("mode", mode), ("upstream_url", url)]).expect("valid");
+            assert_eq!(settings.fixed_port(), port, "{mode} {url}");
+        }
+        assert_eq!(read(&[("mode", "http")]).expect("valid").fixed_port(), None);
     }
 
     #[test]

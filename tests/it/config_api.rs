@@ -289,7 +289,7 @@ async fn old_generations_live_until_their_last_call_has_ended() {
         }
         // The live one, and the one that the call began with.
         eventually("two generations", || async {
-            (gateway.metric("gateway_config_live_generations").await? == 2.0).then_some(())
+            (gateway.metric("gateway_config_live_generations").await == Some(2.0)).then_some(())
         })
         .await;
         open.add_permits(1);
@@ -297,7 +297,7 @@ async fn old_generations_live_until_their_last_call_has_ended() {
     let (answer, ()) = tokio::join!(calls, changes);
     assert_eq!(answer, "done");
     eventually("one generation", || async {
-        (gateway.metric("gateway_config_live_generations").await? == 1.0).then_some(())
+        (gateway.metric("gateway_config_live_generations").await == Some(1.0)).then_some(())
     })
     .await;
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod activation;
 mod api;
 mod auth;
 mod cli;
@@ -19,6 +20,7 @@ mod openapi;
 mod proxy;
 mod reload;
 mod remote;
+mod smuggling;
 mod streaming;
 mod timeouts;
 mod watchdog;

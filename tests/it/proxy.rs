@@ -279,6 +279,8 @@ async fn http2_without_tls_reaches_functions_too() {
     .expect("h2c");
     tokio::spawn(connection);
     let request = http::Request::post(format!("{}/function/echo/x", gateway.url()))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
         .body("hello".to_owned())
         .expect("a request");
     let answer = sender.send_request(request).await.expect("an answer");
@@ -289,4 +291,5 @@ async fn http2_without_tls_reaches_functions_too() {
         (&"/function/echo/x".into(), &"hello".into())
     );
     assert_eq!(echoed(&seen, "x-forwarded-host"), [gateway.address().to_string()]);
+    assert_eq!(echoed(&seen, "cookie"), ["a=1; b=2"], "HTTP/1.1 has one field for them");
 }

@@ -202,3 +202,89 @@ async fn websockets_pass() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_cancelled_http2_stream_cancels_its_call_and_no_other() {
+    let (start, mut started) = mpsc::channel(1);
+    let (guard, mut gone) = mpsc::channel::<()>(1);
+    let once = std::sync::Mutex::new(Some(guard));
+    let upstream = Upstream::start().await.function("waits", move |_| {
+        // Dropped when the gateway closes the call's connection.
+        let held = once.lock().expect("no panic").take();
+        let start = start.clone();
+        async move {
+            start.send(()).await.expect("the test listens");
+            std::future::pending::<()>().await;
+            drop(held);
+            text(200, "")
+        }
+    });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let stream = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .expect("a connection");
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .expect("h2c");
+    tokio::spawn(connection);
+    let request = |name: &str| {
+        http::Request::get(format!("{}/function/{name}", gateway.url()))
+            .body(String::new())
+            .expect("a request")
+    };
+    let call = tokio::spawn(sender.send_request(request("waits")));
+    soon("the call", started.recv()).await;
+    call.abort();
+    assert!(soon("the cancel", gone.recv()).await.is_none(), "nobody sends");
+    gateway
+        .logged("the cancelled call", |line| {
+            crate::support::gateway::field(line, "status") == 499
+        })
+        .await;
+    let series = r#"gateway_function_invocation_inflight{function_name="waits"}"#;
+    assert_eq!(gateway.metric(series).await, Some(0.0));
+    let answer = sender.send_request(request("echo")).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_tunnel_closes_one_direction_at_a_time() {
+    let (say, mut heard) = mpsc::channel(1);
+    let upstream = Upstream::start().await.function("listens", move |mut request| {
+        let say = say.clone();
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let upgraded = hyper::upgrade::on(&mut request).await.expect("upgraded");
+            let mut stream = hyper_util::rt::TokioIo::new(upgraded);
+            stream.write_all(b"bye").await.expect("sent");
+            stream.shutdown().await.expect("half closed");
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.expect("readable");
+            say.send(rest.len()).await.expect("the test listens");
+        });
+        let mut response = text(101, "");
+        let upgrade = http::HeaderValue::from_static("foo");
+        response.headers_mut().insert("upgrade", upgrade);
+        let connection = http::HeaderValue::from_static("upgrade");
+        response.headers_mut().insert("connection", connection);
+        async { response }
+    });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send("GET /function/listens HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n")
+        .await;
+    wire.until("bye").await;
+    let sent = vec![b'x'; 4 << 20];
+    wire.send(&sent).await;
+    drop(wire);
+    assert_eq!(soon("the bytes", heard.recv()).await, Some(sent.len()));
+    let line = gateway
+        .logged("the end of the tunnel", |line| {
+            crate::support::gateway::field(line, "status") == 101
+        })
+        .await;
+    assert_eq!(crate::support::gateway::field(&line, "bytes"), 3);
+}

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::{Gateway, Upstream, eventually, upstream::text, wire::Wire};
+use crate::support::{
+    Gateway, Upstream, eventually,
+    upstream::{body, text},
+    wire::Wire,
+};
 
 #[tokio::test]
 async fn a_slow_function_gets_504_that_names_the_setting() {
@@ -154,4 +158,90 @@ async fn a_function_at_zero_says_so_when_it_may_not_be_started() {
     .await;
     assert!(answer.headers().contains_key("retry-after"));
     assert!(answer.text().await.expect("text").contains("zero"));
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_dropped_after_read_timeout() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("read_timeout", "200ms")
+        .start()
+        .await;
+    // The last two are the beginning, and all, of what opens HTTP/2.
+    for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut wire = Wire::connect(gateway.address()).await;
+        wire.send(said).await;
+        wire.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_read_timeout() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url()).env("read_timeout", "1s").start().await;
+    let mut wire = Wire::connect(gateway.address()).await;
+    for _ in 0..3 {
+        wire.send("GET /function/echo HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        wire.until("null}").await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert_eq!(wire.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_is_dropped_after_write_timeout() {
+    let upstream = Upstream::start().await.function("floods", |_| async {
+        let chunk = || Ok(http_body::Frame::data(bytes::Bytes::from_static(&[b'x'; 1 << 14])));
+        let endless = futures_util::stream::repeat_with(chunk);
+        body(200, http_body_util::StreamBody::new(endless))
+    });
+    let gateway = Gateway::before(&upstream.url())
+        .env("write_timeout", "500ms")
+        .start()
+        .await;
+    let mut stalled = Wire::connect(gateway.address()).await;
+    stalled.send("GET /function/floods HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut reading = Wire::connect(gateway.address()).await;
+    reading.send("GET /function/floods HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    reading.rest().await;
+    eventually("the end of both calls", || async {
+        let started = r#"gateway_function_invocation_started{function_name="floods"}"#;
+        let in_flight = r#"gateway_function_invocation_inflight{function_name="floods"}"#;
+        let both = gateway.metric(started).await? >= 2.0 && gateway.metric(in_flight).await? == 0.0;
+        both.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_a_function_is_closed_after_idle_conn_timeout() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let (closed, mut close) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let closed = closed.clone();
+            tokio::spawn(async move {
+                let mut called = false;
+                let mut chunk = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+                    called |= chunk[..count].starts_with(b"GET /function/");
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]";
+                    stream.write_all(answer).await.expect("the gateway reads");
+                }
+                // The gateway's own questions have connections of their own.
+                if called {
+                    closed.send(()).expect("the test listens");
+                }
+            });
+        }
+    });
+    let gateway = Gateway::before(&url)
+        .config("[invoke]\nidle_conn_timeout = \"200ms\"")
+        .start()
+        .await;
+    let answer = gateway.get("/function/f").send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    crate::support::soon("the close", close.recv()).await.expect("closed");
 }

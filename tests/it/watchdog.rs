@@ -522,6 +522,25 @@ async fn a_server_that_cannot_be_reached_is_500() {
 }
 
 #[tokio::test]
+async fn a_port_of_others_is_not_taken_for_the_functions() {
+    let theirs = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("binds");
+    let url = format!("http://{}", theirs.local_addr().expect("bound"));
+    let mut replica = Replica::spawn("http", "sleep 1000", &[("upstream_url", &url)], &[]);
+    assert_eq!(replica.ended().await.code(), Some(1));
+    let log = replica.log("stderr");
+    assert!(log.contains("is in use by another process"), "{log}");
+    drop(theirs);
+
+    let environment = [("upstream_url", url.as_str())];
+    let first = Replica::spawn("http", "sleep 1000", &environment, &[]);
+    first.logged("stderr", "Forking sleep").await;
+    let mut second = Replica::spawn("http", "sleep 1000", &environment, &[]);
+    assert_eq!(second.ended().await.code(), Some(1));
+    let log = second.log("stderr");
+    assert!(log.contains("belongs to another function"), "{log}");
+}
+
+#[tokio::test]
 async fn a_function_that_dies_takes_its_watchdog_along() {
     let mut replica = Replica::start("http", &format!("node {}", fixture("echo.js")), &[], &[]).await;
     let _ = replica.call(get("/exit?code=7")).await;

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -146,16 +146,20 @@ impl Control {
             }
         }
         let settings = self.shared.settings.load_full();
-        launch::launch(&deployment, &namespace, &settings, launch::runnable)?;
+        let launch = launch::launch(&deployment, &namespace, &settings, launch::runnable)?;
         let bounds = validate::bounds(deployment.labels.as_ref())?;
         let before = existing.as_ref().map(|function| function.record());
+        let replicas = bounds.replicas(before.as_ref().map(|before| before.replicas));
+        launch::fits(&launch, replicas)?;
+        self.check_port(&name, &launch)?;
+        launch::site_exists(&launch, Path::is_dir)?;
         let record = Record {
             uid: before
                 .as_ref()
                 .map_or_else(|| uuid::Uuid::new_v4().to_string(), |before| before.uid.clone()),
             revision: before.as_ref().map_or(0, |before| before.revision) + 1,
             created_at: before.as_ref().map_or(now, |before| before.created_at),
-            replicas: bounds.replicas(before.as_ref().map(|before| before.replicas)),
+            replicas,
             deployment,
         };
         self.place_secrets(&record, &namespace).map_err(internal)?;
@@ -185,6 +189,9 @@ impl Control {
             replicas,
             ..Record::clone(&function.record())
         };
+        if let Some(launch) = self.launch_of(&function) {
+            launch::fits(&launch, replicas)?;
+        }
         self.store.put_function(&function.name, &record).map_err(internal)?;
         let sequence = function.want(record);
         Ok((function, sequence))
@@ -385,6 +392,33 @@ impl Control {
         let mut functions = Functions::clone(&self.functions.load());
         change(&mut functions);
         self.functions.store(Arc::new(functions));
+    }
+
+    /// What an accepted function runs.
+    fn launch_of(&self, function: &Function) -> Option<launch::Launch> {
+        let settings = self.shared.settings.load();
+        launch::accepted(&function.record().deployment, &function.name.namespace, &settings)
+    }
+
+    /// Refuses a fixed port that another function has: whichever started first
+    /// would answer for both.
+    fn check_port(&self, name: &FunctionRef, launch: &launch::Launch) -> Result<()> {
+        let Some(port) = launch.fixed_port else { return Ok(()) };
+        let functions = self.functions.load();
+        let taken = |other: &&Arc<Function>| {
+            other.name != *name
+                && self
+                    .launch_of(other)
+                    .is_some_and(|other| other.fixed_port == Some(port))
+        };
+        match functions.values().find(taken) {
+            None => Ok(()),
+            Some(other) => Err(ProviderError::Invalid(format!(
+                "upstream_url: port {port} of this machine is taken by function {}; choose another one, \
+                 or leave upstream_url out, set mode to http, and let the function listen on $PORT",
+                other.name
+            ))),
+        }
     }
 
     fn secrets_of(&self, uid: &str) -> PathBuf {

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::Settings;
@@ -33,6 +34,12 @@ pub(super) struct Launch {
     pub(super) memory: Option<u64>,
     /// Processor limit in milli-cores.
     pub(super) cpu: Option<u64>,
+    /// The port that every replica listens on; see [`watchdog::Settings::fixed_port`].
+    pub(super) fixed_port: Option<u16>,
+    /// Directory of the files of static mode.
+    pub(super) site: Option<PathBuf>,
+    /// `write_timeout`, when it is set: how long calls may take to end when a replica is stopped.
+    pub(super) write_timeout: Option<Duration>,
 }
 
 /// Decides what to run.
@@ -76,8 +83,15 @@ pub(super) fn launch(
         let path = set("PATH").map_or(DEFAULT_PATH, String::as_str);
         program(&command, &deployment.image, directory.as_deref(), path, runnable)?;
     }
-    watchdog_settings(&environment, &mode, &command)?;
+    let watchdog = watchdog_settings(&environment, &mode, &command)?;
+    let site = (mode == "static").then(|| match &directory {
+        Some(directory) => directory.join(&watchdog.static_path),
+        None => watchdog.static_path.clone(),
+    });
     Ok(Launch {
+        site,
+        fixed_port: watchdog.fixed_port(),
+        write_timeout: set("write_timeout").map(|_| watchdog.write_timeout),
         command,
         mode,
         directory,
@@ -87,12 +101,49 @@ pub(super) fn launch(
     })
 }
 
+/// What a deployment that was accepted runs, whatever became of its program since.
+pub(super) fn accepted(deployment: &FunctionDeployment, namespace: &str, settings: &Settings) -> Option<Launch> {
+    launch(deployment, namespace, settings, |_| true).ok()
+}
+
+/// Checks that so many replicas can run beside each other.
+///
+/// # Errors
+/// `Invalid`: they would all listen on one port of this machine.
+pub(super) fn fits(launch: &Launch, replicas: u64) -> Result<(), ProviderError> {
+    match launch.fixed_port {
+        Some(port) if replicas > 1 => Err(ProviderError::Invalid(format!(
+            "replicas: {replicas} replicas cannot all listen on port {port} of upstream_url; \
+             leave upstream_url out, set mode to http, and let the function listen on $PORT"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the directory of static mode is there.
+///
+/// # Errors
+/// `Invalid`: it is not.
+pub(super) fn site_exists(launch: &Launch, is_directory: impl Fn(&Path) -> bool) -> Result<(), ProviderError> {
+    match &launch.site {
+        Some(site) if !is_directory(site) => Err(ProviderError::Invalid(format!(
+            "static_path: {} is no directory",
+            site.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the variables that the watchdog reads, which would otherwise fail in each replica.
-fn watchdog_settings(environment: &BTreeMap<String, String>, mode: &str, command: &str) -> Result<(), ProviderError> {
+fn watchdog_settings(
+    environment: &BTreeMap<String, String>,
+    mode: &str,
+    command: &str,
+) -> Result<watchdog::Settings, ProviderError> {
     let mut environment = environment.clone();
     environment.insert("mode".to_owned(), mode.to_owned());
     environment.insert("function_process".to_owned(), command.to_owned());
-    watchdog::Settings::from_env(&environment).map(drop).map_err(|errors| {
+    watchdog::Settings::from_env(&environment).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         ProviderError::Invalid(texts.join("; "))
     })
@@ -242,6 +293,19 @@ mod tests {
     }
 
     #[test]
+    fn replicas_with_a_port_of_their_own_fit_beside_each_other() {
+        for (vars, replicas, fine) in [
+            (&[("upstream_url", "http://127.0.0.1:5000")][..], 1, true),
+            (&[("upstream_url", "http://127.0.0.1:5000")], 2, false),
+            (&[("upstream_url", "http://other.example:5000")], 2, true),
+            (&[("mode", "http")], 2, true),
+        ] {
+            let launch = launch(&deployment(Some("cat"), vars), "ns", &settings(None), exists).expect("runs");
+            assert_eq!(fits(&launch, replicas).is_ok(), fine, "{vars:?} {replicas}");
+        }
+    }
+
+    #[test]
     fn the_deployment_has_the_last_word_on_the_environment() {
         let settings = settings(Some(image("/opt/tool", None)));
         let launch = launch(&deployment(None, &[("B", "deployment")]), "ns", &settings, exists).expect("runs");
@@ -266,7 +330,11 @@ mod tests {
 
     #[test]
     fn static_mode_needs_no_command() {
-        let launch = launch(&deployment(None, &[("mode", "static")]), "ns", &settings(None), exists);
-        assert_eq!(launch.map(|launch| launch.command).ok().as_deref(), Some(""));
+        let vars = [("mode", "static"), ("static_path", "public")];
+        let launch = |image| launch(&deployment(None, &vars), "ns", &settings(image), exists).expect("runs");
+        assert_eq!(launch(None).command, "");
+        assert_eq!(launch(None).site.as_deref(), Some(Path::new("public")));
+        let site = launch(Some(image("/opt/tool", None))).site;
+        assert_eq!(site.as_deref(), Some(Path::new("/srv/f/public")));
     }
 }

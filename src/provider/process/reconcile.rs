@@ -43,6 +43,17 @@ pub(super) fn plan(revision: u64, replicas: usize, seen: &[Seen]) -> Plan {
     }
 }
 
+/// The same for replicas that cannot run beside each other, because they listen
+/// on one port: one replica, started when all others are gone. `leaving` says
+/// that some are still being stopped.
+pub(super) fn plan_alone(revision: u64, replicas: usize, seen: &[Seen], leaving: bool) -> Plan {
+    let keep = (0..seen.len()).find(|index| replicas > 0 && seen[*index].revision == revision);
+    Plan {
+        start: usize::from(replicas > 0 && seen.is_empty() && !leaving),
+        stop: (0..seen.len()).filter(|index| Some(*index) != keep).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +93,22 @@ mod tests {
             &[0],
         );
         check("to zero", 0, &[(2, true), (2, false), (1, true)], 0, &[0, 1, 2]);
+    }
+
+    #[test]
+    fn alone() {
+        for (what, replicas, seen, leaving, start, stop) in [
+            ("from nothing", 1, &[][..], false, 1, &[][..]),
+            ("after the one before", 1, &[], true, 0, &[]),
+            ("the old goes first", 1, &[(1, true)], false, 0, &[0]),
+            ("there already", 1, &[(2, false)], false, 0, &[]),
+            ("only one", 3, &[(2, true), (2, true), (1, true)], false, 0, &[1, 2]),
+            ("to zero", 0, &[(2, true)], false, 0, &[0]),
+        ] {
+            let seen: Vec<Seen> = seen.iter().map(|&(revision, ready)| Seen { revision, ready }).collect();
+            let stop = stop.to_vec();
+            assert_eq!(plan_alone(2, replicas, &seen, leaving), Plan { start, stop }, "{what}");
+        }
     }
 
     #[test]

@@ -5,11 +5,7 @@
 //! does is reported to the function's supervisor, which alone decides about
 //! who takes calls.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use http::{Request, StatusCode, header};
@@ -17,12 +13,12 @@ use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::mpsc,
-    time::{sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Shared, backoff,
+    Settings, Shared, backoff,
     child::{self, Process},
     function::Function,
     launch,
@@ -51,7 +47,9 @@ pub(super) enum Event {
     Started(u32),
     /// It takes calls.
     Ready(Arc<Endpoint>),
-    /// It ended by itself and is started again after a while.
+    /// It ended by itself: no call may be sent to it any more.
+    Lost,
+    /// What it left is cleaned up; it is started again after a while.
     Died {
         /// How it ended.
         status: String,
@@ -166,6 +164,10 @@ impl Replica {
             Some(Ok(status)) => status.to_string(),
             Some(Err(error)) => format!("it cannot be waited for: {error}"),
         };
+        if !stopped {
+            // At once: cleaning up takes a look at every process of the machine.
+            self.report(Event::Lost).await;
+        }
         process.finish().await;
         // Its last words come before the line that says it ended.
         drop(timeout(LAST_OUTPUT, pumps.wait()).await);
@@ -188,8 +190,14 @@ impl Replica {
         let started = tokio::task::spawn_blocking(move || {
             let launch = launch::launch(&record.deployment, &namespace, &settings, launch::runnable)
                 .map_err(|error| error.to_string())?;
-            child::spawn(&settings.executable, &launch, path, &secrets, settings.stop_timeout / 4)
-                .map_err(|error| format!("{} cannot be started: {error}", settings.executable.display()))
+            child::spawn(
+                &settings.executable,
+                &launch,
+                path,
+                &secrets,
+                settings.end_timeout() / 3,
+            )
+            .map_err(|error| format!("{} cannot be started: {error}", settings.executable.display()))
         })
         .await
         .unwrap_or_else(|error| Err(format!("starting it was interrupted: {error}")));
@@ -242,25 +250,38 @@ impl Replica {
         }
     }
 
-    /// Lets the replica finish its calls, then ends it. Takes at most `stop_timeout`.
+    /// Lets the replica finish its calls, then ends it. Calls have
+    /// `stop_timeout`, or the function's own `write_timeout` where that is longer
+    /// and the gateway goes on; ending has [`Settings::end_timeout`].
     async fn drain(&self, process: &mut Process, endpoint: &Endpoint) {
-        let began = tokio::time::Instant::now();
-        let bound = self.shared.settings.load().stop_timeout;
-        // Half of the time for calls in flight. Then a quarter for streams, which
-        // end only when the watchdog closes them, and the rest for the function to end.
-        let deadline = began + bound / 2;
+        let settings = self.shared.settings.load_full();
+        let closing = &self.shared.closing;
+        let mut deadline = Instant::now() + settings.stop_timeout.max(self.write_timeout(&settings));
+        let mut stopping = false;
         drop(timeout_at(deadline, sleep(WITHDRAW)).await);
-        while endpoint.in_flight() > 0 && tokio::time::Instant::now() < deadline {
+        while endpoint.in_flight() > 0 && Instant::now() < deadline {
             tokio::select! {
                 _ = process.wait() => return,
                 () = sleep(POLL) => {}
+                () = closing.cancelled(), if !stopping => {
+                    stopping = true;
+                    deadline = deadline.min(Instant::now() + settings.stop_timeout);
+                }
             }
         }
         process.terminate();
-        if timeout_at(began + bound, process.wait()).await.is_err() {
-            tracing::warn!(function = %self.function.name, instance = %self.instance, ?bound, "replica did not stop in time, killing it");
+        let bound = settings.end_timeout();
+        if timeout(bound, process.wait()).await.is_err() {
+            tracing::warn!(function = %self.function.name, instance = %self.instance, ?bound, "replica did not end in time, killing it");
             process.kill().await;
         }
+    }
+
+    /// How long the function asks for to finish its calls.
+    fn write_timeout(&self, settings: &Settings) -> Duration {
+        launch::accepted(&self.record.deployment, &self.function.name.namespace, settings)
+            .and_then(|launch| launch.write_timeout)
+            .unwrap_or_default()
     }
 }
 

@@ -40,7 +40,8 @@ pub struct Settings {
     pub restart_backoff: Duration,
     /// Longest such wait; a replica that stayed up this long starts anew at the first.
     pub restart_backoff_max: Duration,
-    /// From the decision to stop a replica to its SIGKILL.
+    /// How long the calls of a stopped replica may take to end; more when its
+    /// function's `write_timeout` is longer. Streams are closed then.
     pub stop_timeout: Duration,
     /// What to run for an image name.
     pub images: BTreeMap<String, Image>,
@@ -50,7 +51,15 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
 }
 
+/// Longest time from a replica's SIGTERM to its SIGKILL.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Settings {
+    /// From a replica's SIGTERM, when its calls are over, to its SIGKILL.
+    pub(super) fn end_timeout(&self) -> Duration {
+        self.stop_timeout.min(END_TIMEOUT)
+    }
+
     /// The defaults of `config/gateway.toml`, with nothing inherited.
     pub fn new(state_dir: impl Into<PathBuf>, executable: impl Into<PathBuf>) -> Self {
         Self {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     function::{Desired, Function, View},
+    launch,
     reconcile::{self, Seen},
     replica::{Event, Replica},
     store::remove_tree,
@@ -99,7 +100,12 @@ impl Supervisor {
             })
             .collect();
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let plan = reconcile::plan(desired.record.revision, wanted, &seen);
+        let plan = if self.alone(desired) {
+            let leaving = active.len() < self.replicas.len();
+            reconcile::plan_alone(desired.record.revision, wanted, &seen, leaving)
+        } else {
+            reconcile::plan(desired.record.revision, wanted, &seen)
+        };
         let stop: Vec<CancellationToken> = plan
             .stop
             .iter()
@@ -120,6 +126,13 @@ impl Supervisor {
         for _ in 0..plan.start {
             self.start(desired);
         }
+    }
+
+    /// Whether the function's replicas cannot run beside each other.
+    fn alone(&self, desired: &Desired) -> bool {
+        let settings = self.shared.settings.load();
+        launch::accepted(&desired.record.deployment, &self.function.name.namespace, &settings)
+            .is_some_and(|launch| launch.fixed_port.is_some())
     }
 
     fn start(&mut self, desired: &Desired) {
@@ -168,9 +181,11 @@ impl Supervisor {
                     self.trouble = None;
                 }
             }
-            Event::Died { status, retry } => {
+            Event::Lost => {
                 replica.pid = None;
                 replica.endpoint = None;
+            }
+            Event::Died { status, retry } => {
                 if !replica.stopping() {
                     self.trouble = Some((status, retry));
                 }

@@ -41,8 +41,8 @@ impl Control for NoFiles {
         None
     }
 
-    async fn reload(&self) -> Outcome {
-        unreachable!("no test at the desk reloads")
+    async fn reload(&self) -> Option<Outcome> {
+        None
     }
 }
 

@@ -342,6 +342,102 @@ async fn an_update_drops_no_call() {
     local.provider.close().await;
 }
 
+/// A deployment of the Node fixture, listening on a port of its own choice.
+fn on_port(name: &str, port: u16) -> FunctionDeployment {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/echo.js");
+    let upstream = format!("http://127.0.0.1:{port}");
+    FunctionDeployment {
+        env_vars: Some(map(&[("upstream_url", &upstream)])),
+        ..running(name, &format!("node {}", script.display()))
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("binds");
+    listener.local_addr().expect("bound").port()
+}
+
+#[tokio::test]
+async fn a_fixed_port_belongs_to_one_replica_of_one_function() {
+    let local = Local::start().await;
+    let (port, name) = (free_port(), function("fixed"));
+    let invalid = |result: Result<(), ProviderError>, reason: &str| match result {
+        Err(ProviderError::Invalid(text)) if text.contains(reason) => {}
+        other => panic!("{other:?} for {reason}"),
+    };
+    local.provider.deploy(on_port("fixed", port)).await.expect("deployed");
+    available(&*local.provider, &name, 1).await;
+    let other = local.provider.deploy(on_port("other", port)).await;
+    invalid(other, "is taken by function fixed");
+    invalid(local.provider.scale(&name, 2).await, "listen on $PORT");
+    let several = FunctionDeployment {
+        labels: Some(map(&[("com.openfaas.scale.min", "2")])),
+        ..on_port("several", free_port())
+    };
+    invalid(local.provider.deploy(several).await, "listen on $PORT");
+
+    // Scaling to zero and back hands the port on, and so does an update.
+    for replicas in [0, 1] {
+        local.provider.scale(&name, replicas).await.expect("scaled");
+    }
+    available(&*local.provider, &name, 1).await;
+    let before = socket(&*local.provider, &name);
+    local.provider.update(on_port("fixed", port)).await.expect("updated");
+    eventually("the new replica serves", || async {
+        local.provider.upstream(&name).is_ok() && socket(&*local.provider, &name) != before
+    })
+    .await;
+    assert_eq!(call(&*local.provider, &name, "").await.0, StatusCode::OK);
+    let query = LogQuery {
+        name: "fixed".to_owned(),
+        ..Default::default()
+    };
+    let lines: Vec<_> = local.provider.logs(query).await.expect("answers").collect().await;
+    let died = lines
+        .iter()
+        .flatten()
+        .find(|line| line.text.contains("the replica ended"));
+    assert!(died.is_none(), "{lines:?}");
+    local.provider.close().await;
+}
+
+#[tokio::test]
+async fn a_stopped_replica_has_the_whole_stop_timeout_for_its_calls() {
+    for (timeout, write_timeout) in [(2000, None), (200, Some("10s"))] {
+        let local = Local::start_with(|settings| settings.stop_timeout = Duration::from_millis(timeout)).await;
+        let slow = FunctionDeployment {
+            env_vars: write_timeout.map(|limit| map(&[("write_timeout", limit)])),
+            ..running("slow", "sh -c 'sleep 1.7; echo done'")
+        };
+        local.provider.deploy(slow).await.expect("deployed");
+        available(&*local.provider, &function("slow"), 1).await;
+        let name = function("slow");
+        let (answer, scaled) = tokio::join!(call(&*local.provider, &name, ""), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            local.provider.scale(&function("slow"), 0).await
+        });
+        scaled.expect("scaled");
+        assert_eq!(answer, (StatusCode::OK, "done\n".to_owned()), "{timeout}");
+        local.provider.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_static_function_without_its_directory_is_refused() {
+    let local = Local::start().await;
+    let site = FunctionDeployment {
+        env_process: None,
+        env_vars: Some(map(&[("mode", "static"), ("static_path", "/no/such/directory")])),
+        ..running("site", "")
+    };
+    match local.provider.deploy(site).await {
+        Err(ProviderError::Invalid(text)) => assert!(text.contains("static_path: /no/such/directory"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    local.provider.close().await;
+}
+
 #[tokio::test]
 async fn an_update_that_never_gets_ready_leaves_the_old_one_serving() {
     let local = Local::start().await;

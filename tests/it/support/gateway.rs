@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     toml: String,
     environment: Vec<(String, String)>,
     without: Vec<String>,
+    listens_by_file: bool,
     directory: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -56,6 +57,7 @@ impl Gateway {
             toml: String::new(),
             environment: Vec::new(),
             without: Vec::new(),
+            listens_by_file: false,
             directory: None,
         }
     }
@@ -222,6 +224,12 @@ impl Setup {
         self
     }
 
+    /// Leaves the addresses to the configuration file, which must have both.
+    pub(crate) fn listens_by_file(mut self) -> Self {
+        self.listens_by_file = true;
+        self
+    }
+
     /// Uses the directory of an earlier gateway.
     pub(crate) fn directory(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
@@ -247,6 +255,14 @@ impl Setup {
         if !file.exists() || !self.toml.is_empty() {
             std::fs::write(&file, format!("# a test's configuration\n{}", self.toml)).expect("a file");
         }
+        let free_ports: &[_] = if self.listens_by_file {
+            &[]
+        } else {
+            &[
+                ("FAAS__SERVER__LISTEN", "127.0.0.1:0"),
+                ("FAAS__METRICS__LISTEN", "127.0.0.1:0"),
+            ]
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_faas-gateway"));
         command
             .arg("serve")
@@ -256,9 +272,8 @@ impl Setup {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", directory)
             .env("FAAS__PROVIDER__PROCESS__STATE_DIR", directory.join("state"))
-            .env("FAAS__SERVER__LISTEN", "127.0.0.1:0")
-            .env("FAAS__METRICS__LISTEN", "127.0.0.1:0")
             .env("FAAS__LOGGING__FORMAT", "json")
+            .envs(free_ports.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         for name in &self.without {
             command.env_remove(name);
