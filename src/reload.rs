@@ -25,6 +25,7 @@ use crate::{
     },
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
+    systemd,
     telemetry::Telemetry,
 };
 
@@ -225,7 +226,9 @@ impl Reloader {
         tasks.spawn(async move {
             let forever = async {
                 while hangup.recv().await.is_some() {
+                    systemd::reloading();
                     reloader.request(Trigger::Signal).await;
+                    systemd::ready();
                 }
             };
             tokio::select! {
