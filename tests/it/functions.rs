@@ -33,10 +33,14 @@ async fn the_walk_of_the_readme() {
         "{sum}"
     );
 
-    let logs = gateway.get("/system/logs?name=shasum").send().await.expect("an answer");
-    assert_eq!(logs.headers()["content-type"], "application/x-ndjson");
-    let logs = logs.text().await.expect("text");
-    assert!(logs.contains("Forking fprocess") && logs.contains("Wrote"), "{logs}");
+    // A line may take a moment from the function's pipe to its log.
+    eventually("both lines", || async {
+        let logs = gateway.get("/system/logs?name=shasum").send().await.expect("an answer");
+        assert_eq!(logs.headers()["content-type"], "application/x-ndjson");
+        let logs = logs.text().await.expect("text");
+        (logs.contains("Forking fprocess") && logs.contains("Wrote")).then_some(())
+    })
+    .await;
     let total = r#"gateway_function_invocation_total{code="200",function_name="shasum.openfaas-fn"}"#;
     assert_eq!(gateway.metric(total).await, Some(1.0));
     let list: Vec<Value> = gateway

@@ -151,7 +151,7 @@ async fn functions_stop_with_the_gateway() {
             .is_err()
             .then_some(())
     };
-    crate::support::eventually("the replica's end", gone).await;
+    eventually("the replica's end", gone).await;
 }
 
 #[tokio::test]
@@ -185,7 +185,11 @@ async fn one_gateway_is_the_provider_of_another() {
         provider_page.contains(r#"gateway_function_invocation_total{code="200",function_name="rev.openfaas-fn"} 1"#),
         "{provider_page}"
     );
-    let logs = front.get("/system/logs?name=rev").send().await.expect("an answer");
-    assert_eq!(logs.status(), 200);
-    assert!(logs.text().await.expect("text").contains("Forking fprocess"));
+    eventually("the function's log", || async {
+        let logs = front.get("/system/logs?name=rev").send().await.expect("an answer");
+        assert_eq!(logs.status(), 200);
+        let text = logs.text().await.expect("text");
+        text.contains("Forking fprocess").then_some(())
+    })
+    .await;
 }
