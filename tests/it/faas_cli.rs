@@ -180,13 +180,16 @@ const LOGS: &str = "/system/logs?name=shout&namespace=&instance=&since=2020-01-0
 
 async fn logs(cli: &Replay<'_>) {
     // logs --tail=false ends, and is JSON messages one after the other.
-    let (status, text) = cli.send(Method::GET, &format!("{LOGS}&follow=false"), None).await;
-    assert_eq!(status, 200, "{text}");
-    let messages: Vec<Value> = serde_json::Deserializer::from_str(&text)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .expect("JSON");
-    assert!(!messages.is_empty());
+    let messages = eventually("a line of the function", || async {
+        let (status, text) = cli.send(Method::GET, &format!("{LOGS}&follow=false"), None).await;
+        assert_eq!(status, 200, "{text}");
+        let messages: Vec<Value> = serde_json::Deserializer::from_str(&text)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .expect("JSON");
+        (!messages.is_empty()).then_some(messages)
+    })
+    .await;
     for message in &messages {
         assert_eq!(message["name"], "shout");
         for key in ["namespace", "instance", "timestamp", "text"] {
