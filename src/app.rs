@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{Config, Loaded, ProviderKind, Sources, watch::Timing},
+    config::{Config, Loaded, ProviderKind, Sources},
     metrics::{Metrics, exporter, query::Prometheus, replicas},
     provider::{
         Provider,
@@ -105,7 +105,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     ));
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
     let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
-    reloader.on_file_change(Timing::default(), &background);
+    reloader.on_file_change(&background);
     reloader
         .on_hangup(&background)
         .map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;

@@ -19,14 +19,13 @@ use tokio::{
 use tracing::{error, info, trace, warn};
 
 use crate::{
-    config::{
-        self, Config, ConfigError, Fingerprint, Loaded, Sources,
-        watch::{Cause, Timing, Watch, directories},
-    },
+    config::{self, Config, ConfigError, Fingerprint, Loaded, SourceFile, Sources},
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
     telemetry::Telemetry,
 };
+
+mod files;
 
 /// How long a file that does not parse gets to be written to its end.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
@@ -80,8 +79,10 @@ pub struct Outcome {
     pub trigger: Trigger,
     /// How it ended.
     pub verdict: Verdict,
-    /// Every mistake found, with file and key.
+    /// Every mistake found, with place and key.
     pub errors: Vec<String>,
+    /// What is permitted but odd about what went live.
+    pub warnings: Vec<String>,
     /// The generation that is live now.
     pub generation: u64,
     /// Keys that changed and are live.
@@ -232,32 +233,6 @@ impl Reloader {
         self.last.borrow().clone()
     }
 
-    /// Reloads when files change, until `tasks` drain.
-    pub fn on_file_change(&self, timing: Timing, tasks: &Tasks) {
-        let (reloader, draining) = (self.clone(), tasks.draining().clone());
-        tasks.spawn(async move {
-            let mut watch = Watch::new(timing);
-            let forever = async {
-                loop {
-                    let config = reloader.live.config();
-                    let cause = watch
-                        .next(&directories(reloader.sources.file.as_deref(), &config))
-                        .await;
-                    reloader
-                        .request(match cause {
-                            Cause::Event => Trigger::Watch,
-                            Cause::Poll => Trigger::Poll,
-                        })
-                        .await;
-                }
-            };
-            tokio::select! {
-                () = forever => {}
-                () = draining.cancelled() => {}
-            }
-        });
-    }
-
     /// Reloads on SIGHUP, until `tasks` drain. From this call on the signal no
     /// longer ends the process.
     ///
@@ -331,15 +306,13 @@ struct Failure {
     outcome: Outcome,
 }
 
-/// What was read: the file's content, or why there is none.
-type Content = Result<Option<String>, ConfigError>;
+/// What was read: the files, or why they could not be.
+type Content = Result<Vec<SourceFile>, ConfigError>;
 
-/// A file that cannot be read looks like its reason, so that each reason is
-/// told about once.
-fn fingerprint_of(content: &Content, files: &[PathBuf]) -> Fingerprint {
+fn fingerprint_of(sources: &Sources, content: &Content, referenced: &[PathBuf]) -> Fingerprint {
     match content {
-        Ok(content) => Fingerprint::of(content.as_deref(), files),
-        Err(error) => Fingerprint::of(Some(&error.to_string()), files),
+        Ok(files) => Fingerprint::of(sources, files, referenced),
+        Err(error) => Fingerprint::of_failure(error),
     }
 }
 
@@ -380,21 +353,23 @@ impl Transaction {
         // Taken before building: credentials that change meanwhile are then
         // seen as a change by the next look.
         let files = loaded.config.referenced_files();
-        let referenced = files.clone();
-        let next = blocking(move || fingerprint_of(&content, &referenced)).await;
-        let warnings = loaded.warnings.clone();
+        let (sources, referenced) = (Arc::clone(&self.sources), files.clone());
+        let next = blocking(move || fingerprint_of(&sources, &content, &referenced)).await;
+        let mut warnings = loaded.warnings.clone();
+        warnings.extend(config::implausible(&self.live.config(), &loaded.config));
         if let Err(errors) = self.live.apply(loaded).await {
             return self.refused(trigger, files, next, errors);
         }
         self.applied = next;
         self.failed = None;
-        for warning in warnings {
+        for warning in &warnings {
             warn!("{warning}");
         }
         for key in &changes.restart {
             warn!(key, "{key} changed but keeps its running value until a restart");
         }
         let outcome = Outcome {
+            warnings,
             changed: changes.keys,
             pending_restart: changes.restart,
             ..ended(&*self.live, trigger, Verdict::Applied)
@@ -410,13 +385,13 @@ impl Transaction {
         outcome
     }
 
-    /// Reads the file and the files it refers to. A file that now refers to
+    /// Reads the files and those they refer to. A file that now refers to
     /// others differs by its own content.
     async fn look(&self, files: Vec<PathBuf>) -> (Content, Fingerprint) {
         let sources = Arc::clone(&self.sources);
         blocking(move || {
-            let content = sources.content();
-            let fingerprint = fingerprint_of(&content, &files);
+            let content = sources.read();
+            let fingerprint = fingerprint_of(&sources, &content, &files);
             (content, fingerprint)
         })
         .await
@@ -424,7 +399,7 @@ impl Transaction {
 
     fn parse(&self, content: &Content) -> Result<Loaded, Vec<ConfigError>> {
         match content {
-            Ok(content) => config::parse(content.as_deref(), &self.sources),
+            Ok(files) => config::parse_files(files, &self.sources),
             Err(error) => Err(vec![error.clone()]),
         }
     }
@@ -481,6 +456,7 @@ fn ended(live: &dyn Live, trigger: Trigger, verdict: Verdict) -> Outcome {
         trigger,
         verdict,
         errors: Vec::new(),
+        warnings: Vec::new(),
         generation: live.generation(),
         changed: Vec::new(),
         pending_restart: Vec::new(),

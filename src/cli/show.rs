@@ -15,7 +15,7 @@ impl fmt::Display for Effective<'_> {
         let entries = config.entries();
         let mut lines = entries.iter().map(|entry| {
             let key = entry.key();
-            match (entry.shown(), config.derived(&key)) {
+            match (entry.shown(origins), config.derived(&key)) {
                 (Some(value), _) => {
                     let source = origins.of(&entry.path).unwrap_or_else(|| DERIVED.to_owned());
                     format!("{key} = {value}  # {source}")

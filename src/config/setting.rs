@@ -14,15 +14,15 @@ use std::{
     time::Duration,
 };
 
-use figment::{Figment, value::Value};
+use figment::value::Value;
 use url::Url;
 
-use super::{duration, size::Size};
+use super::{Origins, duration, size::Size};
 
 /// One mistake in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where the value came from: a file, a variable, a command-line flag.
+    /// Where the value came from: a place in a file, a variable, a command-line flag.
     pub origin: String,
     /// Dotted key, such as `server.read_timeout`.
     pub key: String,
@@ -79,9 +79,13 @@ impl Entry {
     }
 
     /// The value with everything that may be a secret masked: user information
-    /// in URLs, and the environment given to images.
-    pub fn shown(&self) -> Option<String> {
+    /// in URLs, the environment given to images, and what a file took from a
+    /// variable, which only `origins` know.
+    pub fn shown(&self, origins: &Origins) -> Option<String> {
         let value = self.value.as_deref()?;
+        if origins.is_secret(&self.path) {
+            return Some(toml_text(MASK));
+        }
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         Some(match path.as_slice() {
             ["provider", "process", "images", _, "environment", _] => toml_text(MASK),
@@ -91,7 +95,7 @@ impl Entry {
 }
 
 /// Stands for what must not be shown.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Replaces `user:password` in something that looks like a URL.
 fn mask_user_info(text: &str) -> String {
@@ -107,7 +111,7 @@ fn mask_user_info(text: &str) -> String {
 
 /// Collects mistakes while values are read.
 pub struct Reader<'a> {
-    figment: &'a Figment,
+    origins: &'a Origins,
     path: Vec<String>,
     /// Everything found wrong so far.
     pub errors: Vec<ConfigError>,
@@ -116,10 +120,10 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the root of `figment`.
-    pub fn new(figment: &'a Figment) -> Self {
+    /// Starts at the root; `origins` know where the values came from.
+    pub fn new(origins: &'a Origins) -> Self {
         Self {
-            figment,
+            origins,
             path: Vec::new(),
             errors: Vec::new(),
             wrong: Vec::new(),
@@ -128,7 +132,7 @@ impl<'a> Reader<'a> {
 
     /// Records that `value` is wrong.
     pub fn fail(&mut self, value: &Value, message: impl Into<String>) {
-        let origin = super::origin(self.figment, value);
+        let origin = self.origins.place(value, &self.path);
         self.errors.push(ConfigError {
             origin,
             key: dotted(&self.path),
@@ -241,7 +245,11 @@ pub(super) fn scalar<T>(
     if read.is_none() {
         let found = written.map_or_else(
             || "a table or list".to_owned(),
-            |text| format!("'{}'", mask_user_info(&text)),
+            |text| {
+                let secret = reader.origins.is_secret_value(value, &reader.path);
+                let shown = if secret { MASK.to_owned() } else { mask_user_info(&text) };
+                format!("'{shown}'")
+            },
         );
         reader.fail(value, format!("expected {expected}, found {found}"));
     }
@@ -405,8 +413,16 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
 macro_rules! section {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Clone, PartialEq)]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+
+        /// Without the values, which may be credentials; those are for
+        /// [`Entry::shown`]($crate::config::Entry::shown).
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
 
         impl $crate::config::Setting for $name {
             fn read(
