@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_without_end_do_not_postpone_the_look() {
+    async fn point_03_events_without_end_do_not_postpone_the_look() {
         let mut watch = Watch::new();
         let changed = Arc::clone(&watch.changed);
         let directories = BTreeSet::new();

@@ -14,6 +14,7 @@ mod faas_cli;
 mod framework;
 mod functions;
 mod lifecycle;
+mod live;
 mod metrics;
 mod openapi;
 mod proxy;

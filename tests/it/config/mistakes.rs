@@ -78,8 +78,8 @@ fn an_unreadable_or_empty_file_is_refused() {
 #[test]
 fn names_of_later_versions_are_known() {
     for (content, place, key) in [
-        ("[[routes]]\nhost = \"a\"", "1:1", "routes"),
-        ("[[stores]]\nname = \"a\"", "1:1", "stores"),
+        ("[[routes]]\nhost = \"a\"", "1:3", "routes"),
+        ("[[stores]]\nname = \"a\"", "1:3", "stores"),
         ("[functions.a]\nmax_in_flight = 1", "2:1", "functions.a.max_in_flight"),
         (
             "[functions.\"a.b\"]\ntimeouts.idle = 1",
