@@ -22,6 +22,7 @@ mod check;
 mod diff;
 pub mod duration;
 mod env;
+mod files;
 mod function;
 mod interpolate;
 mod layer;
@@ -31,10 +32,10 @@ mod plausible;
 mod sections;
 mod setting;
 mod size;
-mod source;
 pub mod watch;
 
 pub use diff::{Changes, diff, keep_running};
+pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{Bound, FunctionSettings};
 pub use plausible::implausible;
 pub use sections::{
@@ -43,7 +44,6 @@ pub use sections::{
 };
 pub use setting::{ConfigError, Entry, Reader, Setting, dotted};
 pub use size::Size;
-pub use source::{Fingerprint, SourceFile, Sources};
 
 use interpolate::Secrets;
 use layer::Layer;
@@ -136,7 +136,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
 /// # Errors
 /// Every mistake found.
 pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
-    let file = content.map(|content| SourceFile {
+    let file = content.map(|content| ConfigFile {
         path: sources.file_name(),
         content: content.to_owned(),
     });
@@ -147,7 +147,7 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
 ///
 /// # Errors
 /// Every mistake found.
-pub fn parse_files(files: &[SourceFile], sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
+pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut figment = Figment::from(Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?);
     let (mut places, mut secrets) = (Places::default(), Secrets::default());

@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{error, info, trace, warn};
 
 use crate::{
-    config::{self, Config, ConfigError, Fingerprint, Loaded, SourceFile, Sources},
+    config::{self, Config, ConfigError, ConfigFile, Fingerprint, Loaded, Sources},
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
     telemetry::Telemetry,
@@ -307,7 +307,7 @@ struct Failure {
 }
 
 /// What was read: the files, or why they could not be.
-type Content = Result<Vec<SourceFile>, ConfigError>;
+type Content = Result<Vec<ConfigFile>, ConfigError>;
 
 fn fingerprint_of(sources: &Sources, content: &Content, referenced: &[PathBuf]) -> Fingerprint {
     match content {

@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Config, Reload, WatchMode, source::files_of};
+use super::{Config, Reload, WatchMode, files::files_of};
 
 /// What to listen to, and how long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! `${NAME}` in a file, and several files.
 
-use faas_gateway::config::{Loaded, SourceFile, Sources, parse, parse_files};
+use faas_gateway::config::{ConfigFile, Loaded, Sources, parse, parse_files};
 
 use super::{environment, errors, value};
 
@@ -96,8 +96,8 @@ fn point_24_what_a_variable_gave_is_never_shown() {
 
 #[test]
 fn point_06_later_files_win_and_each_mistake_names_its_file() {
-    let files = |contents: &[(&str, &str)]| -> Vec<SourceFile> {
-        let files = contents.iter().map(|(path, content)| SourceFile {
+    let files = |contents: &[(&str, &str)]| -> Vec<ConfigFile> {
+        let files = contents.iter().map(|(path, content)| ConfigFile {
             path: path.into(),
             content: (*content).to_owned(),
         });

@@ -49,7 +49,7 @@ impl fmt::Debug for Sources {
 
 /// One file as it was read.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SourceFile {
+pub struct ConfigFile {
     /// Its path, under which errors name it.
     pub path: PathBuf,
     /// Its content.
@@ -57,9 +57,9 @@ pub struct SourceFile {
 }
 
 /// Without the content, which may hold credentials.
-impl fmt::Debug for SourceFile {
+impl fmt::Debug for ConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceFile")
+        f.debug_struct("ConfigFile")
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
@@ -103,7 +103,7 @@ impl Sources {
     /// # Errors
     /// A file cannot be read, is not UTF-8 or is empty; a directory has no
     /// `*.toml` or keeps changing while it is read.
-    pub fn read(&self) -> Result<Vec<SourceFile>, ConfigError> {
+    pub fn read(&self) -> Result<Vec<ConfigFile>, ConfigError> {
         match self.file.as_deref() {
             None => Ok(Vec::new()),
             Some(path) if path.is_dir() => read_directory(path),
@@ -134,7 +134,7 @@ pub(super) fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read_directory(directory: &Path) -> Result<Vec<SourceFile>, ConfigError> {
+fn read_directory(directory: &Path) -> Result<Vec<ConfigFile>, ConfigError> {
     let mut before = read_directory_once(directory);
     for _ in 0..LOOKS {
         let after = read_directory_once(directory);
@@ -147,7 +147,7 @@ fn read_directory(directory: &Path) -> Result<Vec<SourceFile>, ConfigError> {
     Err(failed(directory, "keeps changing while it is read".to_owned()))
 }
 
-fn read_directory_once(directory: &Path) -> Result<Vec<SourceFile>, ConfigError> {
+fn read_directory_once(directory: &Path) -> Result<Vec<ConfigFile>, ConfigError> {
     let files = files_of(directory).map_err(|error| failed(directory, format!("cannot be read: {error}")))?;
     if files.is_empty() {
         return Err(failed(
@@ -160,7 +160,7 @@ fn read_directory_once(directory: &Path) -> Result<Vec<SourceFile>, ConfigError>
     files.into_iter().map(read_file).collect()
 }
 
-fn read_file(path: PathBuf) -> Result<SourceFile, ConfigError> {
+fn read_file(path: PathBuf) -> Result<ConfigFile, ConfigError> {
     let content = std::fs::read_to_string(&path).map_err(|error| failed(&path, format!("cannot be read: {error}")))?;
     if content.trim().is_empty() {
         return Err(failed(
@@ -168,7 +168,7 @@ fn read_file(path: PathBuf) -> Result<SourceFile, ConfigError> {
             "is empty; a file that is being written looks like this, so it is not taken as \"all defaults\"".to_owned(),
         ));
     }
-    Ok(SourceFile { path, content })
+    Ok(ConfigFile { path, content })
 }
 
 fn failed(path: &Path, message: String) -> ConfigError {
@@ -188,7 +188,7 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// Reads the `referenced` files; one that cannot be read counts as
     /// different from any content.
-    pub fn of(sources: &Sources, files: &[SourceFile], referenced: &[PathBuf]) -> Self {
+    pub fn of(sources: &Sources, files: &[ConfigFile], referenced: &[PathBuf]) -> Self {
         let mut hash = Hash::default();
         hash.number(files.len());
         for file in files {
@@ -227,7 +227,7 @@ impl Hash {
     }
 
     /// The variables that set keys, those that files refer to, and the flags.
-    fn layers(&mut self, sources: &Sources, files: &[SourceFile]) {
+    fn layers(&mut self, sources: &Sources, files: &[ConfigFile]) {
         let setting = sources.environment.iter().filter(|(name, _)| env::is_known(name));
         let named = files
             .iter()
@@ -288,7 +288,7 @@ mod tests {
     fn the_fingerprint_covers_files_variables_flags_and_referenced_files() {
         let directory = tempfile::tempdir().expect("directory");
         let secret = directory.path().join("secret");
-        let file = |content: &str| SourceFile {
+        let file = |content: &str| ConfigFile {
             path: "f".into(),
             content: content.to_owned(),
         };
@@ -334,7 +334,7 @@ mod tests {
             overrides: vec![("a.b".to_owned(), "hunter2".to_owned())],
             ..Sources::default()
         };
-        let file = SourceFile {
+        let file = ConfigFile {
             path: "f".into(),
             content: "hunter2".to_owned(),
         };
