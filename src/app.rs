@@ -5,21 +5,23 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
 use async_trait::async_trait;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
+
+mod listeners;
+
+use listeners::{Bound, Listeners};
 
 use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, Loaded, ProviderKind, Sources},
-    metrics::{Metrics, exporter, query::Prometheus, replicas},
+    metrics::{Metrics, query::Prometheus, replicas},
     provider::{
         Provider,
         memory::MemoryProvider,
@@ -29,7 +31,6 @@ use crate::{
     },
     reload::{Build, Outcome, Reloader, Snapshots, Verdict},
     scaling::{Policy, Scaling},
-    server::{Service, listener},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot},
     telemetry::Telemetry,
@@ -51,6 +52,8 @@ pub enum Ended {
 pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Result<Ended, Vec<String>> {
     let failed = |what: String| vec![what];
     let mut signals = StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+    // SIGHUP asks for a reload and must not end the process before one can be had.
+    let _hangup = signal(SignalKind::hangup()).map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;
     let background = Tasks::new();
     let metrics = Arc::new(Metrics::new());
     let executable =
@@ -63,32 +66,20 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         active: Mutex::default(),
     });
 
-    let (main, metrics_listener) = (
-        bind("server.listen", loaded.config.listen()).await,
-        bind("metrics.listen", loaded.config.metrics_listen()).await,
-    );
-    let (main, metrics_listener) = match (main, metrics_listener) {
-        (Ok(main), Ok(metrics)) => (main, metrics),
-        (main, metrics) => return Err([main.err(), metrics.err()].into_iter().flatten().collect()),
-    };
+    let bound = Bound::first(&loaded.config).await?;
     let current = Current::new(builder.snapshot(loaded.config.clone()).await?);
     metrics.config_read(true, SystemTime::now());
 
     let serving = Tasks::new();
-    let stop_accepting = CancellationToken::new();
-    let stop_metrics = CancellationToken::new();
-    let (address, metrics_address) = (local(&main.0)?, local(&metrics_listener.0)?);
     let api = Arc::new(api::endpoint(current.clone()));
-    let service = Service::new(current.clone(), api, serving.clone(), address);
-    serving.spawn(listener::serve(main.0, service, stop_accepting.clone()));
-    let ready = serving.draining().clone();
-    background.spawn(exporter::serve(
-        metrics_listener.0,
+    let listeners = Arc::new(Listeners::new(
+        current.clone(),
+        api,
         Arc::clone(&metrics),
+        serving.clone(),
         background.clone(),
-        move || !ready.is_cancelled(),
-        stop_metrics.clone(),
     ));
+    listeners.serve(bound);
     let view = current.clone();
     background.spawn(replicas::refresh_forever(
         move || {
@@ -103,12 +94,20 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         background.draining().clone(),
         |_known| {},
     ));
-    let live = Arc::new(Snapshots::new(current.clone(), telemetry, builder));
+    let replacing = Arc::new(Replacing {
+        builder,
+        listeners: Arc::clone(&listeners),
+        bound: Mutex::default(),
+    });
+    let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
     let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
     reloader.on_file_change(&background);
     reloader
         .on_hangup(&background)
         .map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;
+    let (address, metrics_address) = listeners
+        .addresses()
+        .ok_or_else(|| failed("a listener has no address".to_owned()))?;
     tracing::info!(%address, metrics = %metrics_address, provider = provider_name(&current), "listening");
 
     let signal = signals.next().await;
@@ -118,7 +117,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     drop(reloader);
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
-        stop_accepting.cancel();
+        listeners.stop_main();
         let in_time = tokio::time::timeout(config.server.drain_timeout, serving.ended()).await;
         if in_time.is_err() {
             tracing::warn!("server.drain_timeout has passed; calls in flight are cut off");
@@ -126,7 +125,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             serving.ended().await;
         }
         current.get().provider.close().await;
-        stop_metrics.cancel();
+        listeners.stop_metrics();
         background.drain();
         background.abort();
         background.ended().await;
@@ -142,19 +141,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
 
 fn provider_name(current: &Current) -> &'static str {
     current.get().config.provider_kind().as_str()
-}
-
-async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener,), String> {
-    TcpListener::bind(address)
-        .await
-        .map(|listener| (listener,))
-        .map_err(|error| format!("{key}: cannot listen on {address}: {error}"))
-}
-
-fn local(listener: &TcpListener) -> Result<SocketAddr, Vec<String>> {
-    listener
-        .local_addr()
-        .map_err(|error| vec![format!("a listener has no address: {error}")])
 }
 
 /// Builds snapshots, carrying over what has not changed.
@@ -261,22 +247,41 @@ impl Builder {
     }
 }
 
+/// Replaces what runs by what a reload builds, listeners included.
+struct Replacing {
+    builder: Arc<Builder>,
+    listeners: Arc<Listeners>,
+    /// Bound for the snapshot that is about to be live.
+    bound: Mutex<Bound>,
+}
+
+impl Replacing {
+    fn keep(&self, bound: Bound) -> Bound {
+        std::mem::replace(&mut *self.bound.lock().unwrap_or_else(PoisonError::into_inner), bound)
+    }
+}
+
 #[async_trait]
-impl Build for Builder {
+impl Build for Replacing {
     async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
-        self.snapshot(loaded.config).await
+        let bound = self.listeners.prepare(&loaded.config).await?;
+        let next = self.builder.snapshot(loaded.config).await?;
+        self.keep(bound);
+        Ok(next)
     }
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
+        self.listeners.serve(self.keep(Bound::default()));
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }
         // Calls that began on it may still run; closing drains them.
-        self.tasks.spawn(async move { previous.provider.close().await });
+        self.builder.tasks.spawn(async move { previous.provider.close().await });
     }
 
     fn report(&self, outcome: &Outcome) {
-        self.metrics
+        self.builder
+            .metrics
             .config_read(outcome.verdict != Verdict::Failed, outcome.at.into());
     }
 }

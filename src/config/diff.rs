@@ -13,9 +13,6 @@ const METRICS_LISTEN: &str = "metrics.listen";
 /// Key of the process provider's directory.
 const STATE_DIR: &str = "provider.process.state_dir";
 
-/// Keys that keep their running value until the next start.
-pub(super) const RESTART_ONLY: &[&str] = &[LISTEN, METRICS_LISTEN, STATE_DIR];
-
 /// What differs between two configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -63,7 +60,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     };
     for (path, _) in differing.chain(removed) {
         let key = super::dotted(path);
-        if RESTART_ONLY.contains(&key.as_str()) && !is_live(&key, old) {
+        if changes.restart.contains(&key.as_str()) {
             continue;
         }
         changes.sections.extend(path.first().cloned());
@@ -112,10 +109,13 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
 
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let mut keys = Vec::new();
-    if old.listen() != new.listen() {
+    // An address that somebody wrote is moved to. One that follows from other
+    // settings is not: nobody asked for the gateway to be elsewhere.
+    if old.listen() != new.listen() && new.server.listen.is_none() {
         keys.push(LISTEN);
     }
-    if old.metrics_listen() != new.metrics_listen() {
+    let derived = new.metrics.listen.is_none() && new.server.listen.is_none();
+    if old.metrics_listen() != new.metrics_listen() && derived {
         keys.push(METRICS_LISTEN);
     }
     if !is_live(STATE_DIR, old) && old.provider.process.state_dir != new.provider.process.state_dir {

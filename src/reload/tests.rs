@@ -255,13 +255,14 @@ async fn changed_credentials_are_a_reload() {
 }
 
 #[tokio::test]
-async fn addresses_keep_their_running_value() {
+async fn the_state_directory_keeps_its_running_value() {
     let gateway = Gateway::start(FIRST);
-    gateway.write(&format!("[server]\nlisten = \"127.0.0.1:9\"\n{SECOND}"));
+    let running = gateway.live.config().provider.process.state_dir;
+    gateway.write(&format!("[provider.process]\nstate_dir = \"/elsewhere\"\n{SECOND}"));
     let outcome = gateway.reload(Trigger::Watch).await;
-    assert_eq!(outcome.pending_restart, ["server.listen"]);
+    assert_eq!(outcome.pending_restart, ["provider.process.state_dir"]);
     assert_eq!(outcome.changed, ["logging.level"]);
-    assert_eq!(gateway.live.config().listen().port(), 8080);
+    assert_eq!(gateway.live.config().provider.process.state_dir, running);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -26,6 +27,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// How long a connection accepted at the last moment gets to send its request.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
+
 /// Accepts connections until `stop`, then returns; connections that are open
 /// finish their requests as tasks of the service.
 pub async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
@@ -33,7 +37,7 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -47,6 +51,19 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
         }
+    }
+    // What the system has accepted for us would be reset by closing the listener.
+    let last = CancellationToken::new();
+    let mut waiting = 0;
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        let connection = connection(stream, peer, service.clone(), last.clone());
+        service.tasks.spawn(connection);
+        waiting += 1;
+    }
+    drop(listener);
+    if waiting > 0 {
+        tokio::time::sleep(LAST_REQUEST).await;
+        last.cancel();
     }
 }
 

@@ -26,6 +26,7 @@ use super::{eventually, soon};
 pub(crate) struct Setup {
     toml: String,
     environment: Vec<(String, String)>,
+    listens_by_file: bool,
     directory: Option<Arc<tempfile::TempDir>>,
     file: Option<PathBuf>,
 }
@@ -55,6 +56,7 @@ impl Gateway {
         Setup {
             toml: String::new(),
             environment: Vec::new(),
+            listens_by_file: false,
             directory: None,
             file: None,
         }
@@ -221,6 +223,12 @@ impl Setup {
         self
     }
 
+    /// Leaves the addresses to the configuration file, which must have both.
+    pub(crate) fn listens_by_file(mut self) -> Self {
+        self.listens_by_file = true;
+        self
+    }
+
     /// Uses the directory of an earlier gateway.
     pub(crate) fn directory(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
@@ -253,6 +261,14 @@ impl Setup {
         if self.file.is_none() && (!file.exists() || !self.toml.is_empty()) {
             std::fs::write(&file, format!("# a test's configuration\n{}", self.toml)).expect("a file");
         }
+        let free_ports: &[_] = if self.listens_by_file {
+            &[]
+        } else {
+            &[
+                ("FAAS__SERVER__LISTEN", "127.0.0.1:0"),
+                ("FAAS__METRICS__LISTEN", "127.0.0.1:0"),
+            ]
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_faas-gateway"));
         command
             .arg("serve")
@@ -263,9 +279,8 @@ impl Setup {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", directory)
-            .env("FAAS__SERVER__LISTEN", "127.0.0.1:0")
-            .env("FAAS__METRICS__LISTEN", "127.0.0.1:0")
             .env("FAAS__LOGGING__FORMAT", "json")
+            .envs(free_ports.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
