@@ -1,7 +1,7 @@
 //! Where everything is put together: configuration to parts to listeners to run.
 //!
 //! The only place that knows which provider is in use. Start-up and reload
-//! build a snapshot by the same function, [`Builder::build`].
+//! build a snapshot by the same function, [`Builder::snapshot`].
 
 use std::{
     collections::BTreeMap,
