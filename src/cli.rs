@@ -182,7 +182,10 @@ fn serve(sources: &Sources) -> ExitCode {
                     Ended::Aborted => ExitCode::FAILURE,
                 }
             }
-            Err(errors) => failed(&errors),
+            Err(errors) => {
+                let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
+                failed(&errors)
+            }
         }
     })
 }

@@ -198,10 +198,10 @@ pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Ve
     };
     let (config, mut warnings) = read(&origins, &sources.environment, unmade, &mut errors);
     for error in &mut errors {
-        error.message = origins.secrets.mask(std::mem::take(&mut error.message));
+        error.message = origins.masked(std::mem::take(&mut error.message));
     }
     for warning in &mut warnings {
-        *warning = origins.secrets.mask(std::mem::take(warning));
+        *warning = origins.masked(std::mem::take(warning));
     }
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded {
@@ -293,6 +293,11 @@ impl Origins {
     /// read_timeout`; `None` when nothing did.
     pub fn of(&self, path: &[String]) -> Option<String> {
         layer::at(&self.root, path).map(|value| self.place(value, path))
+    }
+
+    /// A message for people without what the file's variables gave.
+    pub fn masked(&self, message: String) -> String {
+        self.secrets.mask(message)
     }
 
     /// Whether the value of a key has a variable in it that a file refers to.

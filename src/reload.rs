@@ -355,9 +355,12 @@ impl Transaction {
         let files = loaded.config.referenced_files();
         let (sources, referenced) = (Arc::clone(&self.sources), files.clone());
         let next = blocking(move || fingerprint_of(&sources, &content, &referenced)).await;
+        let origins = loaded.origins.clone();
         let mut warnings = loaded.warnings.clone();
-        warnings.extend(config::implausible(&self.live.config(), &loaded.config));
+        let implausible = config::implausible(&self.live.config(), &loaded.config);
+        warnings.extend(implausible.into_iter().map(|warning| origins.masked(warning)));
         if let Err(errors) = self.live.apply(loaded).await {
+            let errors = errors.into_iter().map(|error| origins.masked(error)).collect();
             return self.refused(trigger, files, next, errors);
         }
         self.applied = next;

@@ -41,7 +41,7 @@ impl Problem {
         ConfigError {
             origin: origins.to_blame(&self.keys),
             key: self.keys.first().map(|key| dotted(key)).unwrap_or_default(),
-            message: self.message,
+            message: origins.masked(self.message),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What is said about a reload, and what is kept from it.
 
-use std::process::Command;
+use std::{process::Command, sync::Arc};
 
 use nix::sys::signal::Signal;
+use tokio::sync::Notify;
 
-use super::{becomes, is_reload, live, marked, says, start, successful, write};
-use crate::support::Gateway;
+use super::{QUICK, becomes, is_reload, live, marked, says, start, successful, write};
+use crate::support::{Gateway, Upstream, soon, upstream::text};
 
 #[tokio::test]
 async fn point_09_mistakes_have_a_place_and_unknown_keys_a_suggestion() {
@@ -40,6 +41,39 @@ async fn point_11_implausible_changes_are_applied_with_a_warning() {
 }
 
 #[tokio::test]
+async fn point_14_a_call_in_flight_keeps_the_settings_it_began_with() {
+    let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let upstream = Upstream::start()
+        .await
+        .function("stuck", |_| std::future::pending())
+        .function("held", {
+            let (arrived, release) = (Arc::clone(&arrived), Arc::clone(&release));
+            move |_| {
+                let (arrived, release) = (Arc::clone(&arrived), Arc::clone(&release));
+                async move {
+                    arrived.notify_one();
+                    release.notified().await;
+                    text(200, "finished")
+                }
+            }
+        });
+    let gateway = Gateway::before(&upstream.url()).config(QUICK).start().await;
+    let call = gateway.invoke("/function/held", "");
+    let reload = async {
+        soon("the call", arrived.notified()).await;
+        write(
+            gateway.config_file(),
+            &format!("{QUICK}[invoke]\nupstream_timeout = \"50ms\"\n"),
+        );
+        gateway.logged("the reload", is_reload).await;
+        let other = gateway.get("/function/stuck").send().await.expect("an answer");
+        assert_eq!(other.status(), 504, "the new bound");
+        release.notify_one();
+    };
+    assert_eq!(tokio::join!(call, reload).0, "finished");
+}
+
+#[tokio::test]
 async fn point_20_the_old_content_clears_a_failure_and_is_no_new_generation() {
     let gateway = start().await;
     let content = std::fs::read_to_string(gateway.config_file()).expect("readable");
@@ -68,6 +102,23 @@ async fn point_23_variables_in_the_file_are_those_of_the_start() {
     assert_eq!(live(&gateway).await, "from-variable");
     write(gateway.config_file(), &marked("${NONE:-default}"));
     becomes(&gateway, "default").await;
+}
+
+#[tokio::test]
+async fn point_24_what_cannot_be_built_is_told_without_what_variables_gave() {
+    let gateway = Gateway::new()
+        .env("TOKEN", "hunter2")
+        .config(&marked("one"))
+        .start()
+        .await;
+    let secret = format!(
+        "{}[auth]\nbasic = true\nsecret_path = \"/no/such/${{TOKEN}}\"\n",
+        marked("two")
+    );
+    write(gateway.config_file(), &secret);
+    gateway.logged("the failure", says("/no/such/***")).await;
+    successful(&gateway, false).await;
+    assert_eq!(gateway.log_count(says("hunter2")), 0);
 }
 
 #[test]
