@@ -10,7 +10,7 @@ ARGS ?=
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench openapi tools image
+.PHONY: help run test lint fmt bench openapi schema tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -46,6 +46,10 @@ bench: ## measure beside nginx and haproxy (about three minutes)
 openapi: ## refresh openapi/openapi.json from the handlers
 	@.ci/install build
 	@trap "rm -f openapi/openapi.json.new" EXIT; cargo run --quiet -- openapi > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
+
+schema: ## refresh config/schema.json from the settings
+	@.ci/install build
+	@trap "rm -f config/schema.json.new" EXIT; cargo run --quiet -- schema > config/schema.json.new && mv config/schema.json.new config/schema.json
 
 tools: ## install what the other verbs need, without running them
 	@.ci/install build test lint

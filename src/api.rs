@@ -23,11 +23,12 @@ use crate::{
     auth::Refusal,
     model::FunctionRef,
     problem::{INTERNAL_HEADER, PROBLEM_JSON, Problem},
-    snapshot::{Current, Snapshot},
+    snapshot::{Current, Snapshot, control::Control},
 };
 
 mod admitted;
 mod alert;
+mod config;
 mod counts;
 mod error;
 mod explain;
@@ -45,7 +46,7 @@ mod scale;
 mod secrets;
 mod target;
 
-use admitted::{Admitted, View};
+use admitted::{Admitted, Live, View};
 use routes::Routes;
 
 /// What a caller without the right credentials reads, to the letter: OpenFaaS
@@ -54,6 +55,12 @@ const INVALID_CREDENTIALS: &str = "invalid credentials";
 
 /// The challenge that goes with it.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Restricted\"");
+
+/// Where the answers are that tell which configuration they come from.
+const SYSTEM: &str = "/system/";
+
+/// Number of the configuration that an answer comes from.
+const GENERATION_HEADER: &str = "x-config-generation";
 
 /// Groups of operations in the document.
 #[derive(Tags)]
@@ -66,6 +73,8 @@ enum Tag {
     Namespaces,
     /// The gateway and its provider.
     System,
+    /// The gateway's own configuration.
+    Configuration,
 }
 
 /// Every typed operation.
@@ -76,6 +85,7 @@ type Apis = (
     secrets::SecretsApi,
     namespaces::NamespacesApi,
     info::InfoApi,
+    config::ConfigApi,
     alert::AlertApi,
     health::HealthApi,
 );
@@ -88,6 +98,7 @@ fn apis() -> Apis {
         secrets::SecretsApi,
         namespaces::NamespacesApi,
         info::InfoApi,
+        config::ConfigApi,
         alert::AlertApi,
         health::HealthApi,
     )
@@ -103,9 +114,10 @@ pub struct Matched(pub Arc<str>);
 ///
 /// A request that carries an `Arc<Snapshot>` in its extensions is answered from
 /// that one, any other from the newest. Never fails: every failure is a response.
-pub fn endpoint(current: Current) -> BoxEndpoint<'static, Response> {
+/// `control` is what reads the configuration again.
+pub fn endpoint(current: Current, control: Arc<dyn Control>) -> BoxEndpoint<'static, Response> {
     Gateway {
-        current,
+        live: Live { current, control },
         routes: Routes::of::<Apis>(),
         operations: openapi::service().into_endpoint(),
     }
@@ -119,7 +131,7 @@ pub fn openapi_document() -> String {
 }
 
 struct Gateway {
-    current: Current,
+    live: Live,
     routes: Routes,
     operations: BoxEndpoint<'static>,
 }
@@ -137,10 +149,14 @@ impl Endpoint for Gateway {
         let snapshot = request
             .data::<Arc<Snapshot>>()
             .cloned()
-            .unwrap_or_else(|| self.current.get());
+            .unwrap_or_else(|| self.live.current.get());
         Ok(match self.routes.find(request.uri().path()) {
             Some(route) => {
                 let mut response = self.answer(route, &snapshot, request, &accept).await;
+                if route.template.starts_with(SYSTEM) && response.status() != StatusCode::UNAUTHORIZED {
+                    let generation = HeaderValue::from(snapshot.generation);
+                    response.headers_mut().entry(GENERATION_HEADER).or_insert(generation);
+                }
                 response.set_data(Matched(Arc::clone(&route.template)));
                 response
             }
@@ -178,6 +194,7 @@ impl Gateway {
             *request.uri_mut() = uri;
         }
         request.set_data(View(Arc::clone(snapshot)));
+        request.set_data(self.live.clone());
         shaped(self.operations.get_response(request).await, accept).await
     }
 }

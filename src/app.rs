@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::SystemTime,
 };
 
@@ -29,10 +29,10 @@ use crate::{
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
-    reload::{Build, Outcome, Reloader, Snapshots, Verdict},
+    reload::{Build, Outcome, Reloader, Snapshots, Trigger, Verdict},
     scaling::{Policy, Scaling},
     shutdown::{StopSignals, Tasks},
-    snapshot::{Current, FunctionTable, Snapshot},
+    snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     telemetry::Telemetry,
 };
 
@@ -67,11 +67,16 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     });
 
     let bound = Bound::first(&loaded.config).await?;
-    let current = Current::new(builder.snapshot(loaded.config.clone()).await?);
+    let current = Current::new(builder.snapshot(loaded.clone()).await?);
     metrics.config_read(true, SystemTime::now());
+    current.get().announce();
 
     let serving = Tasks::new();
-    let api = Arc::new(api::endpoint(current.clone()));
+    let control = Arc::new(Reloads {
+        sources: sources.clone(),
+        reloader: OnceLock::new(),
+    });
+    let api = Arc::new(api::endpoint(current.clone(), Arc::clone(&control) as _));
     let listeners = Arc::new(Listeners::new(
         current.clone(),
         api,
@@ -79,7 +84,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    listeners.serve(bound);
     let view = current.clone();
     background.spawn(replicas::refresh_forever(
         move || {
@@ -101,6 +105,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     });
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
     let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
+    let _first = control.reloader.set(reloader.clone());
+    listeners.serve(bound);
     reloader.on_file_change(&background);
     reloader
         .on_hangup(&background)
@@ -143,6 +149,29 @@ fn provider_name(current: &Current) -> &'static str {
     current.get().config.provider_kind().as_str()
 }
 
+/// The reloader, as the API asks for it. The API belongs to the listeners that
+/// a reload may move, so it is there before the reloader is; nothing is served
+/// until both are.
+struct Reloads {
+    sources: Sources,
+    reloader: OnceLock<Reloader>,
+}
+
+#[async_trait]
+impl Control for Reloads {
+    fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    fn last(&self) -> Option<Outcome> {
+        self.reloader.get()?.last()
+    }
+
+    async fn reload(&self) -> Option<Outcome> {
+        Some(self.reloader.get()?.request(Trigger::Api).await)
+    }
+}
+
 /// Builds snapshots, carrying over what has not changed.
 struct Builder {
     metrics: Arc<Metrics>,
@@ -170,7 +199,9 @@ enum Origin {
 impl Builder {
     /// Builds everything from a checked configuration. Start-up and reload are
     /// this one function; nothing that runs is touched before all of it worked.
-    async fn snapshot(&self, config: Config) -> Result<Snapshot, Vec<String>> {
+    async fn snapshot(&self, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
+        let source = Source::new(&loaded);
+        let config = loaded.config;
         let mut errors = Vec::new();
         let auth = Auth::load(&config.auth).map_err(|error| errors.push(error)).ok();
         let prometheus = Prometheus::new(&config.prometheus)
@@ -190,6 +221,8 @@ impl Builder {
             prometheus,
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
+            alive: self.metrics.live_generation(),
+            source,
             config,
         })
     }
@@ -265,7 +298,7 @@ impl Replacing {
 impl Build for Replacing {
     async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
         let bound = self.listeners.prepare(&loaded.config).await?;
-        let next = self.builder.snapshot(loaded.config).await?;
+        let next = self.builder.snapshot(loaded).await?;
         self.keep(bound);
         Ok(next)
     }
@@ -283,5 +316,8 @@ impl Build for Replacing {
         self.builder
             .metrics
             .config_read(outcome.verdict != Verdict::Failed, outcome.at.into());
+        self.builder
+            .metrics
+            .config_reload(outcome.trigger.as_str(), outcome.verdict.as_str());
     }
 }

@@ -2,8 +2,8 @@
 //! the process ends.
 //!
 //! Exit codes: 0 when asked to stop or when all is well, 1 for a failure, 64 for
-//! a wrong command line or configuration. All configuration errors are printed
-//! at once, one a line.
+//! a wrong command line or configuration; `diff` has codes of its own. All
+//! configuration errors are printed at once, one a line.
 
 use std::{
     ffi::OsString,
@@ -24,6 +24,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
+mod diff;
 mod healthcheck;
 mod show;
 
@@ -62,7 +63,11 @@ enum Command {
         with_env: bool,
     },
     /// Print every setting with its value and where that came from; secrets are masked
-    Config(Layers),
+    Config(ConfigArgs),
+    /// Print what a file would change: exit code 0 nothing, 1 something, 2 cannot be told, 64 wrong
+    Diff(DiffArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
     /// Print the OpenAPI document
     Openapi,
     /// Ask a running gateway whether it is well (for containers)
@@ -80,6 +85,43 @@ enum Command {
     Watchdog(crate::watchdog::Args),
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct ConfigArgs {
+    #[command(flatten)]
+    layers: Layers,
+    #[command(subcommand)]
+    command: Option<ConfigCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say where the value of a key comes from, its default, what it overrides and when a change takes effect
+    Explain {
+        /// The key, such as invoke.upstream_timeout
+        key: String,
+        #[command(flatten)]
+        layers: Layers,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// The TOML file that would replace the one in use
+    file: PathBuf,
+    /// Compare with the gateway that runs here, instead of with the configuration of this command line
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "state_dir", "listen", "set"])]
+    against: Option<url::Url>,
+    /// User name for that gateway, if it is not in the URL
+    #[arg(long, requires_all = ["against", "password_file"])]
+    user: Option<String>,
+    /// File with the password for that gateway
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    layers: Layers,
 }
 
 /// Which layers of configuration to read, besides defaults and environment.
@@ -145,7 +187,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(cli.layers)) {
         Command::Serve(layers) => serve(&layers.sources()),
         Command::Check { file, with_env } => check(file, with_env),
-        Command::Config(layers) => with_configuration(&layers.sources(), |loaded| print(&show::Effective(loaded))),
+        Command::Config(ConfigArgs { layers, command: None }) => {
+            with_configuration(&layers.sources(), |loaded| print(&show::Effective(loaded)))
+        }
+        Command::Config(ConfigArgs {
+            command: Some(ConfigCommand::Explain { key, layers }),
+            ..
+        }) => with_configuration(&layers.sources(), |loaded| explain(&key, loaded)),
+        Command::Diff(arguments) => differences(arguments),
+        Command::Schema => print(&config::schema::document().trim_end()),
         Command::Openapi => print(&crate::api::openapi_document().trim_end()),
         Command::Healthcheck { layers, url, timeout } => match url {
             Some(url) => healthcheck(&[url], timeout),
@@ -219,6 +269,25 @@ fn check(file: PathBuf, with_env: bool) -> ExitCode {
         }
         print(&"ok")
     })
+}
+
+fn explain(key: &str, loaded: &Loaded) -> ExitCode {
+    match config::explain(key, &loaded.config, &loaded.origins, &loaded.pending_restart) {
+        Ok(explained) => print(&show::Explanation(explained)),
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn differences(arguments: DiffArgs) -> ExitCode {
+    let credentials = arguments.user.as_deref().zip(arguments.password_file.as_deref());
+    let credentials = credentials.map(|(user, password_file)| diff::Credentials { user, password_file });
+    match &arguments.against {
+        Some(url) => diff::against(url, &arguments.file, credentials.as_ref()),
+        None => diff::offline(&arguments.file, &arguments.layers.sources()),
+    }
 }
 
 /// Reads the configuration, or prints everything that is wrong with it.

@@ -21,7 +21,9 @@ use url::Url;
 mod check;
 mod diff;
 pub mod duration;
+mod entry;
 mod env;
+mod explain;
 mod files;
 mod function;
 mod interpolate;
@@ -29,12 +31,16 @@ mod layer;
 pub mod mount;
 mod place;
 mod plausible;
+pub mod schema;
 mod sections;
 mod setting;
 mod size;
+mod source;
 pub mod watch;
 
-pub use diff::{Changes, diff, keep_running};
+pub use diff::{Changes, Difference, diff, differences, keep_running};
+pub use entry::{Entry, dotted};
+pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{Bound, FunctionSettings};
 pub use plausible::implausible;
@@ -42,8 +48,9 @@ pub use sections::{
     Auth, Function, FunctionTimeouts, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
     Provider, ProviderKind, Queue, Reload, Scaling, Server, Ui, WatchMode,
 };
-pub use setting::{ConfigError, Entry, Reader, Setting, dotted};
+pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
+pub use source::{SetBy, Shadowed, SourceFile, source_files};
 
 use interpolate::Secrets;
 use layer::Layer;
@@ -102,6 +109,10 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What it was read from; with [`load`] also the files it refers to.
     pub fingerprint: Fingerprint,
+    /// The files that were read for it; with [`parse`], none.
+    pub files: Vec<SourceFile>,
+    /// Keys that keep their running value instead of the one they have here.
+    pub pending_restart: Vec<&'static str>,
 }
 
 /// Knows which layer set each key, where in a file, and what is secret.
@@ -109,8 +120,26 @@ pub struct Loaded {
 pub struct Origins {
     figment: Figment,
     root: Value,
+    /// Each layer, weakest first.
+    layers: Vec<Layer>,
+    /// How many layers are weaker than the environment.
+    written: usize,
     places: Places,
     secrets: Secrets,
+}
+
+/// Of no layer at all.
+impl Default for Origins {
+    fn default() -> Self {
+        Self {
+            figment: Figment::new(),
+            root: Value::from(figment::value::Dict::new()),
+            layers: Vec::new(),
+            written: 0,
+            places: Places::default(),
+            secrets: Secrets::default(),
+        }
+    }
 }
 
 /// Without the values, which may be credentials.
@@ -127,7 +156,9 @@ impl fmt::Debug for Origins {
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let files = sources.read().map_err(|error| vec![error])?;
     let mut loaded = parse_files(&files, sources)?;
-    loaded.fingerprint = Fingerprint::of(sources, &files, &loaded.config.referenced_files());
+    let referenced = loaded.config.referenced_files();
+    loaded.fingerprint = Fingerprint::of(sources, &files, &referenced);
+    loaded.files = source_files(&files, &referenced);
     Ok(loaded)
 }
 
@@ -149,7 +180,7 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
 /// Every mistake found.
 pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let mut errors = Vec::new();
-    let mut figment = Figment::from(Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?);
+    let mut layers = vec![Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?];
     let (mut places, mut secrets) = (Places::default(), Secrets::default());
     // The keys of values that could not be made, to be left out of the checks.
     let mut unmade = Vec::new();
@@ -170,16 +201,18 @@ pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Ve
             message: message.clone(),
         }));
         unmade.extend(mistakes.into_iter().map(|(path, _)| path));
-        figment = figment.merge(layer);
+        layers.push(layer);
     }
+    let written = layers.len();
     let mut add = |layer: Result<Layer, ConfigError>| match layer {
-        Ok(layer) => figment = std::mem::take(&mut figment).merge(layer),
+        Ok(layer) => layers.push(layer),
         Err(error) => errors.push(error),
     };
     env::layers(&sources.environment).into_iter().for_each(&mut add);
     for (key, value) in &sources.overrides {
         add(Layer::written("command line", key, value));
     }
+    let figment = layers.iter().cloned().fold(Figment::new(), Figment::merge);
     let root = figment.find_value("").map_err(|error| {
         error
             .into_iter()
@@ -193,6 +226,8 @@ pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Ve
     let origins = Origins {
         figment,
         root,
+        layers,
+        written,
         places,
         secrets,
     };
@@ -209,6 +244,8 @@ pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Ve
             origins,
             warnings,
             fingerprint: Fingerprint::of(sources, files, &[]),
+            files: Vec::new(),
+            pending_restart: Vec::new(),
         }),
         _ => Err(errors),
     }

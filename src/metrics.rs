@@ -22,10 +22,12 @@ use prometheus::{
 
 pub mod exporter;
 mod function;
+mod generation;
 pub mod query;
 pub mod replicas;
 
 pub use function::{FunctionMetrics, InFlight};
+pub use generation::LiveGeneration;
 pub use replicas::Service;
 
 /// Content type of [`Metrics::render`].
@@ -55,6 +57,17 @@ pub const HTTP_TOTAL: &str = "http_requests_total";
 pub const RELOAD_SUCCESSFUL: &str = "gateway_config_last_reload_successful";
 /// When the configuration in use was read.
 pub const RELOAD_SUCCESS_TIME: &str = "gateway_config_last_reload_success_timestamp_seconds";
+/// Reloads by what asked for them and how they ended.
+pub const RELOADS_TOTAL: &str = "gateway_config_reloads_total";
+/// Always 1; its label tells the fingerprint of the live configuration.
+pub const CONFIG_INFO: &str = "gateway_config_info";
+/// Number of the live configuration.
+pub const CONFIG_GENERATION: &str = "gateway_config_generation";
+/// Keys that wait for a restart.
+pub const CONFIG_PENDING: &str = "gateway_config_pending_restart";
+/// Configurations that are in use: the live one, and those that requests
+/// under way began with.
+pub const CONFIG_ALIVE: &str = "gateway_config_live_generations";
 /// Always 1; its label tells the version.
 pub const BUILD_INFO: &str = "gateway_build_info";
 
@@ -80,6 +93,13 @@ pub struct Metrics {
     http_total: IntCounterVec,
     reload_successful: IntGauge,
     reload_time: Gauge,
+    reloads: IntCounterVec,
+    config_info: IntGaugeVec,
+    config_generation: IntGauge,
+    config_pending: IntGauge,
+    config_alive: IntGauge,
+    /// Label of the series of `config_info`.
+    config_hash: Mutex<String>,
 }
 
 impl Metrics {
@@ -133,6 +153,29 @@ impl Metrics {
                 RELOAD_SUCCESS_TIME,
                 "When the configuration was last read successfully, in seconds since 1970.",
             )),
+            reloads: add.counters(
+                RELOADS_TOTAL,
+                "Attempts to read the configuration again.",
+                &["trigger", "result"],
+            ),
+            config_info: add.gauges(
+                CONFIG_INFO,
+                "Always 1; the label tells the fingerprint of the live configuration.",
+                &["hash"],
+            ),
+            config_generation: add.metric(IntGauge::new(
+                CONFIG_GENERATION,
+                "Number of the live configuration, counted from 1 at the start.",
+            )),
+            config_pending: add.metric(IntGauge::new(
+                CONFIG_PENDING,
+                "Settings that keep their running value until a restart.",
+            )),
+            config_alive: add.metric(IntGauge::new(
+                CONFIG_ALIVE,
+                "Configurations in use: the live one, and older ones that requests under way began with.",
+            )),
+            config_hash: Mutex::default(),
             registry,
         }
     }
@@ -223,6 +266,34 @@ impl Metrics {
             let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.reload_time.set(seconds.as_secs_f64());
         }
+    }
+
+    /// Counts a reload.
+    pub fn config_reload(&self, trigger: &str, result: &str) {
+        self.reloads.with_label_values(&[trigger, result]).inc();
+    }
+
+    /// Shows which configuration is live.
+    pub fn config_live(&self, hash: &str, generation: u64, pending_restart: usize) {
+        self.config_generation.set(clamp(generation));
+        self.config_pending.set(clamp(pending_restart as u64));
+        let mut known = self.config_hash.lock().unwrap_or_else(PoisonError::into_inner);
+        self.config_info.with_label_values(&[hash]).set(1);
+        let before = std::mem::replace(&mut *known, hash.to_owned());
+        if before != hash && !before.is_empty() {
+            // Fails only for a series that is not there, which is what we want.
+            let _ = self.config_info.remove_label_values(&[&before]);
+        }
+    }
+
+    /// Counts a generation for as long as the value exists.
+    pub fn live_generation(&self) -> LiveGeneration {
+        LiveGeneration::new(&self.config_alive)
+    }
+
+    /// How many generations are in use.
+    pub fn live_generations(&self) -> u64 {
+        u64::try_from(self.config_alive.get()).unwrap_or_default()
     }
 
     /// Everything in the text exposition format, version 0.0.4.

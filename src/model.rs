@@ -7,6 +7,7 @@
 //!
 //! No I/O, no clock, no knowledge of who stores or serves these values.
 
+mod config;
 mod function;
 mod json;
 mod log;
@@ -15,6 +16,10 @@ mod secret;
 mod system;
 mod wire;
 
+pub use config::{
+    ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus,
+    ConfigValue, Configuration,
+};
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,
 };

@@ -41,6 +41,9 @@ pub struct Problem {
     /// Seconds after which trying again makes sense; also sent as `Retry-After`.
     #[oai(skip_serializing_if_is_none)]
     pub retry_after: Option<u64>,
+    /// Each mistake, where there can be several; `detail` has them too, one a line.
+    #[oai(skip_serializing_if_is_none)]
+    pub errors: Option<Vec<String>>,
 }
 
 impl Problem {
@@ -53,6 +56,16 @@ impl Problem {
             component: "gateway".to_owned(),
             setting: None,
             retry_after: None,
+            errors: None,
+        }
+    }
+
+    /// Several mistakes at once, one a line for whoever reads text.
+    pub fn several(status: StatusCode, errors: Vec<String>) -> Self {
+        let detail = errors.join("\n");
+        Self {
+            errors: Some(errors),
+            ..Self::new(status, detail)
         }
     }
 

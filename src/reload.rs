@@ -11,7 +11,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -19,11 +19,13 @@ use tokio::{
 use tracing::{error, info, trace, warn};
 
 use crate::{
-    config::{self, Config, ConfigError, ConfigFile, Fingerprint, Loaded, Sources},
+    config::{self, Config, ConfigError, ConfigFile, Fingerprint, Loaded, Shadowed, Sources},
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
     telemetry::Telemetry,
 };
+
+pub use crate::snapshot::control::{Outcome, Trigger, Verdict};
 
 mod files;
 
@@ -33,66 +35,6 @@ const SECOND_LOOK: Duration = Duration::from_millis(150);
 /// Requests that may wait; each is answered by the next reload, so few are needed.
 const WAITING: usize = 64;
 
-/// Why a reload was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    /// Something happened in a watched directory.
-    Watch,
-    /// The regular look.
-    Poll,
-    /// SIGHUP.
-    Signal,
-}
-
-impl Trigger {
-    /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Watch => "watch",
-            Self::Poll => "poll",
-            Self::Signal => "signal",
-        }
-    }
-
-    /// Whether somebody asked, and so wants a failed reload tried again even
-    /// though no file changed.
-    fn is_explicit(self) -> bool {
-        self == Self::Signal
-    }
-}
-
-/// How a reload ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// A new generation is live.
-    Applied,
-    /// The files say what is live already; an earlier failure is over.
-    Unchanged,
-    /// The old generation stays; see [`Outcome::errors`].
-    Failed,
-}
-
-/// What a reload did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What asked for it.
-    pub trigger: Trigger,
-    /// How it ended.
-    pub verdict: Verdict,
-    /// Every mistake found, with place and key.
-    pub errors: Vec<String>,
-    /// What is permitted but odd about what went live.
-    pub warnings: Vec<String>,
-    /// The generation that is live now.
-    pub generation: u64,
-    /// Keys that changed and are live.
-    pub changed: Vec<String>,
-    /// Keys that changed in the files and wait for a restart.
-    pub pending_restart: Vec<&'static str>,
-    /// When it ended.
-    pub at: DateTime<Utc>,
-}
-
 /// What runs, and how to replace it.
 #[async_trait]
 pub trait Live: Send + Sync + 'static {
@@ -101,6 +43,11 @@ pub trait Live: Send + Sync + 'static {
 
     /// The generation that is live.
     fn generation(&self) -> u64;
+
+    /// Keys of the live configuration's file that do not count.
+    fn shadowed(&self) -> Vec<Shadowed> {
+        Vec::new()
+    }
 
     /// Builds everything from a checked configuration and makes it live.
     ///
@@ -158,6 +105,10 @@ impl Live for Snapshots {
         self.current.get().generation
     }
 
+    fn shadowed(&self) -> Vec<Shadowed> {
+        self.current.get().source.origins.shadowed()
+    }
+
     async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
         let previous = self.current.get();
         let logging = loaded.config.logging.clone();
@@ -165,6 +116,7 @@ impl Live for Snapshots {
         let mut next = self.builder.build(previous, loaded).await?;
         next.generation = generation;
         self.telemetry.apply(&logging).map_err(|error| vec![error])?;
+        next.announce();
         let next = Arc::new(next);
         let previous = self.current.swap(Arc::clone(&next));
         self.builder.retired(previous, &next);
@@ -201,6 +153,7 @@ impl Reloader {
             sources: Arc::clone(&sources),
             live: Arc::clone(&live),
             applied: fingerprint,
+            pending: Vec::new(),
             failed: None,
         };
         tasks.spawn(serve(transaction, received, outcomes, tasks.clone()));
@@ -228,7 +181,8 @@ impl Reloader {
         }
     }
 
-    /// The newest outcome; `None` before the first reload.
+    /// The newest outcome, apart from looks that found nothing new; `None`
+    /// before the first.
     pub fn last(&self) -> Option<Outcome> {
         self.last.borrow().clone()
     }
@@ -279,7 +233,9 @@ async fn serve(
             .or(waiting.first())
             .map_or(Trigger::Poll, |request| request.trigger);
         let outcome = transaction.reload(trigger).await;
-        outcomes.send_replace(Some(outcome.clone()));
+        if outcome.is_news(outcomes.borrow().as_ref()) {
+            outcomes.send_replace(Some(outcome.clone()));
+        }
         for request in waiting {
             // A caller that stopped waiting needs no answer.
             let _gone = request.reply.send(Outcome {
@@ -295,6 +251,8 @@ struct Transaction {
     live: Arc<dyn Live>,
     /// Of the configuration that is live.
     applied: Fingerprint,
+    /// Keys that wait for a restart since then.
+    pending: Vec<&'static str>,
     failed: Option<Failure>,
 }
 
@@ -343,7 +301,7 @@ impl Transaction {
             loaded = self.parse(&content);
         }
         let kept = loaded.and_then(|loaded| config::keep_running(&self.live.config(), loaded));
-        let (loaded, changes) = match kept {
+        let (mut loaded, changes) = match kept {
             Ok(kept) => kept,
             Err(errors) => {
                 let errors = errors.iter().map(ToString::to_string).collect();
@@ -354,16 +312,25 @@ impl Transaction {
         // seen as a change by the next look.
         let files = loaded.config.referenced_files();
         let (sources, referenced) = (Arc::clone(&self.sources), files.clone());
-        let next = blocking(move || fingerprint_of(&sources, &content, &referenced)).await;
+        let (next, read) = blocking(move || {
+            let read = config::source_files(content.as_deref().unwrap_or_default(), &referenced);
+            (fingerprint_of(&sources, &content, &referenced), read)
+        })
+        .await;
+        (loaded.fingerprint, loaded.files) = (next, read);
         let origins = loaded.origins.clone();
         let mut warnings = loaded.warnings.clone();
         let implausible = config::implausible(&self.live.config(), &loaded.config);
         warnings.extend(implausible.into_iter().map(|warning| origins.masked(warning)));
+        let known = self.live.shadowed();
+        let mut shadowed = loaded.origins.shadowed();
+        shadowed.retain(|key| !known.contains(key));
         if let Err(errors) = self.live.apply(loaded).await {
             let errors = errors.into_iter().map(|error| origins.masked(error)).collect();
             return self.refused(trigger, files, next, errors);
         }
         self.applied = next;
+        self.pending.clone_from(&changes.restart);
         self.failed = None;
         for warning in &warnings {
             warn!("{warning}");
@@ -371,10 +338,14 @@ impl Transaction {
         for key in &changes.restart {
             warn!(key, "{key} changed but keeps its running value until a restart");
         }
+        for Shadowed { key, by, .. } in &shadowed {
+            warn!(key, by, "{key} changed to no effect: {by} overrides it");
+        }
         let outcome = Outcome {
             warnings,
             changed: changes.keys,
             pending_restart: changes.restart,
+            shadowed,
             ..ended(&*self.live, trigger, Verdict::Applied)
         };
         self.live.report(&outcome);
@@ -409,7 +380,10 @@ impl Transaction {
 
     fn unchanged(&mut self, trigger: Trigger) -> Outcome {
         let recovered = self.failed.take().is_some();
-        let outcome = ended(&*self.live, trigger, Verdict::Unchanged);
+        let outcome = Outcome {
+            pending_restart: self.pending.clone(),
+            ..ended(&*self.live, trigger, Verdict::Unchanged)
+        };
         self.live.report(&outcome);
         let (explicit, trigger) = (trigger.is_explicit(), trigger.as_str());
         if recovered {
@@ -432,6 +406,7 @@ impl Transaction {
     fn refused(&mut self, trigger: Trigger, files: Vec<PathBuf>, seen: Fingerprint, errors: Vec<String>) -> Outcome {
         let outcome = Outcome {
             errors,
+            pending_restart: self.pending.clone(),
             ..ended(&*self.live, trigger, Verdict::Failed)
         };
         self.failed = Some(Failure {
@@ -463,6 +438,7 @@ fn ended(live: &dyn Live, trigger: Trigger, verdict: Verdict) -> Outcome {
         generation: live.generation(),
         changed: Vec::new(),
         pending_restart: Vec::new(),
+        shadowed: Vec::new(),
         at: Utc::now(),
     }
 }

@@ -11,13 +11,15 @@ use arc_swap::ArcSwap;
 use crate::{
     auth::Auth,
     config::Config,
-    metrics::{Metrics, query::Prometheus},
+    metrics::{LiveGeneration, Metrics, query::Prometheus},
     provider::Provider,
     scaling::{Policy, Scaling},
 };
 
+pub mod control;
 mod functions;
 
+pub use control::Source;
 pub use functions::{CalledFunction, FunctionTable};
 
 /// The configuration and everything built from it.
@@ -26,6 +28,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The values.
     pub config: Config,
+    /// What they were read from.
+    pub source: Source,
     /// Where functions live.
     pub provider: Arc<dyn Provider>,
     /// Facts about functions and activations under way; lives as long as the provider.
@@ -40,6 +44,19 @@ pub struct Snapshot {
     pub functions: FunctionTable,
     /// The process's metrics; the same in every snapshot.
     pub metrics: Arc<Metrics>,
+    /// Counts this snapshot until its last user has gone.
+    pub alive: LiveGeneration,
+}
+
+impl Snapshot {
+    /// Shows this snapshot's configuration in the metrics as the live one.
+    pub fn announce(&self) {
+        self.metrics.config_live(
+            &self.source.fingerprint.to_string(),
+            self.generation,
+            self.source.pending_restart.len(),
+        );
+    }
 }
 
 /// The newest snapshot.

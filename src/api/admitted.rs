@@ -17,7 +17,10 @@ use poem_openapi::{
 };
 
 use super::error::carry;
-use crate::{problem::Problem, snapshot::Snapshot};
+use crate::{
+    problem::Problem,
+    snapshot::{Current, Snapshot, control::Control},
+};
 
 /// Name of the security scheme in the document.
 pub(super) const SCHEME: &str = "basicAuth";
@@ -68,6 +71,20 @@ impl<'a> ApiExtractor<'a> for Admitted {
 }
 
 impl<'a> FromRequest<'a> for View {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        request.data::<Self>().cloned().ok_or_else(not_routed)
+    }
+}
+
+/// The newest snapshot and how to replace it; for operations on the
+/// configuration itself.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub(super) current: Current,
+    pub(super) control: Arc<dyn Control>,
+}
+
+impl<'a> FromRequest<'a> for Live {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         request.data::<Self>().cloned().ok_or_else(not_routed)
     }

@@ -56,6 +56,10 @@ cases! {
     Health = [500, 502, 503, 504], true;
     /// The gateway's own information, which never depends on the provider.
     OwnInfo = [401, 500], false;
+    /// Looking at a candidate for the configuration.
+    Candidate = [400, 401, 413, 422, 500], false;
+    /// Reading the configuration again.
+    Reloading = [401, 412, 422, 500, 503], false;
     /// A route whose logic is not there yet.
     NotYet = [401, 501], false;
 }
@@ -67,7 +71,8 @@ fn description(status: u16) -> &'static str {
         404 => "What the request names does not exist.",
         409 => "It exists already, or is in use.",
         413 => "The request body is larger than 1 MiB.",
-        422 => "A query parameter cannot be read.",
+        412 => "The live configuration is not the one that `If-Match` names.",
+        422 => "What was sent cannot be used; the text says why.",
         501 => "The provider has no such operation.",
         502 => "The provider cannot be reached.",
         503 => "Not available now; `Retry-After` says when to try again.",

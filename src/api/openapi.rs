@@ -19,7 +19,8 @@ const VERSION: &str = "3.0.3";
 
 const DESCRIPTION: &str = "Deploy functions, call them, and see how they are doing. Compatible with OpenFaaS clients.\n\n\
      Errors are RFC 9457 problem details when `Accept` admits JSON, else plain text. \
-     Those of the gateway itself carry `X-OpenFaaS-Internal: gateway`.";
+     Those of the gateway itself carry `X-OpenFaaS-Internal: gateway`. \
+     Answers below `/system` carry the number of the configuration they come from in `X-Config-Generation`.";
 
 /// Methods described for function routes, with the last part of their
 /// operation ids. Any other method is forwarded too.

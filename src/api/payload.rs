@@ -99,6 +99,42 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Json<T> {
     }
 }
 
+/// A TOML document as text, whatever `Content-Type` it came with.
+pub(super) struct Toml(pub String);
+
+impl<'a> ApiExtractor<'a> for Toml {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    const PARAM_IS_REQUIRED: bool = true;
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: "application/toml",
+                schema: String::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let wrong = |text: &str| carry(Problem::new(StatusCode::BAD_REQUEST, text));
+        let bytes = read(request, body.take()?).await.map_err(carry)?;
+        let text = String::from_utf8(bytes.into()).map_err(|_| wrong("the request body is not UTF-8 text"))?;
+        if text.trim().is_empty() {
+            return Err(wrong("the request body is empty; a TOML document is needed"));
+        }
+        Ok(Self(text))
+    }
+}
+
 /// The whole body, if it is not longer than [`BODY_LIMIT`].
 async fn read(request: &Request, body: Body) -> Result<bytes::Bytes, Problem> {
     let announced = request

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::Loaded;
+use crate::config::{Explained, Loaded, explain_all};
 
 /// Writes a configuration as lines `key = value  # source`. Keys without a
 /// value that follow from others show what they come to; the rest of those
@@ -12,17 +12,10 @@ pub(super) struct Effective<'l>(pub &'l Loaded);
 impl fmt::Display for Effective<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Loaded { config, origins, .. } = self.0;
-        let entries = config.entries();
-        let mut lines = entries.iter().map(|entry| {
-            let key = entry.key();
-            match (entry.shown(origins), config.derived(&key)) {
-                (Some(value), _) => {
-                    let source = origins.of(&entry.path).unwrap_or_else(|| DERIVED.to_owned());
-                    format!("{key} = {value}  # {source}")
-                }
-                (None, Some(value)) => format!("{key} = {value}  # {DERIVED}"),
-                (None, None) => format!("# {key} is not set"),
-            }
+        let lines = explain_all(config, origins, &[]);
+        let mut lines = lines.iter().map(|line| match (&line.value, &line.source) {
+            (Some(value), Some(source)) => format!("{} = {value}  # {source}", line.key),
+            _ => format!("# {} is not set", line.key),
         });
         if let Some(first) = lines.next() {
             f.write_str(&first)?;
@@ -31,5 +24,27 @@ impl fmt::Display for Effective<'_> {
     }
 }
 
-/// Source of a value that follows from others.
-const DERIVED: &str = "derived";
+/// Writes everything about one key, one fact a line.
+pub(super) struct Explanation(pub Explained);
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = &self.0;
+        match (&line.value, &line.source) {
+            (Some(value), Some(source)) => write!(f, "{} = {value}\nsource: {source}", line.key)?,
+            _ => write!(f, "{} is not set", line.key)?,
+        }
+        write!(f, "\ndefault: {}", line.default.as_deref().unwrap_or("none"))?;
+        let effect = if line.live {
+            "live: a change takes effect at once"
+        } else {
+            "restart: a change takes effect at the next start"
+        };
+        write!(f, "\n{effect}")?;
+        // The last one counts.
+        for layer in line.layers.iter().rev().skip(1) {
+            write!(f, "\nshadowed: {} from {}", layer.value, layer.source)?;
+        }
+        Ok(())
+    }
+}

@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::{
     Config, Origins,
     duration::format,
+    entry::dotted,
     sections::{Image, ProviderKind},
-    setting::{ConfigError, child, dotted, nearest},
+    setting::{ConfigError, child, nearest},
 };
 use crate::model::FunctionRef;
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, ConfigError, Loaded, check, sections::ProviderKind};
+use super::{Config, ConfigError, Loaded, Origins, check, sections::ProviderKind};
 
 /// Key of the main listener's address.
 const LISTEN: &str = "server.listen";
@@ -34,6 +34,52 @@ impl Changes {
     pub fn touches(&self, section: &str) -> bool {
         self.sections.contains(section)
     }
+}
+
+/// One key with two values, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The key as the file writes it.
+    pub key: String,
+    /// What is running, secrets masked; `None` when it is not set.
+    pub old: Option<String>,
+    /// What is to come, secrets masked; `None` when it is not set.
+    pub new: Option<String>,
+    /// Whether it takes effect at the next start only.
+    pub restart: bool,
+}
+
+/// [`diff`] with the values, those that take effect at once first.
+///
+/// Each configuration comes with its origins, which know what is secret.
+pub fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Difference> {
+    let changes = diff(old.0, new.0);
+    let shown = |(config, origins): (&Config, &Origins)| -> BTreeMap<String, Option<String>> {
+        let entries = config.entries().into_iter();
+        entries
+            .map(|entry| {
+                let key = entry.key();
+                let value = entry.shown(origins).or_else(|| config.derived(&key));
+                (key, value)
+            })
+            .collect()
+    };
+    let (before, after) = (shown(old), shown(new));
+    let live = changes.keys.into_iter().map(|key| (key, false));
+    let restart = changes.restart.into_iter().map(|key| (key.to_owned(), true));
+    live.chain(restart)
+        .map(|(key, restart)| Difference {
+            old: before.get(&key).cloned().flatten(),
+            new: after.get(&key).cloned().flatten(),
+            key,
+            restart,
+        })
+        .collect()
+}
+
+/// Whether a value that somebody writes takes effect without a restart.
+pub(super) fn is_changeable(key: &str, running: &Config) -> bool {
+    key != STATE_DIR || is_live(key, running)
 }
 
 /// Compares the running configuration with another.
@@ -101,6 +147,7 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
         })
         .collect();
     if errors.is_empty() {
+        next.pending_restart.clone_from(&changes.restart);
         Ok((next, changes))
     } else {
         Err(errors)

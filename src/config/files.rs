@@ -202,6 +202,11 @@ impl Fingerprint {
         Self(hash.0.finalize().into())
     }
 
+    /// Of one content alone: what `sha256sum` says.
+    pub(super) fn of_bytes(content: &[u8]) -> Self {
+        Self(Sha256::digest(content).into())
+    }
+
     /// Of a configuration that could not be read, so that each reason looks
     /// different and is told about once.
     pub fn of_failure(error: &ConfigError) -> Self {
@@ -209,6 +214,12 @@ impl Fingerprint {
         hash.number(usize::MAX);
         hash.add(Some(error.to_string().as_bytes()));
         Self(hash.0.finalize().into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use figment::value::{Dict, Value};
 
-use super::setting::MASK;
+use super::entry::MASK;
 
 /// Values shorter than this are not looked for in messages: they would be
 /// found everywhere, and the values themselves are masked anyway.

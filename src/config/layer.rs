@@ -9,12 +9,10 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{
-    place::position,
-    setting::{ConfigError, dotted},
-};
+use super::{entry::dotted, place::position, setting::ConfigError};
 
 /// One layer of configuration with the name that errors show.
+#[derive(Debug, Clone)]
 pub(super) struct Layer {
     name: String,
     dict: Dict,
@@ -64,6 +62,16 @@ impl Layer {
         Ok(Self::value(name, path, value))
     }
 
+    /// What errors call it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it sets.
+    pub(super) fn root(&self) -> Value {
+        Value::from(self.dict.clone())
+    }
+
     /// One value under a dotted key, quoted as in the file where a part has dots.
     pub(super) fn written(name: &str, key: &str, text: &str) -> Result<Self, ConfigError> {
         let path = read_key(key).ok_or_else(|| ConfigError {
@@ -108,7 +116,7 @@ fn read_value(text: &str) -> Result<Value, String> {
 }
 
 /// The parts of a dotted key.
-fn read_key(key: &str) -> Option<Vec<String>> {
+pub(super) fn read_key(key: &str) -> Option<Vec<String>> {
     if key.contains(['=', '\n', '\r', '#', '[']) {
         return None;
     }

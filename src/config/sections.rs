@@ -37,7 +37,7 @@ pub(super) fn is_reserved(path: &[String]) -> bool {
 section! {
     /// `[server]`: the listener of API, functions and portal.
     pub struct Server {
-        /// Address; see [`Config::listen`](super::Config::listen) for the default.
+        /// Address of API, functions and portal; its default depends on the provider.
         pub listen: Option<SocketAddr>,
         /// Bound on receiving a request, and on waiting for the next one.
         pub read_timeout: Duration,
@@ -57,7 +57,7 @@ section! {
 section! {
     /// `[metrics]`: the metrics listener and the replica gauges.
     pub struct Metrics {
-        /// Address; see [`Config::metrics_listen`](super::Config::metrics_listen).
+        /// Address; by default port 8082 on the host of `server.listen`.
         pub listen: Option<SocketAddr>,
         /// How often gauges are read from the provider.
         pub refresh_interval: Duration,
@@ -79,7 +79,7 @@ choice! {
 section! {
     /// `[provider]`: what runs the functions and where it is.
     pub struct Provider {
-        /// Kind; see [`Config::provider_kind`](super::Config::provider_kind).
+        /// Kind; by default `http` when `url` is set, else `process`.
         pub kind: Option<ProviderKind>,
         /// Base URL of the http provider, ending in a slash.
         pub url: Option<Url>,
@@ -99,7 +99,7 @@ section! {
 section! {
     /// `[provider.process]`: functions as local processes.
     pub struct ProcessProvider {
-        /// Where state is kept; [`load`](super::load) fills in the default.
+        /// Where state is kept; by default in the user's state directory.
         pub state_dir: Option<PathBuf>,
         /// Bound on the log kept for a replica.
         pub log_size: Size,
@@ -161,7 +161,7 @@ section! {
 section! {
     /// `[scaling]`: starting functions that are at zero.
     pub struct Scaling {
-        /// Start functions when they are called; see [`Config::from_zero`](super::Config::from_zero).
+        /// Start functions when they are called; by default only with the process provider.
         pub from_zero: Option<bool>,
         /// How often a starting function is looked at.
         pub poll_interval: Duration,

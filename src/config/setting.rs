@@ -15,9 +15,14 @@ use std::{
 };
 
 use figment::value::Value;
+use serde_json::{Value as Json, json};
 use url::Url;
 
-use super::{Origins, duration, size::Size};
+use super::{
+    Origins, duration,
+    entry::{Entry, MASK, dotted, mask_user_info, toml_text},
+    size::Size,
+};
 
 /// One mistake in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,76 +41,6 @@ impl fmt::Display for ConfigError {
             return write!(f, "{}: {}", self.origin, self.message);
         }
         write!(f, "{}: {}: {}", self.origin, self.key, self.message)
-    }
-}
-
-/// A key as TOML writes it: parts joined by dots, quoted where they need it.
-pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
-    let bare = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    path.iter()
-        .map(|part| match part.as_ref() {
-            part if bare(part) => part.to_owned(),
-            part => toml_text(part),
-        })
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
-/// A text in quotes, as TOML writes it. JSON's escapes are TOML's, except that
-/// TOML wants DEL escaped too.
-fn toml_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
-}
-
-/// One key with its value, for showing and comparing configurations.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Parts of the key.
-    pub path: Vec<String>,
-    /// The value as TOML writes it; `None` when the key is not set. May hold a
-    /// credential: only [`Entry::shown`] is for people.
-    pub value: Option<String>,
-}
-
-impl Entry {
-    /// The key in its written form.
-    pub fn key(&self) -> String {
-        dotted(&self.path)
-    }
-
-    /// The value with everything that may be a secret masked: user information
-    /// in URLs, the environment given to images, and what a file took from a
-    /// variable, which only `origins` know.
-    pub fn shown(&self, origins: &Origins) -> Option<String> {
-        let value = self.value.as_deref()?;
-        if origins.is_secret(&self.path) {
-            return Some(toml_text(MASK));
-        }
-        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        Some(match path.as_slice() {
-            ["provider", "process", "images", _, "environment", _] => toml_text(MASK),
-            _ => mask_user_info(value),
-        })
-    }
-}
-
-/// Stands for what must not be shown.
-pub(super) const MASK: &str = "***";
-
-/// Replaces `user:password` in something that looks like a URL.
-fn mask_user_info(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
-        None => text.to_owned(),
     }
 }
 
@@ -201,6 +136,12 @@ pub trait Setting: Sized {
 
     /// Adds the entries at and below `path`.
     fn entries(&self, path: &[String], out: &mut Vec<Entry>);
+
+    /// What the file may say, as JSON Schema; see [`super::schema`]. A type that
+    /// does not say accepts anything there.
+    fn schema() -> Json {
+        json!({})
+    }
 }
 
 /// Adds one entry.
@@ -268,6 +209,10 @@ impl Setting for bool {
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, self.to_string(), out);
     }
+
+    fn schema() -> Json {
+        json!({ "type": "boolean" })
+    }
 }
 
 macro_rules! whole_number {
@@ -280,6 +225,10 @@ macro_rules! whole_number {
 
             fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
                 entry(path, self.to_string(), out);
+            }
+
+            fn schema() -> Json {
+                json!({ "type": "integer", "minimum": 0, "maximum": <$type>::MAX })
             }
         }
     )*};
@@ -294,6 +243,10 @@ impl Setting for String {
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, toml_text(self), out);
     }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
 }
 
 impl Setting for PathBuf {
@@ -305,6 +258,10 @@ impl Setting for PathBuf {
 
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, toml_text(&self.to_string_lossy()), out);
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1 })
     }
 }
 
@@ -321,6 +278,15 @@ impl Setting for Duration {
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, toml_text(&duration::format(*self)), out);
     }
+
+    fn schema() -> Json {
+        json!({
+            "type": ["string", "integer"],
+            "minimum": 0,
+            "pattern": r"^(\d+|\+?0|\+?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)$",
+            "examples": ["60s", "1m30s", "250ms", 60],
+        })
+    }
 }
 
 impl Setting for Size {
@@ -330,6 +296,15 @@ impl Setting for Size {
 
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, toml_text(&self.to_string()), out);
+    }
+
+    fn schema() -> Json {
+        json!({
+            "type": ["string", "integer"],
+            "minimum": 0,
+            "pattern": r"^\d+\s*([bBkK]|[kK]B|[KMGT]i?B?)?\s*$",
+            "examples": ["64KiB", "1MiB", 4096],
+        })
     }
 }
 
@@ -349,6 +324,10 @@ impl Setting for SocketAddr {
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, toml_text(&self.to_string()), out);
     }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": r":\d+$", "examples": ["127.0.0.1:8080"] })
+    }
 }
 
 impl Setting for Url {
@@ -361,6 +340,10 @@ impl Setting for Url {
 
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
         entry(path, toml_text(self.as_str()), out);
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[hH][tT][tT][pP][sS]?:", "examples": ["http://127.0.0.1:8081/"] })
     }
 }
 
@@ -378,6 +361,10 @@ impl<T: Setting> Setting for Option<T> {
             Some(value) => value.entries(path, out),
             None => entry(path, None, out),
         }
+    }
+
+    fn schema() -> Json {
+        T::schema()
     }
 }
 
@@ -407,14 +394,18 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
             value.entries(&child(path, key), out);
         }
     }
+
+    fn schema() -> Json {
+        json!({ "type": "object", "additionalProperties": T::schema() })
+    }
 }
 
 /// Declares a table of the configuration: a struct whose fields are its keys.
 macro_rules! section {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* }) => {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[doc = $doc:literal])* pub $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+        pub struct $name { $($(#[doc = $doc])* pub $field: $type,)* }
 
         /// Without the values, which may be credentials; those are for
         /// [`Entry::shown`]($crate::config::Entry::shown).
@@ -440,6 +431,15 @@ macro_rules! section {
 
             fn entries(&self, path: &[String], out: &mut Vec<$crate::config::Entry>) {
                 $(self.$field.entries(&$crate::config::setting::child(path, stringify!($field)), out);)*
+            }
+
+            fn schema() -> serde_json::Value {
+                $crate::config::schema::table(&[$((
+                    stringify!($field),
+                    concat!($($doc, "\n"),*),
+                    <$type as $crate::config::Setting>::schema(),
+                    <$type as $crate::config::Setting>::absent().is_none(),
+                )),*])
             }
         }
     };
@@ -476,6 +476,10 @@ macro_rules! choice {
 
             fn entries(&self, path: &[String], out: &mut Vec<$crate::config::Entry>) {
                 self.as_str().to_owned().entries(path, out);
+            }
+
+            fn schema() -> serde_json::Value {
+                serde_json::json!({ "type": "string", "enum": [$($text),*] })
             }
         }
     };

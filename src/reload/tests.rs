@@ -138,8 +138,14 @@ async fn a_changed_file_goes_live() {
     assert_eq!((outcome.verdict, outcome.generation), (Verdict::Applied, 2));
     assert_eq!(outcome.changed, ["logging.level"]);
     assert_eq!(gateway.level(), "debug");
-    assert_eq!(gateway.reloader.last(), Some(outcome));
+    assert_eq!(gateway.reloader.last(), Some(outcome.clone()));
     assert_eq!(gateway.reports(), 1);
+    gateway.reload(Trigger::Poll).await;
+    assert_eq!(
+        gateway.reloader.last(),
+        Some(outcome),
+        "a look that found nothing is no news"
+    );
 }
 
 #[tokio::test]
@@ -263,6 +269,11 @@ async fn the_state_directory_keeps_its_running_value() {
     assert_eq!(outcome.pending_restart, ["provider.process.state_dir"]);
     assert_eq!(outcome.changed, ["logging.level"]);
     assert_eq!(gateway.live.config().provider.process.state_dir, running);
+    let again = gateway.reload(Trigger::Api).await;
+    assert_eq!(
+        (again.verdict, again.pending_restart),
+        (Verdict::Unchanged, vec!["provider.process.state_dir"])
+    );
 }
 
 #[tokio::test]

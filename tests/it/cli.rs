@@ -5,6 +5,8 @@ use std::{
     process::{Command, Output},
 };
 
+use faas_gateway::config::{self, Sources};
+
 /// Runs the program with only these variables in its environment.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_faas-gateway"))
@@ -175,6 +177,118 @@ fn what_config_prints_can_be_read_again() {
     };
     assert_eq!(values(&second), values(&first), "{}", stderr(&second));
     assert!(stdout(&second).contains(&format!("# {name}")));
+}
+
+#[test]
+fn explain_says_where_a_value_comes_from_and_what_it_overrides() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    let name = path.to_str().expect("text");
+    fs::write(&path, "[server]\nread_timeout = \"90s\"\n").expect("write");
+    let explain = |key: &str| {
+        run(
+            &["config", "explain", key, "--config", name],
+            &[("HOME", "/h"), ("read_timeout", "5")],
+        )
+    };
+    let output = explain("server.read_timeout");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[..4],
+        [
+            "server.read_timeout = \"5s\"",
+            "source: environment variable read_timeout",
+            "default: \"1m\"",
+            "live: a change takes effect at once",
+        ]
+    );
+    assert!(
+        lines[4].starts_with(&format!("shadowed: \"90s\" from {name}")),
+        "{text}"
+    );
+    assert_eq!(lines.len(), 5);
+
+    let restart = stdout(&explain("provider.process.state_dir"));
+    assert!(
+        restart.contains("source: derived\ndefault: none\nrestart: "),
+        "{restart}"
+    );
+    let unset = stdout(&explain("functions.\"a.b\".timeouts.total"));
+    assert!(
+        unset.starts_with("functions.\"a.b\".timeouts.total is not set\n"),
+        "{unset}"
+    );
+    for (key, hint) in [
+        ("server.lisen", "did you mean 'server.listen'?"),
+        ("upstream_timeout", "did you mean 'invoke.upstream_timeout'?"),
+        ("server", "it is a table with the keys"),
+        ("a b", "write it as section.key"),
+    ] {
+        let output = explain(key);
+        assert_eq!(output.status.code(), Some(64), "{key}");
+        assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn every_key_of_config_can_be_explained() {
+    let sources = Sources::new([("HOME".to_owned(), "/h".to_owned())].into(), None, Vec::new());
+    let loaded = config::load(&sources).expect("the defaults are valid");
+    let all = config::explain_all(&loaded.config, &loaded.origins, &[]);
+    assert!(all.len() > 40, "{}", all.len());
+    for explained in all {
+        // A table of the user's own names that is not there has no keys yet.
+        let again = config::explain(&explained.key, &loaded.config, &loaded.origins, &[]);
+        assert_eq!(again, Ok(explained));
+    }
+}
+
+#[test]
+fn diff_has_exit_codes_for_ci() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("next.toml");
+    let name = path.to_str().expect("text");
+    let home = [("HOME", "/h")];
+    for (content, code, lines) in [
+        ("# nothing", 0, ""),
+        (
+            "server.read_timeout = 5\nprovider.process.state_dir = \"/s\"",
+            1,
+            "server.read_timeout: \"1m\" -> \"5s\" (live)\n\
+             provider.process.state_dir: \"/h/.local/state/faas-gateway\" -> \"/s\" (restart)\n",
+        ),
+        ("server.read_timeout = \"soon\"", 64, ""),
+    ] {
+        fs::write(&path, content).expect("write");
+        let output = run(&["diff", name], &home);
+        assert_eq!(output.status.code(), Some(code), "{content}: {}", stderr(&output));
+        assert_eq!(stdout(&output), lines, "{content}");
+    }
+    fs::write(&path, "server.read_timeout = 5").expect("write");
+    let same = run(&["diff", name, "--set", "server.read_timeout=7"], &home);
+    assert_eq!(same.status.code(), Some(0), "the command line overrides both");
+    let output = run(&["diff", "/no/such.toml"], &home);
+    assert_eq!(output.status.code(), Some(64));
+    let output = run(&["diff", name, "--against", "http://h/", "--listen", "x"], &home);
+    assert_eq!(
+        output.status.code(),
+        Some(64),
+        "a gateway has a command line of its own"
+    );
+}
+
+#[test]
+fn the_committed_schema_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/schema.json");
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    let output = run(&["schema"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        committed == stdout(&output),
+        "config/schema.json does not match the settings; run `make schema` and commit the result"
+    );
 }
 
 #[test]

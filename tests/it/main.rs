@@ -9,6 +9,7 @@ mod api;
 mod auth;
 mod cli;
 mod config;
+mod config_api;
 mod contract;
 mod faas_cli;
 mod framework;

@@ -62,6 +62,10 @@ fn names_labels_and_types_are_those_of_openfaas() {
     metrics.set_services(&[replicas::service(&status("figlet", "openfaas-fn"))]);
     metrics.api_request(&Method::GET, "/system/functions", 200, Duration::from_millis(1));
     metrics.config_read(true, SystemTime::UNIX_EPOCH + Duration::from_secs(12));
+    metrics.config_reload("api", "applied");
+    metrics.config_live("aaaa", 1, 0);
+    metrics.config_live("bbbb", 2, 3);
+    let in_use = [metrics.live_generation(), metrics.live_generation()];
     let text = metrics.render();
 
     let expected: BTreeSet<String> = [
@@ -81,6 +85,11 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "http_requests_total{method,path,status}",
         "gateway_config_last_reload_successful",
         "gateway_config_last_reload_success_timestamp_seconds",
+        "gateway_config_reloads_total{result,trigger}",
+        "gateway_config_info{hash}",
+        "gateway_config_generation",
+        "gateway_config_pending_restart",
+        "gateway_config_live_generations",
         "gateway_build_info{version}",
     ]
     .map(str::to_owned)
@@ -102,10 +111,18 @@ fn names_labels_and_types_are_those_of_openfaas() {
         r#"gateway_service_min{function_name="figlet.openfaas-fn"} 1"#,
         "gateway_config_last_reload_successful 1",
         "gateway_config_last_reload_success_timestamp_seconds 12",
+        r#"gateway_config_reloads_total{result="applied",trigger="api"} 1"#,
+        r#"gateway_config_info{hash="bbbb"} 1"#,
+        "gateway_config_generation 2",
+        "gateway_config_pending_restart 3",
+        "gateway_config_live_generations 2",
         concat!("gateway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+    assert!(!text.contains("aaaa"), "only the live configuration has a series");
+    drop(in_use);
+    assert_eq!(metrics.live_generations(), 0);
     #[cfg(target_os = "linux")]
     assert!(
         text.contains("process_resident_memory_bytes"),

@@ -49,6 +49,9 @@ fn operation_ids_are_fixed() {
             "deleteNamespace",
             "deleteSecret",
             "deployFunction",
+            "diffConfig",
+            "getConfig",
+            "getConfigStatus",
             "getFunction",
             "getHealth",
             "getInfo",
@@ -68,11 +71,13 @@ fn operation_ids_are_fixed() {
             "listFunctions",
             "listNamespaces",
             "listSecrets",
+            "reloadConfig",
             "reportAlerts",
             "scaleFunction",
             "updateFunction",
             "updateNamespace",
             "updateSecret",
+            "validateConfig",
         ]
     );
 }
@@ -85,6 +90,16 @@ fn schema_names_are_fixed() {
     assert_eq!(
         names,
         [
+            "ConfigAttempt",
+            "ConfigChange",
+            "ConfigCheck",
+            "ConfigDiff",
+            "ConfigReload",
+            "ConfigShadow",
+            "ConfigSource",
+            "ConfigStatus",
+            "ConfigValue",
+            "Configuration",
             "DeleteFunctionRequest",
             "FunctionDeployment",
             "FunctionNamespace",

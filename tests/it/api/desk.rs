@@ -10,7 +10,10 @@ use faas_gateway::{
     provider::{Provider, ProviderError},
     scaling::{Policy, Scaling},
     shutdown::Tasks,
-    snapshot::{Current, FunctionTable, Snapshot},
+    snapshot::{
+        Current, FunctionTable, Snapshot, Source,
+        control::{Control, Outcome},
+    },
 };
 use http::{HeaderMap, Method, StatusCode};
 use poem::{Body, Endpoint, Request, Response, endpoint::BoxEndpoint};
@@ -23,6 +26,24 @@ pub(crate) struct Desk {
     endpoint: BoxEndpoint<'static, Response>,
     pub(crate) provider: Arc<Scripted>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A desk's configuration has no files to read again.
+struct NoFiles(Sources);
+
+#[async_trait::async_trait]
+impl Control for NoFiles {
+    fn sources(&self) -> &Sources {
+        &self.0
+    }
+
+    fn last(&self) -> Option<Outcome> {
+        None
+    }
+
+    async fn reload(&self) -> Option<Outcome> {
+        None
+    }
 }
 
 /// What came back.
@@ -42,9 +63,9 @@ impl Desk {
     /// With these lines in the configuration file.
     pub(crate) fn with(toml: &str) -> Self {
         let toml = format!("provider.kind = \"memory\"\n{toml}");
-        let config = config::parse(Some(&toml), &Sources::default())
-            .expect("the test's configuration is right")
-            .config;
+        let loaded = config::parse(Some(&toml), &Sources::default()).expect("the test's configuration is right");
+        let source = Source::new(&loaded);
+        let config = loaded.config;
         let provider = Arc::new(Scripted::default());
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let metrics = Arc::new(Metrics::new());
@@ -56,11 +77,13 @@ impl Desk {
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             functions: FunctionTable::default(),
             metrics: Arc::clone(&metrics),
+            alive: metrics.live_generation(),
+            source,
             provider: shared,
             config,
         };
         Self {
-            endpoint: api::endpoint(Current::new(snapshot)),
+            endpoint: api::endpoint(Current::new(snapshot), Arc::new(NoFiles(Sources::default()))),
             provider,
             metrics,
         }

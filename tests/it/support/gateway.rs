@@ -26,6 +26,7 @@ use super::{eventually, soon};
 pub(crate) struct Setup {
     toml: String,
     environment: Vec<(String, String)>,
+    without: Vec<String>,
     listens_by_file: bool,
     directory: Option<Arc<tempfile::TempDir>>,
     file: Option<PathBuf>,
@@ -56,6 +57,7 @@ impl Gateway {
         Setup {
             toml: String::new(),
             environment: Vec::new(),
+            without: Vec::new(),
             listens_by_file: false,
             directory: None,
             file: None,
@@ -223,6 +225,13 @@ impl Setup {
         self
     }
 
+    /// Leaves out a variable that a test's gateway has otherwise, so that the
+    /// file decides.
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.without.push(name.to_owned());
+        self
+    }
+
     /// Leaves the addresses to the configuration file, which must have both.
     pub(crate) fn listens_by_file(mut self) -> Self {
         self.listens_by_file = true;
@@ -274,14 +283,17 @@ impl Setup {
             .arg("serve")
             .arg("--config")
             .arg(&file)
-            .arg("--state-dir")
-            .arg(directory.join("state"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", directory)
+            .env("FAAS__PROVIDER__PROCESS__STATE_DIR", directory.join("state"))
             .env("FAAS__LOGGING__FORMAT", "json")
             .envs(free_ports.iter().copied())
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for name in &self.without {
+            command.env_remove(name);
+        }
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

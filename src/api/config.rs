@@ -1,0 +1,298 @@
+//! `/system/config`: which configuration is live, where each value came from,
+//! and what a candidate would change.
+//!
+//! Candidates are read by the same code as files, between the same environment
+//! and command line. Replacing what is live is the reloader's work; it is asked
+//! through [`Live`].
+
+use std::{path::PathBuf, time::Duration};
+
+use poem::http::StatusCode;
+use poem_openapi::{ApiResponse, OpenApi, param::Header};
+
+use super::{
+    Tag,
+    admitted::{Admitted, Live},
+    error::{ApiError, Candidate, OwnInfo, Reloading},
+    payload::{Json, Toml},
+};
+use crate::{
+    auth::Auth,
+    config::{self, ConfigError, Difference, Explained, Loaded, Shadowed, Sources},
+    metrics::query::Prometheus,
+    model::{
+        ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus,
+        ConfigValue, Configuration,
+    },
+    problem::Problem,
+    snapshot::{Snapshot, control::Verdict},
+};
+
+/// What errors call the document that was sent.
+const CANDIDATE: &str = "candidate";
+
+pub(super) struct ConfigApi;
+
+/// The effective configuration.
+#[derive(ApiResponse)]
+enum Effective {
+    /// The live configuration.
+    #[oai(status = 200)]
+    Ok(
+        Json<Configuration>,
+        /// The live configuration's hash in quotes, for `If-Match`.
+        #[oai(header = "ETag")]
+        String,
+    ),
+}
+
+/// A reload that left a valid configuration live.
+#[derive(ApiResponse)]
+enum Reloaded {
+    /// The files are what is live.
+    #[oai(status = 200)]
+    Ok(
+        Json<ConfigReload>,
+        /// The live configuration's hash in quotes, for `If-Match`.
+        #[oai(header = "ETag")]
+        String,
+        /// Number of the configuration that is live now.
+        #[oai(header = "X-Config-Generation")]
+        u64,
+    ),
+}
+
+#[OpenApi(tag = "Tag::Configuration")]
+impl ConfigApi {
+    /// The effective configuration
+    ///
+    /// Every key with its value, its default and what set it. Secrets are
+    /// masked.
+    #[oai(path = "/system/config", method = "get", operation_id = "getConfig")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
+    async fn effective(&self, Admitted(snapshot): Admitted) -> Result<Effective, ApiError<OwnInfo>> {
+        let source = &snapshot.source;
+        let values = config::explain_all(&snapshot.config, &source.origins, &source.pending_restart);
+        let answer = Configuration {
+            generation: snapshot.generation,
+            hash: source.fingerprint.to_string(),
+            values: values.into_iter().map(value).collect(),
+        };
+        Ok(Effective::Ok(Json(answer), etag(&snapshot)))
+    }
+
+    /// Which configuration is live
+    ///
+    /// What it was read from and when, what became of the newest attempt to
+    /// change it, and what of the file has no effect.
+    #[oai(path = "/system/config/status", method = "get", operation_id = "getConfigStatus")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
+    async fn status(&self, Admitted(snapshot): Admitted, live: Live) -> Result<Json<ConfigStatus>, ApiError<OwnInfo>> {
+        let source = &snapshot.source;
+        let last_attempt = live.control.last().map_or_else(
+            || ConfigAttempt {
+                trigger: "start".to_owned(),
+                result: Verdict::Applied.as_str().to_owned(),
+                errors: Vec::new(),
+                at: source.loaded_at.into(),
+            },
+            |last| ConfigAttempt {
+                trigger: last.trigger.as_str().to_owned(),
+                result: last.verdict.as_str().to_owned(),
+                errors: last.errors,
+                at: last.at.into(),
+            },
+        );
+        Ok(Json(ConfigStatus {
+            generation: snapshot.generation,
+            hash: source.fingerprint.to_string(),
+            sources: source
+                .files
+                .iter()
+                .map(|file| ConfigSource {
+                    path: file.path.display().to_string(),
+                    sha256: file.sha256.clone(),
+                })
+                .collect(),
+            loaded_at: source.loaded_at.into(),
+            last_attempt,
+            pending_restart: owned(&source.pending_restart),
+            shadowed_by_env: source.origins.shadowed().into_iter().map(shadow).collect(),
+            live_generations: snapshot.metrics.live_generations(),
+        }))
+    }
+
+    /// Check a candidate
+    ///
+    /// Reads a TOML document as if it were the file, with the environment and
+    /// the command line of this process, and changes nothing.
+    #[oai(path = "/system/config/validate", method = "post", operation_id = "validateConfig")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
+    async fn validate(
+        &self,
+        Admitted(snapshot): Admitted,
+        live: Live,
+        Toml(candidate): Toml,
+    ) -> Result<Json<ConfigCheck>, ApiError<Candidate>> {
+        let loaded = read(&candidate, live.control.sources())?;
+        let (loaded, _) = config::keep_running(&snapshot.config, loaded).map_err(|errors| refused(&errors))?;
+        let unusable = [
+            Auth::load(&loaded.config.auth).err(),
+            Prometheus::new(&loaded.config.prometheus).err(),
+        ];
+        let unusable: Vec<String> = unusable.into_iter().flatten().collect();
+        if !unusable.is_empty() {
+            return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, unusable).into());
+        }
+        Ok(Json(ConfigCheck {
+            ok: true,
+            warnings: loaded.warnings,
+        }))
+    }
+
+    /// Compare a candidate with what is live
+    ///
+    /// Reads a TOML document as if it were the file and lists the keys that
+    /// would change. Secrets are masked, so a changed secret shows as `***`
+    /// twice.
+    #[oai(path = "/system/config/diff", method = "post", operation_id = "diffConfig")]
+    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
+    async fn diff(
+        &self,
+        Admitted(snapshot): Admitted,
+        live: Live,
+        Toml(candidate): Toml,
+    ) -> Result<Json<ConfigDiff>, ApiError<Candidate>> {
+        let loaded = read(&candidate, live.control.sources())?;
+        let changes = config::differences(
+            (&snapshot.config, &snapshot.source.origins),
+            (&loaded.config, &loaded.origins),
+        );
+        Ok(Json(ConfigDiff {
+            generation: snapshot.generation,
+            hash: snapshot.source.fingerprint.to_string(),
+            changes: changes.into_iter().map(ConfigChange::from).collect(),
+            warnings: loaded.warnings,
+        }))
+    }
+
+    /// Read the configuration again
+    ///
+    /// Waits for the outcome. Files that say what is live already are fine
+    /// too. When something is wrong, everything that is wrong is in the
+    /// answer, and what was live stays so.
+    #[oai(path = "/system/config/reload", method = "post", operation_id = "reloadConfig")]
+    async fn reload(
+        &self,
+        Admitted(_snapshot): Admitted,
+        live: Live,
+        /// Reload only if this is what is live: the `ETag` of `/system/config`.
+        #[oai(name = "If-Match")]
+        if_match: Header<Option<String>>,
+    ) -> Result<Reloaded, ApiError<Reloading>> {
+        let before = etag(&live.current.get());
+        if let Some(expected) = if_match.0
+            && !matches(&expected, &before)
+        {
+            let text = format!("the live configuration is {before}, not what If-Match names; look again");
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text).into());
+        }
+        let Some(outcome) = live.control.reload().await else {
+            let starting = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting");
+            return Err(starting.retry_after(Duration::from_secs(1)).into());
+        };
+        if outcome.verdict == Verdict::Failed {
+            return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, outcome.errors).into());
+        }
+        let now = live.current.get();
+        let answer = ConfigReload {
+            result: outcome.verdict.as_str().to_owned(),
+            generation: now.generation,
+            hash: now.source.fingerprint.to_string(),
+            changed: outcome.changed,
+            pending_restart: owned(&outcome.pending_restart),
+            shadowed_by_env: outcome.shadowed.into_iter().map(shadow).collect(),
+            at: outcome.at.into(),
+        };
+        Ok(Reloaded::Ok(Json(answer), etag(&now), now.generation))
+    }
+}
+
+/// Reads a candidate between the layers of this process.
+fn read(candidate: &str, sources: &Sources) -> Result<Loaded, Problem> {
+    let sources = Sources {
+        file: Some(PathBuf::from(CANDIDATE)),
+        ..sources.clone()
+    };
+    config::parse(Some(candidate), &sources).map_err(|errors| refused(&errors))
+}
+
+fn refused(errors: &[ConfigError]) -> Problem {
+    let errors = errors.iter().map(ToString::to_string).collect();
+    Problem::several(StatusCode::UNPROCESSABLE_ENTITY, errors)
+}
+
+fn etag(snapshot: &Snapshot) -> String {
+    format!("\"{}\"", snapshot.source.fingerprint)
+}
+
+/// Whether a list of entity tags has this one; weak tags never match (RFC 9110
+/// section 13.1.1).
+fn matches(if_match: &str, etag: &str) -> bool {
+    if_match
+        .split(',')
+        .map(str::trim)
+        .any(|candidate| candidate == "*" || candidate == etag)
+}
+
+fn value(explained: Explained) -> ConfigValue {
+    ConfigValue {
+        key: explained.key,
+        value: explained.value,
+        default: explained.default,
+        source: explained.source,
+        live: explained.live,
+    }
+}
+
+impl From<Difference> for ConfigChange {
+    fn from(difference: Difference) -> Self {
+        Self {
+            key: difference.key,
+            old: difference.old,
+            new: difference.new,
+            effect: if difference.restart { "restart" } else { "live" }.to_owned(),
+        }
+    }
+}
+
+fn shadow(shadowed: Shadowed) -> ConfigShadow {
+    ConfigShadow {
+        key: shadowed.key,
+        file: shadowed.file,
+        by: shadowed.by,
+    }
+}
+
+fn owned(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entity_tags_match_as_http_says() {
+        for (if_match, matched) in [
+            ("\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("W/\"a\"", false),
+            ("a", false),
+            ("", false),
+        ] {
+            assert_eq!(matches(if_match, "\"a\""), matched, "{if_match}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A key and its value as people read them: written as TOML writes them, with
+//! everything masked that may be a secret.
+
+use super::Origins;
+
+/// A key as TOML writes it: parts joined by dots, quoted where they need it.
+pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
+    let bare = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    path.iter()
+        .map(|part| match part.as_ref() {
+            part if bare(part) => part.to_owned(),
+            part => toml_text(part),
+        })
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// A text in quotes, as TOML writes it. JSON's escapes are TOML's, except that
+/// TOML wants DEL escaped too.
+pub(super) fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
+}
+
+/// One key with its value, for showing and comparing configurations.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Parts of the key.
+    pub path: Vec<String>,
+    /// The value as TOML writes it; `None` when the key is not set. May hold a
+    /// credential: only [`Entry::shown`] is for people.
+    pub value: Option<String>,
+}
+
+impl Entry {
+    /// The key in its written form.
+    pub fn key(&self) -> String {
+        dotted(&self.path)
+    }
+
+    /// The value with everything that may be a secret masked: user information
+    /// in URLs, the environment given to images, and what a file took from a
+    /// variable, which only `origins` know.
+    pub fn shown(&self, origins: &Origins) -> Option<String> {
+        self.masked(origins.is_secret(&self.path))
+    }
+
+    /// [`shown`](Self::shown) where it is known whether a variable gave the value.
+    pub(super) fn masked(&self, secret: bool) -> Option<String> {
+        let value = self.value.as_deref()?;
+        if secret {
+            return Some(toml_text(MASK));
+        }
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        Some(match path.as_slice() {
+            ["provider", "process", "images", _, "environment", _] => toml_text(MASK),
+            _ => mask_user_info(value),
+        })
+    }
+}
+
+/// Stands for what must not be shown.
+pub(super) const MASK: &str = "***";
+
+/// Replaces `user:password` in something that looks like a URL.
+pub(super) fn mask_user_info(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority].rfind('@') {
+        Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,155 @@
+//! What the API says about the gateway's own configuration. Not OpenFaaS's.
+
+use poem_openapi::Object;
+
+use super::Timestamp;
+
+/// The configuration that is live.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "Configuration")]
+pub struct Configuration {
+    /// Number of this configuration, counted from 1 at the start.
+    pub generation: u64,
+    /// SHA-256 of everything it was read from.
+    pub hash: String,
+    /// Every key, in the order of the file.
+    pub values: Vec<ConfigValue>,
+}
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigValue")]
+pub struct ConfigValue {
+    /// The key, such as `server.read_timeout`.
+    pub key: String,
+    /// The value as TOML writes it, secrets masked; absent when the key is not set.
+    #[oai(skip_serializing_if_is_none)]
+    pub value: Option<String>,
+    /// The default as TOML writes it, where there is a fixed one.
+    #[oai(skip_serializing_if_is_none)]
+    pub default: Option<String>,
+    /// What set it: `default`, a file, a variable, `command line`, or `derived` from other keys.
+    #[oai(skip_serializing_if_is_none)]
+    pub source: Option<String>,
+    /// Whether a change takes effect without a restart.
+    pub live: bool,
+}
+
+/// Which configuration is live, and what became of the newest attempt to change it.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigStatus")]
+pub struct ConfigStatus {
+    /// Number of the live configuration, counted from 1 at the start.
+    pub generation: u64,
+    /// SHA-256 of everything it was read from.
+    pub hash: String,
+    /// The files it was read from.
+    pub sources: Vec<ConfigSource>,
+    /// When it was read.
+    pub loaded_at: Timestamp,
+    /// The newest attempt to read the configuration.
+    pub last_attempt: ConfigAttempt,
+    /// Keys that keep their running value until a restart.
+    pub pending_restart: Vec<String>,
+    /// Keys of the file that a variable or the command line overrides.
+    pub shadowed_by_env: Vec<ConfigShadow>,
+    /// How many configurations are in use: this one, and older ones that requests under way began with.
+    pub live_generations: u64,
+}
+
+/// A file that the configuration was read from.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigSource")]
+pub struct ConfigSource {
+    /// Path of the file.
+    pub path: String,
+    /// SHA-256 of its content; absent when it could not be read.
+    #[oai(skip_serializing_if_is_none)]
+    pub sha256: Option<String>,
+}
+
+/// An attempt to read the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigAttempt")]
+pub struct ConfigAttempt {
+    /// What asked for it: `start`, `watch`, `poll`, `signal` or `api`.
+    pub trigger: String,
+    /// How it ended: `applied`, `unchanged` or `failed`.
+    pub result: String,
+    /// Everything that was wrong.
+    pub errors: Vec<String>,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// A key of the file whose value does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigShadow")]
+pub struct ConfigShadow {
+    /// The key.
+    pub key: String,
+    /// The file that sets it.
+    pub file: String,
+    /// What overrides it, such as `environment variable read_timeout`.
+    pub by: String,
+}
+
+/// A candidate that could go live.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigCheck")]
+pub struct ConfigCheck {
+    /// Always true; a candidate that could not is answered 422.
+    pub ok: bool,
+    /// What is permitted but odd.
+    pub warnings: Vec<String>,
+}
+
+/// How a candidate differs from the live configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigDiff")]
+pub struct ConfigDiff {
+    /// Number of the live configuration.
+    pub generation: u64,
+    /// SHA-256 of everything that the live configuration was read from.
+    pub hash: String,
+    /// The keys that differ, those that take effect at once first.
+    pub changes: Vec<ConfigChange>,
+    /// What of the candidate is permitted but odd.
+    pub warnings: Vec<String>,
+}
+
+/// A key that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigChange")]
+pub struct ConfigChange {
+    /// The key.
+    pub key: String,
+    /// What is live, as TOML writes it, secrets masked; absent when it is not set.
+    #[oai(skip_serializing_if_is_none)]
+    pub old: Option<String>,
+    /// What the candidate says, as TOML writes it, secrets masked; absent when it is not set.
+    #[oai(skip_serializing_if_is_none)]
+    pub new: Option<String>,
+    /// When it would take effect: `live` for at once, or `restart`.
+    pub effect: String,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigReload")]
+pub struct ConfigReload {
+    /// `applied`, or `unchanged` when the files say what is live already.
+    pub result: String,
+    /// Number of the configuration that is live now.
+    pub generation: u64,
+    /// SHA-256 of everything it was read from.
+    pub hash: String,
+    /// Keys that changed and are live.
+    pub changed: Vec<String>,
+    /// Keys that keep their running value until a restart.
+    pub pending_restart: Vec<String>,
+    /// Keys that changed in the file to no effect.
+    pub shadowed_by_env: Vec<ConfigShadow>,
+    /// When it ended.
+    pub at: Timestamp,
+}
