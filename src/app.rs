@@ -33,6 +33,7 @@ use crate::{
     scaling::{Policy, Scaling},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
+    systemd,
     telemetry::Telemetry,
 };
 
@@ -115,9 +116,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         .addresses()
         .ok_or_else(|| failed("a listener has no address".to_owned()))?;
     tracing::info!(%address, metrics = %metrics_address, provider = provider_name(&current), "listening");
+    systemd::ready();
 
     let signal = signals.next().await;
     let config = current.get().config.clone();
+    systemd::stopping();
     serving.drain();
     tracing::info!(signal, delay = ?config.server.drain_delay, timeout = ?config.server.drain_timeout, "stopping");
     drop(reloader);

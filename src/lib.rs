@@ -27,5 +27,6 @@ pub mod config;
 pub mod metrics;
 pub mod model;
 pub mod shutdown;
+pub mod systemd;
 pub mod telemetry;
 pub mod upstream;

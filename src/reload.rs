@@ -22,6 +22,7 @@ use crate::{
     config::{self, Config, ConfigError, ConfigFile, Fingerprint, Loaded, Shadowed, Sources},
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
+    systemd,
     telemetry::Telemetry,
 };
 
@@ -198,7 +199,9 @@ impl Reloader {
         tasks.spawn(async move {
             let forever = async {
                 while hangup.recv().await.is_some() {
+                    systemd::reloading();
                     reloader.request(Trigger::Signal).await;
+                    systemd::ready();
                 }
             };
             tokio::select! {

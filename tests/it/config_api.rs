@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use http::Method;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::Semaphore};
+use tokio::{net::UnixDatagram, process::Command, sync::Semaphore};
 
 use crate::support::{
     Gateway, Upstream, eventually,
     gateway::{Setup, field},
+    soon,
     upstream::text,
 };
 
@@ -372,4 +374,30 @@ async fn a_file_is_compared_with_a_running_gateway() {
         complaint.lines().all(|line| line.starts_with("error: candidate")),
         "{complaint}"
     );
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_start_reload_and_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let told = async || {
+        let mut message = [0; 256];
+        let length = soon("a message to systemd", socket.recv(&mut message))
+            .await
+            .expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let mut gateway = Gateway::new()
+        .env("NOTIFY_SOCKET", path.to_str().expect("text"))
+        .start()
+        .await;
+    assert_eq!(told().await.trim(), "READY=1");
+    gateway.signal(Signal::SIGHUP);
+    let reloading = told().await;
+    assert!(reloading.contains("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(told().await.trim(), "READY=1");
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(told().await.trim(), "STOPPING=1");
+    assert!(gateway.ended().await.success());
 }

@@ -89,17 +89,27 @@ async fn large_bodies_cross_whole() {
     );
 }
 
+/// Tells when it is dropped.
+struct Notice(mpsc::UnboundedSender<()>);
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        // Nobody may be listening any more.
+        let _ = self.0.send(());
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_leaves_cancels_the_call() {
     let (start, mut started) = mpsc::channel(1);
-    let (gone, mut noticed) = mpsc::channel::<()>(1);
+    let (gone, mut noticed) = mpsc::unbounded_channel();
     let upstream = Upstream::start().await.function("waits", move |_| {
-        let (start, gone) = (start.clone(), gone.clone());
+        let (start, notice) = (start.clone(), Notice(gone.clone()));
         async move {
-            // Dropped with the connection.
-            let _held = gone;
             start.send(()).await.expect("the test listens");
-            std::future::pending().await
+            std::future::pending::<()>().await;
+            drop(notice);
+            text(200, "never")
         }
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
@@ -107,13 +117,12 @@ async fn a_caller_that_leaves_cancels_the_call() {
     wire.send("GET /function/waits HTTP/1.1\r\nHost: x\r\n\r\n").await;
     soon("the call", started.recv()).await;
     drop(wire);
+    soon("the end of the call upstream", noticed.recv()).await;
     gateway
         .logged("the cancelled call", |line| {
             crate::support::gateway::field(line, "status") == 499
         })
         .await;
-    drop(upstream);
-    let _ = noticed.try_recv();
     let page = gateway.metrics().await;
     assert!(
         page.contains(r#"gateway_function_invocation_inflight{function_name="waits"} 0"#),
