@@ -20,7 +20,7 @@ use listeners::{Bound, Listeners};
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{Config, Loaded, ProviderKind, Sources, watch::Timing},
+    config::{Config, Loaded, ProviderKind, Sources},
     metrics::{Metrics, query::Prometheus, replicas},
     provider::{
         Provider,
@@ -108,7 +108,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
     let _first = control.reloader.set(reloader.clone());
     listeners.serve(bound);
-    reloader.on_file_change(Timing::default(), &background);
+    reloader.on_file_change(&background);
     reloader
         .on_hangup(&background)
         .map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;

@@ -54,9 +54,9 @@ struct Cli {
 enum Command {
     /// Run the gateway (the default)
     Serve(Layers),
-    /// Check a configuration file and print everything that is wrong with it
+    /// Check a configuration file, or a directory of them, and print everything that is wrong with it
     Check {
-        /// The TOML file
+        /// The TOML file, or a directory of which all *.toml are read in the order of their names
         file: PathBuf,
         /// Check it together with the environment of this process
         #[arg(long)]
@@ -127,7 +127,7 @@ struct DiffArgs {
 /// Which layers of configuration to read, besides defaults and environment.
 #[derive(Debug, Clone, Default, Args)]
 struct Layers {
-    /// The TOML file [env: FAAS_CONFIG]
+    /// The TOML file, or a directory of which all *.toml are read in the order of their names [env: FAAS_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the process provider keeps its state
@@ -232,7 +232,10 @@ fn serve(sources: &Sources) -> ExitCode {
                     Ended::Aborted => ExitCode::FAILURE,
                 }
             }
-            Err(errors) => failed(&errors),
+            Err(errors) => {
+                let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
+                failed(&errors)
+            }
         }
     })
 }
@@ -255,9 +258,10 @@ fn raise_open_files() {
 fn check(file: PathBuf, with_env: bool) -> ExitCode {
     let mut sources = Sources::of_process(Some(file), Vec::new());
     if !with_env {
+        sources = sources.without_environment();
         // Only where state is kept by default: that is a matter of the machine
         // that will run it, not of the file.
-        sources.environment = [("HOME".to_owned(), "/".to_owned())].into();
+        sources.environment.insert("HOME".to_owned(), "/".to_owned());
     }
     with_configuration(&sources, |loaded| {
         for warning in &loaded.warnings {

@@ -1,8 +1,8 @@
 //! The gateway's configuration: one immutable value read from four layers.
 //!
-//! Defaults (the embedded `config/gateway.toml`) < TOML file < environment <
+//! Defaults (the embedded `config/gateway.toml`) < TOML files < environment <
 //! command line. Every value remembers its layer, every mistake is reported at
-//! once with that layer and its key, and unknown keys are mistakes.
+//! once with its place and key, and unknown keys are mistakes.
 //!
 //! This module only reads and checks text. It opens no socket and reads no
 //! credential; [`crate::snapshot`] builds the runtime objects. Nothing outside
@@ -16,7 +16,6 @@ use std::{
 };
 
 use figment::{Figment, value::Value};
-use sha2::{Digest, Sha256};
 use url::Url;
 
 mod check;
@@ -25,8 +24,13 @@ pub mod duration;
 mod entry;
 mod env;
 mod explain;
+mod files;
 mod function;
+mod interpolate;
 mod layer;
+pub mod mount;
+mod place;
+mod plausible;
 pub mod schema;
 mod sections;
 mod setting;
@@ -37,16 +41,20 @@ pub mod watch;
 pub use diff::{Changes, Difference, diff, differences, keep_running};
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
+pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{Bound, FunctionSettings};
+pub use plausible::implausible;
 pub use sections::{
     Auth, Function, FunctionTimeouts, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
-    Provider, ProviderKind, Queue, Scaling, Server, Ui,
+    Provider, ProviderKind, Queue, Reload, Scaling, Server, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
 pub use source::{SetBy, Shadowed, SourceFile, source_files};
 
+use interpolate::Secrets;
 use layer::Layer;
+use place::Places;
 use setting::section;
 
 /// The defaults layer, which is also the manual.
@@ -54,9 +62,6 @@ pub const DEFAULTS: &str = include_str!("../config/gateway.toml");
 
 /// Name of the defaults layer.
 const DEFAULT_ORIGIN: &str = "default";
-
-/// Variable that names the file.
-const FILE_VARIABLE: &str = "FAAS_CONFIG";
 
 /// File of the user name, in `auth.secret_path`.
 pub const USER_FILE: &str = "basic-auth-user";
@@ -86,20 +91,11 @@ section! {
         pub ui: Ui,
         /// `[logging]`
         pub logging: Logging,
+        /// `[reload]`
+        pub reload: Reload,
         /// `[functions."NAME"]`
         pub functions: BTreeMap<String, Function>,
     }
-}
-
-/// Where configuration comes from, apart from the built-in defaults.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// The TOML file.
-    pub file: Option<PathBuf>,
-    /// The process environment, or what a test says it is.
-    pub environment: BTreeMap<String, String>,
-    /// Dotted keys and their values from the command line.
-    pub overrides: Vec<(String, String)>,
 }
 
 /// A configuration that passed every check.
@@ -111,7 +107,7 @@ pub struct Loaded {
     pub origins: Origins,
     /// Odd but permitted combinations, to be logged.
     pub warnings: Vec<String>,
-    /// What it was read from: the file, and with [`load`] the files it refers to.
+    /// What it was read from; with [`load`] also the files it refers to.
     pub fingerprint: Fingerprint,
     /// The files that were read for it; with [`parse`], none.
     pub files: Vec<SourceFile>,
@@ -119,35 +115,8 @@ pub struct Loaded {
     pub pending_restart: Vec<&'static str>,
 }
 
-/// SHA-256 over a configuration file and the files it refers to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// Reads `files`; one that cannot be read counts as different from any content.
-    pub fn of(content: Option<&str>, files: &[PathBuf]) -> Self {
-        let mut hash = Sha256::new();
-        let mut add = |part: Option<&[u8]>| {
-            // The length in front keeps neighbours apart.
-            hash.update(part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
-            hash.update(part.unwrap_or_default());
-        };
-        add(content.map(str::as_bytes));
-        for file in files {
-            add(std::fs::read(file).ok().as_deref());
-        }
-        Self(hash.finalize().into())
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Knows which layer set each key.
-#[derive(Debug, Clone)]
+/// Knows which layer set each key, where in a file, and what is secret.
+#[derive(Clone)]
 pub struct Origins {
     figment: Figment,
     root: Value,
@@ -155,86 +124,95 @@ pub struct Origins {
     layers: Vec<Layer>,
     /// How many layers are weaker than the environment.
     written: usize,
+    places: Places,
+    secrets: Secrets,
 }
 
-impl Sources {
-    /// Puts sources together; without `file` the variable `FAAS_CONFIG` names it.
-    pub fn new(environment: BTreeMap<String, String>, file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
-        let named = || environment.get(FILE_VARIABLE).filter(|path| !path.is_empty());
+/// Of no layer at all.
+impl Default for Origins {
+    fn default() -> Self {
         Self {
-            file: file.or_else(|| named().map(PathBuf::from)),
-            environment,
-            overrides,
+            figment: Figment::new(),
+            root: Value::from(figment::value::Dict::new()),
+            layers: Vec::new(),
+            written: 0,
+            places: Places::default(),
+            secrets: Secrets::default(),
         }
     }
+}
 
-    /// The sources of this process: its environment and the given file.
-    ///
-    /// A variable that is not UTF-8 is kept with replacement characters, so
-    /// that a malformed value is reported rather than overlooked.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the process environment"
-    )]
-    pub fn of_process(file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
-            .collect();
-        Self::new(environment, file, overrides)
-    }
-
-    /// The file's content; `None` when there is no file.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not UTF-8 or is empty.
-    pub fn content(&self) -> Result<Option<String>, ConfigError> {
-        self.file.as_deref().map(read_file).transpose()
-    }
-
-    /// The name of the file, as errors show it.
-    fn file_name(&self) -> String {
-        self.file
-            .as_deref()
-            .map_or_else(|| "file".to_owned(), |path| path.display().to_string())
+/// Without the values, which may be credentials.
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origins").finish_non_exhaustive()
     }
 }
 
-/// Reads the file, puts the layers together and checks the result.
+/// Reads the files, puts the layers together and checks the result.
 ///
 /// # Errors
-/// Every mistake found, in the order of the file's sections.
+/// Every mistake found, in the order of the sections.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
-    let content = sources.content().map_err(|error| vec![error])?;
-    let mut loaded = parse(content.as_deref(), sources)?;
+    let files = sources.read().map_err(|error| vec![error])?;
+    let mut loaded = parse_files(&files, sources)?;
     let referenced = loaded.config.referenced_files();
-    loaded.fingerprint = Fingerprint::of(content.as_deref(), &referenced);
-    loaded.files = source_files(sources.file.as_deref(), content.as_deref(), &referenced);
+    loaded.fingerprint = Fingerprint::of(sources, &files, &referenced);
+    loaded.files = source_files(&files, &referenced);
     Ok(loaded)
 }
 
-/// Like [`load`], with the file's content given.
+/// Like [`load`], with the content of the one file given.
 ///
 /// # Errors
 /// Every mistake found.
 pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
+    let file = content.map(|content| ConfigFile {
+        path: sources.file_name(),
+        content: content.to_owned(),
+    });
+    parse_files(file.as_slice(), sources)
+}
+
+/// Like [`load`], with the files given; later ones win.
+///
+/// # Errors
+/// Every mistake found.
+pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let mut errors = Vec::new();
-    let mut figment = Figment::new();
-    let mut layers = Vec::new();
+    let mut layers = vec![Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?];
+    let (mut places, mut secrets) = (Places::default(), Secrets::default());
+    // The keys of values that could not be made, to be left out of the checks.
+    let mut unmade = Vec::new();
+    for file in files {
+        let name = file.path.display().to_string();
+        let mut layer = match Layer::toml(&name, &file.content) {
+            Ok(layer) => layer,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        places.add(&name, &file.content);
+        let mistakes = interpolate::apply(&name, layer.dict_mut(), &sources.environment, &mut secrets);
+        errors.extend(mistakes.iter().map(|(path, message)| ConfigError {
+            origin: places.of(&name, path),
+            key: dotted(path),
+            message: message.clone(),
+        }));
+        unmade.extend(mistakes.into_iter().map(|(path, _)| path));
+        layers.push(layer);
+    }
+    let written = layers.len();
     let mut add = |layer: Result<Layer, ConfigError>| match layer {
-        Ok(layer) => {
-            layers.push(layer.clone());
-            figment = std::mem::take(&mut figment).merge(layer);
-        }
+        Ok(layer) => layers.push(layer),
         Err(error) => errors.push(error),
     };
-    add(Layer::toml(DEFAULT_ORIGIN, DEFAULTS));
-    if let Some(content) = content {
-        add(Layer::toml(&sources.file_name(), content));
-    }
     env::layers(&sources.environment).into_iter().for_each(&mut add);
     for (key, value) in &sources.overrides {
         add(Layer::written("command line", key, value));
     }
+    let figment = layers.iter().cloned().fold(Figment::new(), Figment::merge);
     let root = figment.find_value("").map_err(|error| {
         error
             .into_iter()
@@ -249,15 +227,23 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
         figment,
         root,
         layers,
-        written: 1 + usize::from(content.is_some()),
+        written,
+        places,
+        secrets,
     };
-    let (config, warnings) = read(&origins, &sources.environment, &mut errors);
+    let (config, mut warnings) = read(&origins, &sources.environment, unmade, &mut errors);
+    for error in &mut errors {
+        error.message = origins.masked(std::mem::take(&mut error.message));
+    }
+    for warning in &mut warnings {
+        *warning = origins.masked(std::mem::take(warning));
+    }
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded {
             config,
             origins,
             warnings,
-            fingerprint: Fingerprint::of(content, &[]),
+            fingerprint: Fingerprint::of(sources, files, &[]),
             files: Vec::new(),
             pending_restart: Vec::new(),
         }),
@@ -271,15 +257,19 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
 fn read(
     origins: &Origins,
     environment: &BTreeMap<String, String>,
+    unmade: Vec<Vec<String>>,
     errors: &mut Vec<ConfigError>,
 ) -> (Option<Config>, Vec<String>) {
-    let mut reader = Reader::new(&origins.figment);
+    let mut reader = Reader::new(origins);
     let mut config = Config::read(&origins.root, &mut reader);
-    let wrong = reader.wrong;
-    errors.append(&mut reader.errors);
+    let found = reader.wrong.into_iter().zip(reader.errors);
+    // A text whose variables could not be put in was told about already.
+    let (mut wrong, new): (Vec<_>, Vec<_>) = found.filter(|(path, _)| !unmade.contains(path)).unzip();
+    wrong.extend(unmade);
+    errors.extend(new);
     if !wrong.is_empty() {
         config = without(&origins.root, &wrong).and_then(|root| {
-            let mut reader = Reader::new(&origins.figment);
+            let mut reader = Reader::new(origins);
             Config::read(&root, &mut reader).filter(|_| reader.errors.is_empty())
         });
     }
@@ -327,21 +317,6 @@ fn without(root: &Value, wrong: &[Vec<String>]) -> Option<Value> {
     Some(root)
 }
 
-fn read_file(path: &Path) -> Result<String, ConfigError> {
-    let failed = |message: String| ConfigError {
-        origin: path.display().to_string(),
-        key: String::new(),
-        message,
-    };
-    let content = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
-    if content.trim().is_empty() {
-        return Err(failed(
-            "is empty; a file that is being written looks like this, so it is not taken as \"all defaults\"".to_owned(),
-        ));
-    }
-    Ok(content)
-}
-
 fn default_state_dir(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     set("XDG_STATE_HOME")
@@ -350,18 +325,38 @@ fn default_state_dir(environment: &BTreeMap<String, String>) -> Option<PathBuf> 
         .map(|base| base.join("faas-gateway"))
 }
 
-/// The name of the layer a value came from.
-pub(crate) fn origin(figment: &Figment, value: &Value) -> String {
-    figment
-        .get_metadata(value.tag())
-        .map_or_else(|| "configuration".to_owned(), |metadata| metadata.name.to_string())
-}
-
 impl Origins {
-    /// The layer that set a key, such as `environment variable read_timeout`;
-    /// `None` when no layer did.
+    /// What set a key, such as `gateway.toml:3:1` or `environment variable
+    /// read_timeout`; `None` when nothing did.
     pub fn of(&self, path: &[String]) -> Option<String> {
-        layer::at(&self.root, path).map(|value| origin(&self.figment, value))
+        layer::at(&self.root, path).map(|value| self.place(value, path))
+    }
+
+    /// A message for people without what the file's variables gave.
+    pub fn masked(&self, message: String) -> String {
+        self.secrets.mask(message)
+    }
+
+    /// Whether the value of a key has a variable in it that a file refers to.
+    pub fn is_secret(&self, path: &[String]) -> bool {
+        layer::at(&self.root, path).is_some_and(|value| self.is_secret_value(value, path))
+    }
+
+    /// [`is_secret`](Self::is_secret) for a value at hand.
+    pub(crate) fn is_secret_value(&self, value: &Value, path: &[String]) -> bool {
+        self.secrets.has(&self.layer(value), path)
+    }
+
+    /// Where a value stands: the place in its file, or the name of its layer.
+    pub(crate) fn place(&self, value: &Value, path: &[String]) -> String {
+        self.places.of(&self.layer(value), path)
+    }
+
+    /// The name of the layer a value came from.
+    fn layer(&self, value: &Value) -> String {
+        self.figment
+            .get_metadata(value.tag())
+            .map_or_else(|| "configuration".to_owned(), |metadata| metadata.name.to_string())
     }
 
     /// The layer to blame for a relation between keys: the first that is not
@@ -431,6 +426,11 @@ impl Config {
         self.metrics
             .listen
             .unwrap_or_else(|| SocketAddr::new(self.listen().ip(), 8082))
+    }
+
+    /// Whether the API asks who is calling.
+    pub fn is_protected(&self) -> bool {
+        self.auth.basic || self.auth.proxy_url.is_some()
     }
 
     /// Namespace of functions named without one; may be empty.

@@ -19,10 +19,7 @@ use tokio::{
 use tracing::{error, info, trace, warn};
 
 use crate::{
-    config::{
-        self, Config, ConfigError, Fingerprint, Loaded, Shadowed, Sources,
-        watch::{Cause, Timing, Watch, directories},
-    },
+    config::{self, Config, ConfigError, ConfigFile, Fingerprint, Loaded, Shadowed, Sources},
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
     systemd,
@@ -30,6 +27,8 @@ use crate::{
 };
 
 pub use crate::snapshot::control::{Outcome, Trigger, Verdict};
+
+mod files;
 
 /// How long a file that does not parse gets to be written to its end.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
@@ -189,32 +188,6 @@ impl Reloader {
         self.last.borrow().clone()
     }
 
-    /// Reloads when files change, until `tasks` drain.
-    pub fn on_file_change(&self, timing: Timing, tasks: &Tasks) {
-        let (reloader, draining) = (self.clone(), tasks.draining().clone());
-        tasks.spawn(async move {
-            let mut watch = Watch::new(timing);
-            let forever = async {
-                loop {
-                    let config = reloader.live.config();
-                    let cause = watch
-                        .next(&directories(reloader.sources.file.as_deref(), &config))
-                        .await;
-                    reloader
-                        .request(match cause {
-                            Cause::Event => Trigger::Watch,
-                            Cause::Poll => Trigger::Poll,
-                        })
-                        .await;
-                }
-            };
-            tokio::select! {
-                () = forever => {}
-                () = draining.cancelled() => {}
-            }
-        });
-    }
-
     /// Reloads on SIGHUP, until `tasks` drain. From this call on the signal no
     /// longer ends the process.
     ///
@@ -294,15 +267,13 @@ struct Failure {
     outcome: Outcome,
 }
 
-/// What was read: the file's content, or why there is none.
-type Content = Result<Option<String>, ConfigError>;
+/// What was read: the files, or why they could not be.
+type Content = Result<Vec<ConfigFile>, ConfigError>;
 
-/// A file that cannot be read looks like its reason, so that each reason is
-/// told about once.
-fn fingerprint_of(content: &Content, files: &[PathBuf]) -> Fingerprint {
+fn fingerprint_of(sources: &Sources, content: &Content, referenced: &[PathBuf]) -> Fingerprint {
     match content {
-        Ok(content) => Fingerprint::of(content.as_deref(), files),
-        Err(error) => Fingerprint::of(Some(&error.to_string()), files),
+        Ok(files) => Fingerprint::of(sources, files, referenced),
+        Err(error) => Fingerprint::of_failure(error),
     }
 }
 
@@ -343,26 +314,28 @@ impl Transaction {
         // Taken before building: credentials that change meanwhile are then
         // seen as a change by the next look.
         let files = loaded.config.referenced_files();
-        let referenced = files.clone();
-        let file = self.sources.file.clone();
+        let (sources, referenced) = (Arc::clone(&self.sources), files.clone());
         let (next, read) = blocking(move || {
-            let text = content.as_ref().ok().and_then(Option::as_deref);
-            let read = config::source_files(file.as_deref(), text, &referenced);
-            (fingerprint_of(&content, &referenced), read)
+            let read = config::source_files(content.as_deref().unwrap_or_default(), &referenced);
+            (fingerprint_of(&sources, &content, &referenced), read)
         })
         .await;
         (loaded.fingerprint, loaded.files) = (next, read);
-        let warnings = loaded.warnings.clone();
+        let origins = loaded.origins.clone();
+        let mut warnings = loaded.warnings.clone();
+        let implausible = config::implausible(&self.live.config(), &loaded.config);
+        warnings.extend(implausible.into_iter().map(|warning| origins.masked(warning)));
         let known = self.live.shadowed();
         let mut shadowed = loaded.origins.shadowed();
         shadowed.retain(|key| !known.contains(key));
         if let Err(errors) = self.live.apply(loaded).await {
+            let errors = errors.into_iter().map(|error| origins.masked(error)).collect();
             return self.refused(trigger, files, next, errors);
         }
         self.applied = next;
         self.pending.clone_from(&changes.restart);
         self.failed = None;
-        for warning in warnings {
+        for warning in &warnings {
             warn!("{warning}");
         }
         for key in &changes.restart {
@@ -372,6 +345,7 @@ impl Transaction {
             warn!(key, by, "{key} changed to no effect: {by} overrides it");
         }
         let outcome = Outcome {
+            warnings,
             changed: changes.keys,
             pending_restart: changes.restart,
             shadowed,
@@ -388,13 +362,13 @@ impl Transaction {
         outcome
     }
 
-    /// Reads the file and the files it refers to. A file that now refers to
+    /// Reads the files and those they refer to. A file that now refers to
     /// others differs by its own content.
     async fn look(&self, files: Vec<PathBuf>) -> (Content, Fingerprint) {
         let sources = Arc::clone(&self.sources);
         blocking(move || {
-            let content = sources.content();
-            let fingerprint = fingerprint_of(&content, &files);
+            let content = sources.read();
+            let fingerprint = fingerprint_of(&sources, &content, &files);
             (content, fingerprint)
         })
         .await
@@ -402,7 +376,7 @@ impl Transaction {
 
     fn parse(&self, content: &Content) -> Result<Loaded, Vec<ConfigError>> {
         match content {
-            Ok(content) => config::parse(content.as_deref(), &self.sources),
+            Ok(files) => config::parse_files(files, &self.sources),
             Err(error) => Err(vec![error.clone()]),
         }
     }
@@ -463,6 +437,7 @@ fn ended(live: &dyn Live, trigger: Trigger, verdict: Verdict) -> Outcome {
         trigger,
         verdict,
         errors: Vec::new(),
+        warnings: Vec::new(),
         generation: live.generation(),
         changed: Vec::new(),
         pending_restart: Vec::new(),

@@ -164,7 +164,10 @@ impl ConfigApi {
         Toml(candidate): Toml,
     ) -> Result<Json<ConfigDiff>, ApiError<Candidate>> {
         let loaded = read(&candidate, live.control.sources())?;
-        let changes = config::differences(&snapshot.config, &loaded.config);
+        let changes = config::differences(
+            (&snapshot.config, &snapshot.source.origins),
+            (&loaded.config, &loaded.origins),
+        );
         Ok(Json(ConfigDiff {
             generation: snapshot.generation,
             hash: snapshot.source.fingerprint.to_string(),

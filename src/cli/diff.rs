@@ -53,7 +53,7 @@ pub(super) fn offline(file: &Path, sources: &Sources) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let changes = config::differences(&live.config, &candidate.config);
+    let changes = config::differences((&live.config, &live.origins), (&candidate.config, &candidate.origins));
     let changes: Vec<ConfigChange> = changes.into_iter().map(ConfigChange::from).collect();
     report(&changes, &candidate.warnings)
 }

@@ -42,7 +42,7 @@ impl Problem {
         ConfigError {
             origin: origins.to_blame(&self.keys),
             key: self.keys.first().map(|key| dotted(key)).unwrap_or_default(),
-            message: self.message,
+            message: origins.masked(self.message),
         }
     }
 }
@@ -103,6 +103,7 @@ fn durations(config: &Config, found: &mut Found) {
         ("scaling.poll_interval", config.scaling.poll_interval),
         ("scaling.activation_timeout", config.scaling.activation_timeout),
         ("provider.process.restart_backoff", process.restart_backoff),
+        ("reload.poll_interval", config.reload.poll_interval),
     ];
     for (key, duration) in positive {
         if duration.is_zero() {
@@ -119,6 +120,12 @@ fn durations(config: &Config, found: &mut Found) {
                 "must not be shorter than restart_backoff ({})",
                 format(process.restart_backoff)
             ),
+        );
+    }
+    if config.reload.debounce_max < config.reload.debounce {
+        found.error(
+            &["reload.debounce_max", "reload.debounce"],
+            format!("must not be shorter than debounce ({})", format(config.reload.debounce)),
         );
     }
     if config.invoke.upstream_timeout > config.server.write_timeout {
@@ -147,10 +154,9 @@ fn listeners(config: &Config, found: &mut Found) {
             format!("{listen} is already the address of server.listen"),
         );
     }
-    let protected = config.auth.basic || config.auth.proxy_url.is_some();
     if config.provider_kind() == ProviderKind::Process
         && !listen.ip().is_loopback()
-        && !protected
+        && !config.is_protected()
         && !config.server.allow_unauthenticated_public
     {
         found.error(

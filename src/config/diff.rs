@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, ConfigError, Loaded, check, sections::ProviderKind};
+use super::{Config, ConfigError, Loaded, Origins, check, sections::ProviderKind};
 
 /// Key of the main listener's address.
 const LISTEN: &str = "server.listen";
@@ -50,14 +50,16 @@ pub struct Difference {
 }
 
 /// [`diff`] with the values, those that take effect at once first.
-pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
-    let changes = diff(old, new);
-    let shown = |config: &Config| -> BTreeMap<String, Option<String>> {
+///
+/// Each configuration comes with its origins, which know what is secret.
+pub fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Difference> {
+    let changes = diff(old.0, new.0);
+    let shown = |(config, origins): (&Config, &Origins)| -> BTreeMap<String, Option<String>> {
         let entries = config.entries().into_iter();
         entries
             .map(|entry| {
                 let key = entry.key();
-                let value = entry.shown().or_else(|| config.derived(&key));
+                let value = entry.shown(origins).or_else(|| config.derived(&key));
                 (key, value)
             })
             .collect()

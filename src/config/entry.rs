@@ -1,6 +1,8 @@
 //! A key and its value as people read them: written as TOML writes them, with
 //! everything masked that may be a secret.
 
+use super::Origins;
+
 /// A key as TOML writes it: parts joined by dots, quoted where they need it.
 pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
     let bare = |part: &str| {
@@ -41,9 +43,18 @@ impl Entry {
     }
 
     /// The value with everything that may be a secret masked: user information
-    /// in URLs, and the environment given to images.
-    pub fn shown(&self) -> Option<String> {
+    /// in URLs, the environment given to images, and what a file took from a
+    /// variable, which only `origins` know.
+    pub fn shown(&self, origins: &Origins) -> Option<String> {
+        self.masked(origins.is_secret(&self.path))
+    }
+
+    /// [`shown`](Self::shown) where it is known whether a variable gave the value.
+    pub(super) fn masked(&self, secret: bool) -> Option<String> {
         let value = self.value.as_deref()?;
+        if secret {
+            return Some(toml_text(MASK));
+        }
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         Some(match path.as_slice() {
             ["provider", "process", "images", _, "environment", _] => toml_text(MASK),
@@ -53,7 +64,7 @@ impl Entry {
 }
 
 /// Stands for what must not be shown.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Replaces `user:password` in something that looks like a URL.
 pub(super) fn mask_user_info(text: &str) -> String {

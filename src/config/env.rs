@@ -98,6 +98,13 @@ pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer
     openfaas.chain(request_uri).chain(own).collect()
 }
 
+/// Whether a variable sets a key, or is known to change nothing.
+pub(super) fn is_known(variable: &str) -> bool {
+    variable.starts_with(PREFIX)
+        || variable == WRITE_REQUEST_URI
+        || OPENFAAS.iter().chain(WITHOUT_EFFECT).any(|(name, _)| *name == variable)
+}
+
 /// A warning for each variable that is set but changes nothing.
 pub(super) fn without_effect(environment: &BTreeMap<String, String>) -> Vec<String> {
     WITHOUT_EFFECT

@@ -15,10 +15,10 @@ const RUNNING: &str = "running since the start; a newer value waits for a restar
 
 /// What the defaults layer alone comes to.
 static DEFAULTS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let figment = figment::Figment::new();
+    let origins = Origins::default();
     let read = layer::toml_dict(super::DEFAULTS)
         .ok()
-        .and_then(|defaults| Config::read(&defaults.into(), &mut Reader::new(&figment)));
+        .and_then(|defaults| Config::read(&defaults.into(), &mut Reader::new(&origins)));
     read.map(|config| config.entries()).unwrap_or_default()
 });
 
@@ -82,7 +82,7 @@ pub fn explain(key: &str, config: &Config, origins: &Origins, pending: &[&str]) 
 
 fn one(entry: &Entry, config: &Config, origins: &Origins, pending: &[&str]) -> Explained {
     let key = entry.key();
-    let shown = entry.shown();
+    let shown = entry.shown(origins);
     let source = if pending.contains(&key.as_str()) {
         Some(RUNNING.to_owned())
     } else if shown.is_some() {
@@ -95,7 +95,7 @@ fn one(entry: &Entry, config: &Config, origins: &Origins, pending: &[&str]) -> E
         default: DEFAULTS
             .iter()
             .find(|default| default.path == entry.path)
-            .and_then(Entry::shown),
+            .and_then(|default| default.masked(false)),
         source: source.or_else(|| derived.as_ref().map(|_| DERIVED.to_owned())),
         live: diff::is_changeable(&key, config),
         layers: origins.layers(&entry.path),

@@ -9,7 +9,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{entry::dotted, setting::ConfigError};
+use super::{entry::dotted, place::position, setting::ConfigError};
 
 /// One layer of configuration with the name that errors show.
 #[derive(Debug, Clone)]
@@ -34,6 +34,11 @@ impl Layer {
             name: name.to_owned(),
             dict,
         })
+    }
+
+    /// The values, to be changed.
+    pub(super) fn dict_mut(&mut self) -> &mut Dict {
+        &mut self.dict
     }
 
     /// One value under the parts of its key.
@@ -94,14 +99,6 @@ pub(super) fn toml_dict(content: &str) -> Result<Dict, (usize, String)> {
         let offset = error.span().map_or(content.len(), |span| span.start);
         (offset, error.message().trim().replace('\n', ", "))
     })
-}
-
-/// Line and column of a byte, both from 1.
-fn position(content: &str, offset: usize) -> (usize, usize) {
-    let before = content.get(..offset).unwrap_or(content);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
 }
 
 /// Tables and lists are read as TOML writes them; everything else stays text,
@@ -171,13 +168,6 @@ mod tests {
         for key in ["", "a..b", "a b", "a = 1\nb", "[a]\nb", "a#"] {
             assert_eq!(read_key(key), None, "{key:?}");
         }
-    }
-
-    #[test]
-    fn positions_count_from_one() {
-        assert_eq!(position("ab\ncd", 0), (1, 1));
-        assert_eq!(position("ab\ncd", 4), (2, 2));
-        assert_eq!(position("ab\n", 3), (2, 1));
     }
 
     #[test]

@@ -228,6 +228,32 @@ section! {
     }
 }
 
+choice! {
+    /// How changes of the configuration's files are noticed.
+    pub enum WatchMode {
+        /// Directory watch, and a poll beneath it.
+        Auto = "auto",
+        /// Poll only.
+        Poll = "poll",
+        /// Not at all; a reload has to be asked for.
+        Off = "off",
+    }
+}
+
+section! {
+    /// `[reload]`: when the configuration's files are read again.
+    pub struct Reload {
+        /// What notices changes.
+        pub watch: WatchMode,
+        /// Time between polls.
+        pub poll_interval: Duration,
+        /// Silence that ends a burst of file events.
+        pub debounce: Duration,
+        /// Longest wait for that silence.
+        pub debounce_max: Duration,
+    }
+}
+
 section! {
     /// `[functions."NAME"]`: settings of one function.
     pub struct Function {

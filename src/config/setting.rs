@@ -14,20 +14,20 @@ use std::{
     time::Duration,
 };
 
-use figment::{Figment, value::Value};
+use figment::value::Value;
 use serde_json::{Value as Json, json};
 use url::Url;
 
 use super::{
-    duration,
-    entry::{Entry, dotted, mask_user_info, toml_text},
+    Origins, duration,
+    entry::{Entry, MASK, dotted, mask_user_info, toml_text},
     size::Size,
 };
 
 /// One mistake in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where the value came from: a file, a variable, a command-line flag.
+    /// Where the value came from: a place in a file, a variable, a command-line flag.
     pub origin: String,
     /// Dotted key, such as `server.read_timeout`.
     pub key: String,
@@ -46,7 +46,7 @@ impl fmt::Display for ConfigError {
 
 /// Collects mistakes while values are read.
 pub struct Reader<'a> {
-    figment: &'a Figment,
+    origins: &'a Origins,
     path: Vec<String>,
     /// Everything found wrong so far.
     pub errors: Vec<ConfigError>,
@@ -55,10 +55,10 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the root of `figment`.
-    pub fn new(figment: &'a Figment) -> Self {
+    /// Starts at the root; `origins` know where the values came from.
+    pub fn new(origins: &'a Origins) -> Self {
         Self {
-            figment,
+            origins,
             path: Vec::new(),
             errors: Vec::new(),
             wrong: Vec::new(),
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
 
     /// Records that `value` is wrong.
     pub fn fail(&mut self, value: &Value, message: impl Into<String>) {
-        let origin = super::origin(self.figment, value);
+        let origin = self.origins.place(value, &self.path);
         self.errors.push(ConfigError {
             origin,
             key: dotted(&self.path),
@@ -186,7 +186,11 @@ pub(super) fn scalar<T>(
     if read.is_none() {
         let found = written.map_or_else(
             || "a table or list".to_owned(),
-            |text| format!("'{}'", mask_user_info(&text)),
+            |text| {
+                let secret = reader.origins.is_secret_value(value, &reader.path);
+                let shown = if secret { MASK.to_owned() } else { mask_user_info(&text) };
+                format!("'{shown}'")
+            },
         );
         reader.fail(value, format!("expected {expected}, found {found}"));
     }
@@ -400,8 +404,16 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
 macro_rules! section {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[doc = $doc:literal])* pub $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Clone, PartialEq)]
         pub struct $name { $($(#[doc = $doc])* pub $field: $type,)* }
+
+        /// Without the values, which may be credentials; those are for
+        /// [`Entry::shown`]($crate::config::Entry::shown).
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
 
         impl $crate::config::Setting for $name {
             fn read(

@@ -1,13 +1,12 @@
 //! What a configuration was read from, and whose word counted for a key that
 //! several layers set.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use figment::value::Value;
-use sha2::{Digest, Sha256};
 
 use super::{
-    Fingerprint, Origins,
+    ConfigFile, Fingerprint, Origins,
     entry::{Entry, dotted, toml_text},
     layer,
     setting::child,
@@ -22,37 +21,46 @@ pub struct SourceFile {
     pub sha256: Option<String>,
 }
 
-/// The configuration file, whose content is known, and the files it refers to,
-/// which are read.
-pub fn source_files(file: Option<&Path>, content: Option<&str>, referenced: &[PathBuf]) -> Vec<SourceFile> {
-    let main = file.map(|path| SourceFile {
-        path: path.to_owned(),
-        sha256: content.map(|content| sha256(content.as_bytes())),
+/// The configuration's files, whose content is known, and the files it refers
+/// to, which are read.
+pub fn source_files(files: &[ConfigFile], referenced: &[PathBuf]) -> Vec<SourceFile> {
+    let own = files.iter().map(|file| SourceFile {
+        path: file.path.clone(),
+        sha256: Some(sha256(file.content.as_bytes())),
     });
     let others = referenced.iter().map(|path| SourceFile {
         path: path.clone(),
         sha256: std::fs::read(path).ok().map(|content| sha256(&content)),
     });
-    main.into_iter().chain(others).collect()
+    own.chain(others).collect()
 }
 
 fn sha256(content: &[u8]) -> String {
-    Fingerprint(Sha256::digest(content).into()).to_string()
+    Fingerprint::of_bytes(content).to_string()
 }
 
 /// A key of the file whose value does not count, because the environment or the
 /// command line sets it too.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Shadowed {
     /// The key.
     pub key: String,
-    /// The file that sets it.
+    /// The place in a file that sets it.
     pub file: String,
     /// What counts instead, such as `environment variable read_timeout`.
     pub by: String,
     /// What the file says, to tell whether that changed; may be a secret.
     written: String,
 }
+
+/// Where in the file it stands makes no difference.
+impl PartialEq for Shadowed {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.by, &self.written) == (&other.key, &other.by, &other.written)
+    }
+}
+
+impl Eq for Shadowed {}
 
 impl std::fmt::Debug for Shadowed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,8 +94,8 @@ impl Origins {
                     value: Some(written(value)),
                 };
                 Some(SetBy {
-                    source: layer.name().to_owned(),
-                    value: entry.shown()?,
+                    source: self.places.of(layer.name(), path),
+                    value: entry.masked(self.secrets.has(layer.name(), path))?,
                 })
             })
             .collect()
@@ -106,7 +114,7 @@ impl Origins {
                 if let Some((by, _)) = by {
                     found.push(Shadowed {
                         key: dotted(&path),
-                        file: file.name().to_owned(),
+                        file: self.places.of(file.name(), &path),
                         by: (*by).to_owned(),
                         written: value,
                     });

@@ -2,6 +2,8 @@
 //!
 //! A directory watch is the fast way and a slow poll the sure one: file systems
 //! without change events, retargeted links and lost events all end at the poll.
+//! With `reload.watch = "poll"` there is only that.
+//!
 //! Directories are watched rather than files, and every event in them counts,
 //! because editors rename, and Kubernetes swaps a link that has another name.
 //! Whether anything really changed is for the reader to find out, by content
@@ -25,11 +27,13 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::Config;
+use super::{Config, Reload, WatchMode, files::files_of};
 
-/// How long to wait for what.
-#[derive(Debug, Clone, Copy)]
+/// What to listen to, and how long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
+    /// Whether to watch directories; else there are only polls.
+    pub events: bool,
     /// Silence that ends a burst of events.
     pub quiet: Duration,
     /// Longest wait for that silence.
@@ -38,13 +42,15 @@ pub struct Timing {
     pub poll: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            quiet: Duration::from_millis(200),
-            longest: Duration::from_secs(2),
-            poll: Duration::from_secs(10),
-        }
+impl Timing {
+    /// As the configuration says; `None` when changes are not to be noticed.
+    pub fn new(reload: &Reload) -> Option<Self> {
+        (reload.watch != WatchMode::Off).then_some(Self {
+            events: reload.watch == WatchMode::Auto,
+            quiet: reload.debounce,
+            longest: reload.debounce_max,
+            poll: reload.poll_interval,
+        })
     }
 }
 
@@ -59,85 +65,106 @@ pub enum Cause {
 
 /// The directories in which a change matters.
 ///
-/// When the file is a link, the directory of its target is one of them too.
+/// Where a file or a directory is a link, the directory of its target is one
+/// of them too, and that of the link.
 pub fn directories(file: Option<&Path>, config: &Config) -> BTreeSet<PathBuf> {
-    let linked = file.and_then(|file| file.canonicalize().ok());
-    let of_file = [file, linked.as_deref()].into_iter().flatten().filter_map(|file| {
-        let parent = file.parent()?;
-        Some(if parent.as_os_str().is_empty() {
-            PathBuf::from(".")
-        } else {
-            parent.to_path_buf()
-        })
-    });
-    let of_secrets = config.auth.basic.then(|| config.auth.secret_path.clone());
-    of_file.chain(of_secrets).collect()
+    let mut directories = BTreeSet::new();
+    match file {
+        Some(directory) if directory.is_dir() => {
+            directories.insert(directory.to_path_buf());
+            if directory.is_symlink() {
+                directories.insert(parent(directory));
+            }
+            let files = files_of(directory).unwrap_or_default();
+            directories.extend(files.iter().filter_map(|file| Some(parent(&file.canonicalize().ok()?))));
+        }
+        Some(file) => {
+            directories.insert(parent(file));
+            directories.extend(file.canonicalize().ok().map(|target| parent(&target)));
+        }
+        None => {}
+    }
+    directories.extend(config.auth.basic.then(|| config.auth.secret_path.clone()));
+    directories
+}
+
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Watches a set of directories.
 pub struct Watch {
+    /// `None` until events are wanted, and when the system offers none.
     watcher: Option<RecommendedWatcher>,
+    /// Whether the system was found to offer none, so that it is told once.
+    unavailable: bool,
     /// What is watched, under one of its names. A directory of the same name
     /// may replace it, and to end the watch of one name ends it for all.
     armed: BTreeMap<Identity, PathBuf>,
     /// Directories that could not be watched, so that each is told about once.
     refused: BTreeSet<PathBuf>,
     changed: Arc<Notify>,
-    timing: Timing,
+    /// An event was heard that no call of `next` has reported yet.
+    pending: bool,
 }
 
 /// Device and inode.
 type Identity = (u64, u64);
 
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Watch {
-    /// Watches nothing yet. Where the system offers no watch, only polls.
-    pub fn new(timing: Timing) -> Self {
-        let changed = Arc::new(Notify::new());
-        let notify = Arc::clone(&changed);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error means that events were lost, which counts as a change.
-            if !event.is_ok_and(|event| is_reading(event.kind)) {
-                notify.notify_one();
-            }
-        });
+    /// Watches nothing yet.
+    pub fn new() -> Self {
         Self {
-            watcher: watcher
-                .inspect_err(|error| {
-                    warn!(%error, "no directory watch; the configuration is looked at every {:?}", timing.poll);
-                })
-                .ok(),
+            watcher: None,
+            unavailable: false,
             armed: BTreeMap::new(),
             refused: BTreeSet::new(),
-            changed,
-            timing,
+            changed: Arc::new(Notify::new()),
+            pending: false,
         }
     }
 
     /// Waits until it is time to look, with the given directories watched when
     /// it returns. A directory that is watched for the first time, or again
-    /// because another took its place, is a reason to look at once.
+    /// because another took its place, is a reason to look at once. Where the
+    /// system offers no watch, or `timing` wants none, there are only polls.
     ///
     /// Dropping the future loses no event.
-    pub async fn next(&mut self, directories: &BTreeSet<PathBuf>) -> Cause {
-        if self.arm(directories) {
+    pub async fn next(&mut self, directories: &BTreeSet<PathBuf>, timing: Timing) -> Cause {
+        if self.arm(directories, timing) {
             return Cause::Event;
         }
-        let cause = tokio::select! {
-            () = self.changed.notified() => Cause::Event,
-            () = sleep(self.timing.poll) => Cause::Poll,
-        };
-        if cause == Cause::Event {
-            self.settle().await;
+        if !self.pending {
+            tokio::select! {
+                () = self.changed.notified() => self.pending = true,
+                () = sleep(timing.poll) => {}
+            }
         }
-        self.arm(directories);
+        let cause = if self.pending {
+            self.settle(timing).await;
+            Cause::Event
+        } else {
+            Cause::Poll
+        };
+        self.arm(directories, timing);
+        self.pending = false;
         cause
     }
 
     /// Waits for the end of a burst of events.
-    async fn settle(&self) {
-        let end = Instant::now() + self.timing.longest;
+    async fn settle(&self, timing: Timing) {
+        let end = Instant::now() + timing.longest;
         loop {
-            let quiet = (Instant::now() + self.timing.quiet).min(end);
+            let quiet = (Instant::now() + timing.quiet).min(end);
             if timeout_at(quiet, self.changed.notified()).await.is_err() || Instant::now() >= end {
                 return;
             }
@@ -145,7 +172,13 @@ impl Watch {
     }
 
     /// Watches exactly these directories; says whether there was one to add.
-    fn arm(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
+    fn arm(&mut self, directories: &BTreeSet<PathBuf>, timing: Timing) -> bool {
+        if !timing.events {
+            self.watcher = None;
+            self.armed.clear();
+            return false;
+        }
+        self.start(timing);
         let Some(watcher) = &mut self.watcher else { return false };
         let wanted: BTreeMap<_, _> = directories
             .iter()
@@ -172,12 +205,33 @@ impl Watch {
                 }
                 Err(error) => {
                     if self.refused.insert(directory.clone()) {
-                        warn!(directory = %directory.display(), %error, "cannot watch; looking every {:?}", self.timing.poll);
+                        warn!(directory = %directory.display(), %error, "cannot watch; looking every {:?}", timing.poll);
                     }
                 }
             }
         }
         added
+    }
+
+    /// Makes the watcher, unless there is one or can be none.
+    fn start(&mut self, timing: Timing) {
+        if self.watcher.is_some() || self.unavailable {
+            return;
+        }
+        let notify = Arc::clone(&self.changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error means that events were lost, which counts as a change.
+            if !event.is_ok_and(|event| is_reading(event.kind)) {
+                notify.notify_one();
+            }
+        });
+        match watcher {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => {
+                self.unavailable = true;
+                warn!(%error, "no directory watch; the configuration is looked at every {:?}", timing.poll);
+            }
+        }
     }
 }
 
@@ -201,23 +255,22 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const DEADLINE: Duration = Duration::from_secs(20);
 
-    fn watch() -> Watch {
-        Watch::new(Timing {
-            quiet: Duration::from_millis(20),
-            longest: Duration::from_millis(500),
-            poll: LONG,
-        })
-    }
+    const TIMING: Timing = Timing {
+        events: true,
+        quiet: Duration::from_millis(20),
+        longest: Duration::from_millis(500),
+        poll: LONG,
+    };
 
     async fn next(watch: &mut Watch, directories: &BTreeSet<PathBuf>) -> Cause {
-        tokio::time::timeout(DEADLINE, watch.next(directories))
+        tokio::time::timeout(DEADLINE, watch.next(directories, TIMING))
             .await
             .expect("a cause to look")
     }
 
     /// Waits through the causes that `act` may bring in several pieces.
     async fn expect_event_after(watch: &mut Watch, directories: &BTreeSet<PathBuf>, act: impl FnOnce()) {
-        while tokio::time::timeout(Duration::from_millis(200), watch.next(directories))
+        while tokio::time::timeout(Duration::from_millis(200), watch.next(directories, TIMING))
             .await
             .is_ok()
         {}
@@ -231,7 +284,7 @@ mod tests {
         let file = directory.path().join("gateway.toml");
         fs::write(&file, "a").expect("write");
         let directories = BTreeSet::from([directory.path().to_path_buf()]);
-        let mut watch = watch();
+        let mut watch = Watch::new();
 
         let write = || fs::write(&file, "b").expect("write");
         expect_event_after(&mut watch, &directories, write).await;
@@ -252,10 +305,10 @@ mod tests {
         let file = directory.path().join("gateway.toml");
         fs::write(&file, "a").expect("write");
         let directories = BTreeSet::from([directory.path().to_path_buf()]);
-        let mut watch = watch();
+        let mut watch = Watch::new();
         assert_eq!(next(&mut watch, &directories).await, Cause::Event, "armed");
         fs::read(&file).expect("read");
-        let waited = tokio::time::timeout(Duration::from_millis(300), watch.next(&directories)).await;
+        let waited = tokio::time::timeout(Duration::from_millis(300), watch.next(&directories, TIMING)).await;
         assert!(waited.is_err(), "reading the file is not a change");
     }
 
@@ -265,7 +318,7 @@ mod tests {
         let live = root.path().join("live");
         fs::create_dir(&live).expect("create");
         let directories = BTreeSet::from([live.clone()]);
-        let mut watch = watch();
+        let mut watch = Watch::new();
         expect_event_after(&mut watch, &directories, || {
             fs::create_dir(root.path().join("next")).expect("create");
             fs::rename(&live, root.path().join("old")).expect("rename");
@@ -285,7 +338,7 @@ mod tests {
         let (real, link) = (root.path().join("real"), root.path().join("link"));
         fs::create_dir(&real).expect("create");
         std::os::unix::fs::symlink(&real, &link).expect("link");
-        let mut watch = watch();
+        let mut watch = Watch::new();
         assert_eq!(
             next(&mut watch, &BTreeSet::from([real.clone(), link.clone()])).await,
             Cause::Event,
@@ -298,8 +351,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_without_end_do_not_postpone_the_look() {
-        let mut watch = watch();
+    async fn point_03_events_without_end_do_not_postpone_the_look() {
+        let mut watch = Watch::new();
         let changed = Arc::clone(&watch.changed);
         let directories = BTreeSet::new();
         let noise = async {
@@ -316,11 +369,43 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_in_a_poll() {
-        let mut watch = Watch::new(Timing {
+        let soon = Timing {
             poll: Duration::from_millis(10),
-            ..Timing::default()
-        });
-        assert_eq!(next(&mut watch, &BTreeSet::new()).await, Cause::Poll);
+            ..TIMING
+        };
+        assert_eq!(Watch::new().next(&BTreeSet::new(), soon).await, Cause::Poll);
+    }
+
+    #[tokio::test]
+    async fn polling_hears_nothing_and_can_be_changed_for_watching() {
+        let directory = tempfile::tempdir().expect("directory");
+        let directories = BTreeSet::from([directory.path().to_path_buf()]);
+        let polling = Timing {
+            events: false,
+            poll: Duration::from_millis(100),
+            ..TIMING
+        };
+        let mut watch = Watch::new();
+        assert_eq!(next(&mut watch, &directories).await, Cause::Event, "armed");
+        assert_eq!(watch.next(&directories, polling).await, Cause::Poll);
+        fs::write(directory.path().join("gateway.toml"), "a").expect("write");
+        assert_eq!(watch.next(&directories, polling).await, Cause::Poll);
+        assert_eq!(next(&mut watch, &directories).await, Cause::Event, "armed again");
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_loses_no_event() {
+        let mut watch = Watch::new();
+        let patient = Timing {
+            quiet: LONG,
+            longest: LONG,
+            ..TIMING
+        };
+        watch.changed.notify_one();
+        let directories = BTreeSet::new();
+        let given_up = tokio::time::timeout(Duration::from_millis(50), watch.next(&directories, patient)).await;
+        assert!(given_up.is_err(), "it waits for the burst's end");
+        assert_eq!(next(&mut watch, &directories).await, Cause::Event);
     }
 
     #[test]
@@ -346,5 +431,13 @@ mod tests {
         );
         let bare = directories(Some(Path::new("no-such.toml")), &config);
         assert!(bare.contains(Path::new(".")), "{bare:?}");
+        let of_directory = directories(Some(&path.join("etc")), &config);
+        assert_eq!(of_directory, directories(Some(&file), &config));
+        std::os::unix::fs::symlink("etc", path.join("link")).expect("link");
+        let of_link = directories(Some(&path.join("link")), &config);
+        assert!(
+            of_link.contains(&path) && of_link.contains(&path.join("link")),
+            "{of_link:?}"
+        );
     }
 }

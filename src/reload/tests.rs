@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -61,6 +62,9 @@ struct Gateway {
 
 const FIRST: &str = "[logging]\nlevel = \"info\"\n";
 const SECOND: &str = "[logging]\nlevel = \"debug\"\n";
+
+/// Notices changes soon, and only by events.
+const QUICK: &str = "[reload]\ndebounce = \"20ms\"\ndebounce_max = \"200ms\"\npoll_interval = \"1m\"\n";
 
 impl Gateway {
     /// Starts with `content`; `SECRETS` in it is a directory with credentials.
@@ -145,7 +149,7 @@ async fn a_changed_file_goes_live() {
 }
 
 #[tokio::test]
-async fn the_same_content_is_no_reload() {
+async fn point_02_the_same_content_is_no_reload() {
     let gateway = Gateway::start(FIRST);
     gateway.write(FIRST);
     let outcome = gateway.reload(Trigger::Signal).await;
@@ -161,7 +165,7 @@ async fn an_invalid_file_keeps_the_old_and_says_everything() {
     assert_eq!((outcome.verdict, outcome.generation), (Verdict::Failed, 1));
     assert_eq!(outcome.errors.len(), 2, "{:?}", outcome.errors);
     assert!(
-        outcome.errors[0].contains("gateway.toml: logging.format: "),
+        outcome.errors[0].contains("gateway.toml:3:1: logging.format: "),
         "{:?}",
         outcome.errors
     );
@@ -198,7 +202,7 @@ async fn a_missing_or_empty_file_keeps_the_old() {
 }
 
 #[tokio::test]
-async fn a_half_written_file_gets_a_second_look() {
+async fn point_04_a_half_written_file_gets_a_second_look() {
     let gateway = Gateway::start(FIRST);
     gateway.write("[logging]\nlevel = \"deb");
     let finish_writing = async {
@@ -211,7 +215,7 @@ async fn a_half_written_file_gets_a_second_look() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_built_is_tried_again_when_asked() {
+async fn point_12_what_cannot_be_built_keeps_the_old_and_is_tried_again_when_asked() {
     let gateway = Gateway::start(FIRST);
     gateway.live.fails.store(true, Ordering::SeqCst);
     gateway.write(SECOND);
@@ -273,7 +277,7 @@ async fn the_state_directory_keeps_its_running_value() {
 }
 
 #[tokio::test]
-async fn requests_that_wait_share_the_next_reload() {
+async fn point_21_requests_that_wait_share_the_next_reload() {
     let gateway = Gateway::start(FIRST);
     let closed = gateway.live.gate.acquire().await.expect("open");
     gateway.write(SECOND);
@@ -301,16 +305,11 @@ async fn requests_that_wait_share_the_next_reload() {
 
 #[tokio::test]
 async fn edits_are_noticed() {
-    let gateway = Gateway::start(FIRST);
-    let timing = Timing {
-        quiet: Duration::from_millis(20),
-        longest: Duration::from_millis(200),
-        poll: Duration::from_secs(60),
-    };
-    gateway.reloader.on_file_change(timing, &gateway.tasks);
+    let gateway = Gateway::start(&format!("{FIRST}{QUICK}"));
+    gateway.reloader.on_file_change(&gateway.tasks);
     // Renamed into place, as editors and configuration tools do.
     let next = gateway.directory.path().join("next");
-    fs::write(&next, SECOND).expect("write");
+    fs::write(&next, format!("{SECOND}{QUICK}")).expect("write");
     fs::rename(&next, gateway.directory.path().join("gateway.toml")).expect("rename");
     until("the file is live", || gateway.level() == "debug").await;
     // Links changed as the kubelet does it.
@@ -319,7 +318,7 @@ async fn edits_are_noticed() {
         fs::create_dir(mount.join(version)).expect("create");
         fs::write(
             mount.join(version).join("gateway.toml"),
-            format!("[logging]\nlevel = \"{level}\"\n"),
+            format!("[logging]\nlevel = \"{level}\"\n{QUICK}"),
         )
         .expect("write");
         std::os::unix::fs::symlink(version, mount.join("..data_tmp")).expect("link");
@@ -352,4 +351,83 @@ async fn after_the_end_requests_are_answered() {
     gateway.tasks.ended().await;
     let outcome = gateway.reload(Trigger::Signal).await;
     assert_eq!(outcome.errors, ["the gateway is stopping"]);
+}
+
+/// One random edit of the file or the credentials, and whether it can go live.
+fn edit(gateway: &Gateway, random: &mut StdRng, step: u32) -> bool {
+    let file = gateway.directory.path().join("gateway.toml");
+    let level = ["error", "warn", "info", "debug"][random.random_range(0..4)];
+    let valid = format!(
+        "[logging]\nlevel = \"{level}\"\n[invoke]\nupstream_timeout = {}\n",
+        random.random_range(1..1000)
+    );
+    gateway.live.fails.store(false, Ordering::SeqCst);
+    match random.random_range(0..12) {
+        0..5 => gateway.write(&valid),
+        5 => {
+            // The same content in other words counts too.
+            gateway.write(&format!("# {step}\n{valid}"));
+        }
+        6 => {
+            // In the middle of the level.
+            gateway.write(&valid[..20]);
+            return false;
+        }
+        7 => {
+            gateway.write(&format!("{valid}upstream_timout = 1\n"));
+            return false;
+        }
+        8 => {
+            gateway.write(&format!(
+                "{valid}[reload]\ndebounce = \"{step}m\"\ndebounce_max = \"1ms\"\n"
+            ));
+            return step == 0;
+        }
+        9 => {
+            gateway.write("");
+            return false;
+        }
+        10 => {
+            // Removed already by an earlier edit: as good as another time.
+            let _gone = fs::remove_file(file);
+            return false;
+        }
+        _ => {
+            gateway.write(&valid.replace("level", "# not built\nlevel"));
+            gateway.live.fails.store(true, Ordering::SeqCst);
+            return false;
+        }
+    }
+    true
+}
+
+async fn random_edits(seed: u64) {
+    let gateway = Gateway::start(FIRST);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut expected = gateway.live.config();
+    let mut applied = 0;
+    for step in 0..40 {
+        let valid = edit(&gateway, &mut random, step);
+        let trigger = [Trigger::Watch, Trigger::Poll, Trigger::Signal][random.random_range(0..3)];
+        let before = gateway.live.generation();
+        let outcome = gateway.reload(trigger).await;
+        let context = format!("seed {seed}, step {step}: {outcome:?}");
+        if valid {
+            let sources = (*gateway.reloader.sources).clone();
+            expected = config::load(&sources).expect("valid").config;
+            assert_ne!(outcome.verdict, Verdict::Failed, "{context}");
+            applied += 1;
+        } else {
+            assert_eq!(outcome.verdict, Verdict::Failed, "{context}");
+            assert_eq!(gateway.live.generation(), before, "{context}");
+        }
+        assert!(gateway.live.config() == expected, "{context}");
+        assert_eq!(outcome.generation, gateway.live.generation(), "{context}");
+    }
+    assert!(applied > 5, "only {applied} of 40 edits were valid");
+}
+
+#[tokio::test]
+async fn point_34_after_any_edits_the_last_valid_file_is_live() {
+    futures_util::future::join_all((0..8).map(random_edits)).await;
 }

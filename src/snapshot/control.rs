@@ -70,8 +70,10 @@ pub struct Outcome {
     pub trigger: Trigger,
     /// How it ended.
     pub verdict: Verdict,
-    /// Every mistake found, with file and key.
+    /// Every mistake found, with place and key.
     pub errors: Vec<String>,
+    /// What is permitted but odd about what went live.
+    pub warnings: Vec<String>,
     /// The generation that is live now.
     pub generation: u64,
     /// Keys that changed and are live.

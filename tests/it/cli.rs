@@ -66,7 +66,8 @@ fn check_prints_every_mistake_on_its_line() {
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(
         text.lines()
-            .all(|line| line.starts_with(&format!("error: {name}: server."))),
+            .zip(["3:1", "2:1"])
+            .all(|(line, place)| line.starts_with(&format!("error: {name}:{place}: server."))),
         "{text}"
     );
     assert_eq!(stdout(&output), "");
@@ -149,8 +150,8 @@ fn config_shows_values_with_their_sources() {
         "server.write_timeout = \"1m\"  # default",
         "server.listen = \"0.0.0.0:8080\"  # derived",
         "provider.kind = \"http\"  # derived",
-        &format!("provider.url = \"http://***@p/\"  # {name}"),
-        &format!("provider.process.images.a.environment.T = \"***\"  # {name}"),
+        &format!("provider.url = \"http://***@p/\"  # {name}:2:1"),
+        &format!("provider.process.images.a.environment.T = \"***\"  # {name}:5:17"),
         "provider.process.state_dir = \"/s\"  # command line",
         "logging.format = \"json\"  # command line",
         "# provider.logs_url is not set",

@@ -6,6 +6,7 @@ mod environment;
 mod functions;
 mod mistakes;
 mod restart;
+mod variables;
 
 use std::collections::BTreeMap;
 
@@ -69,7 +70,7 @@ fn layers_win_in_order() {
     let is = |value: &str, origin: &str| (format!("\"{value}\""), origin.to_owned());
 
     assert_eq!(read(None, &sources), is("1m", "default"));
-    assert_eq!(read(content, &sources), is("1s", "gateway.toml"));
+    assert_eq!(read(content, &sources), is("1s", "gateway.toml:2:1"));
     sources.environment.insert("read_timeout".to_owned(), "2".to_owned());
     assert_eq!(read(content, &sources), is("2s", "environment variable read_timeout"));
     sources
@@ -151,7 +152,7 @@ fn secrets_are_masked_where_they_are_shown() {
         .config
         .entries()
         .iter()
-        .filter_map(faas_gateway::config::Entry::shown)
+        .filter_map(|entry| entry.shown(&loaded.origins))
         .collect();
     assert!(
         !shown

@@ -15,6 +15,7 @@ mod faas_cli;
 mod framework;
 mod functions;
 mod lifecycle;
+mod live;
 mod metrics;
 mod openapi;
 mod proxy;

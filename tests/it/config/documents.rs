@@ -160,3 +160,48 @@ fn fixtures() {
     }
     assert!(seen.0 >= 2 && seen.1 >= 5, "{seen:?}");
 }
+
+/// The checklist in the README has all points and names tests that exist; and
+/// every test with a point's number in its name is in it.
+#[test]
+fn the_checklist_names_its_tests() {
+    fn sources(directory: &Path, all: &mut String) {
+        for entry in fs::read_dir(directory).expect("read") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all.push_str(&fs::read_to_string(&path).expect("read"));
+            }
+        }
+    }
+    let mut code = String::new();
+    for directory in ["src", "tests/it"] {
+        sources(&root().join(directory), &mut code);
+    }
+    let tests: BTreeSet<&str> = code
+        .lines()
+        .filter_map(|line| {
+            line.trim()
+                .trim_start_matches("async ")
+                .strip_prefix("fn ")?
+                .split_once("()")
+        })
+        .map(|(name, _)| name)
+        .collect();
+    let readme = fs::read_to_string(root().join("config/README.md")).expect("read");
+    let (_, section) = readme.split_once("## The checklist").expect("the section");
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    let mut named = BTreeSet::new();
+    for (row, point) in rows.iter().zip(1..) {
+        assert!(row.starts_with(&format!("| {point} | ")), "{row}");
+        let in_code = row.split('`').skip(1).step_by(2);
+        named.extend(in_code.filter(|name| name.contains('_') && name.bytes().all(|byte| !byte.is_ascii_uppercase())));
+    }
+    assert_eq!(rows.len(), 34);
+    let unknown: Vec<_> = named.difference(&tests).collect();
+    assert!(unknown.is_empty(), "not a test: {unknown:?}");
+    let numbered = tests.iter().filter(|name| name.starts_with("point_"));
+    let forgotten: Vec<_> = numbered.filter(|name| !named.contains(**name)).collect();
+    assert!(forgotten.is_empty(), "not in the checklist: {forgotten:?}");
+}

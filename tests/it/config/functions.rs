@@ -54,25 +54,29 @@ fn without_a_default_namespace_names_are_as_called() {
 
 #[test]
 fn mistakes_name_the_function() {
-    for (content, expected) in [
+    for (content, place, expected) in [
         (
             "[functions.\"a/b\"]\n",
+            "1:12",
             "functions.\"a/b\": 'a/b' is not a function name: use letters, digits, '-', '_' and '.'",
         ),
         (
             "[functions.\"a.dev\"]\ntimeouts.total = 0",
+            "2:10",
             "functions.\"a.dev\".timeouts.total: must be longer than zero",
         ),
         (
             "[functions.a]\n[functions.\"a.openfaas-fn\"]\n",
+            "2:12",
             "functions.\"a.openfaas-fn\": is the same function as functions.\"a\"; keep one of them",
         ),
         (
             "[functions.a]\ntimeouts.totl = 1",
+            "2:10",
             "functions.a.timeouts.totl: unknown key; did you mean 'total'?",
         ),
     ] {
-        assert_eq!(errors(file(content)), [format!("gateway.toml: {expected}")]);
+        assert_eq!(errors(file(content)), [format!("gateway.toml:{place}: {expected}")]);
     }
     let long = file("[functions.a]\ntimeouts.total = \"1h\"\n[server]\nwrite_timeout = \"2h\"").expect("valid");
     assert_eq!(

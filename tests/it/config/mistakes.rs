@@ -15,13 +15,13 @@ fn all_mistakes_of_all_layers_at_once() {
         "[server]\nread_timeout = \"x\"\nlisen = \"a\"\n[metrics]\nrefresh_interval = 0\n[auth]\nbasic = \"maybe\"";
     let found = errors(parse(Some(content), &sources));
     let expected = [
-        "gateway.toml: server.lisen: unknown key; did you mean 'listen'?",
-        "gateway.toml: server.read_timeout: expected a duration such as 60, \"60s\" or \"1m30s\", found 'x'",
+        "gateway.toml:3:1: server.lisen: unknown key; did you mean 'listen'?",
+        "gateway.toml:2:1: server.read_timeout: expected a duration such as 60, \"60s\" or \"1m30s\", found 'x'",
         "environment variable write_timeout: server.write_timeout: expected a duration such as 60, \"60s\" or \"1m30s\", found '1d'",
-        "gateway.toml: auth.basic: expected true or false, found 'maybe'",
+        "gateway.toml:7:1: auth.basic: expected true or false, found 'maybe'",
         "environment variable FAAS__UI__ENABLE: ui.enable: unknown key; did you mean 'enabled'?",
         // Relations are checked too, between the values that could be read.
-        "gateway.toml: metrics.refresh_interval: must be longer than zero",
+        "gateway.toml:5:1: metrics.refresh_interval: must be longer than zero",
     ];
     assert_eq!(found[..expected.len()], expected);
     assert!(
@@ -35,7 +35,10 @@ fn all_mistakes_of_all_layers_at_once() {
 fn a_check_on_a_wrong_value_stays_silent() {
     // The listener is public and authentication is not clearly off: one mistake, not two.
     let found = errors(file("[server]\nlisten = \"0.0.0.0:80\"\n[auth]\nbasic = \"yes\""));
-    assert_eq!(found, ["gateway.toml: auth.basic: expected true or false, found 'yes'"]);
+    assert_eq!(
+        found,
+        ["gateway.toml:4:1: auth.basic: expected true or false, found 'yes'"]
+    );
 }
 
 #[test]
@@ -74,16 +77,17 @@ fn an_unreadable_or_empty_file_is_refused() {
 
 #[test]
 fn names_of_later_versions_are_known() {
-    for (content, key) in [
-        ("[[routes]]\nhost = \"a\"", "routes"),
-        ("[[stores]]\nname = \"a\"", "stores"),
-        ("[functions.a]\nmax_in_flight = 1", "functions.a.max_in_flight"),
+    for (content, place, key) in [
+        ("[[routes]]\nhost = \"a\"", "1:3", "routes"),
+        ("[[stores]]\nname = \"a\"", "1:3", "stores"),
+        ("[functions.a]\nmax_in_flight = 1", "2:1", "functions.a.max_in_flight"),
         (
             "[functions.\"a.b\"]\ntimeouts.idle = 1",
+            "2:10",
             "functions.\"a.b\".timeouts.idle",
         ),
     ] {
-        let expected = format!("gateway.toml: {key}: is not available in this version; remove it");
+        let expected = format!("gateway.toml:{place}: {key}: is not available in this version; remove it");
         assert_eq!(errors(file(content)), [expected]);
     }
 }

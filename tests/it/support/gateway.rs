@@ -29,6 +29,7 @@ pub(crate) struct Setup {
     without: Vec<String>,
     listens_by_file: bool,
     directory: Option<Arc<tempfile::TempDir>>,
+    file: Option<PathBuf>,
 }
 
 /// A running gateway; killed when dropped.
@@ -59,6 +60,7 @@ impl Gateway {
             without: Vec::new(),
             listens_by_file: false,
             directory: None,
+            file: None,
         }
     }
 
@@ -177,6 +179,12 @@ impl Gateway {
         self.log.find(what, matches).await
     }
 
+    /// How many log lines so far match.
+    pub(crate) fn log_count(&self, matches: impl Fn(&Value) -> bool) -> usize {
+        let lines = self.log.lines.lock().expect("no panic");
+        lines.iter().filter(|line| matches(line)).count()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("the gateway runs");
@@ -236,6 +244,13 @@ impl Setup {
         self
     }
 
+    /// Reads this file or directory, which is there already, in place of one
+    /// of its own.
+    pub(crate) fn config_from(mut self, path: PathBuf) -> Self {
+        self.file = Some(path);
+        self
+    }
+
     /// Turns basic authentication on, with these credentials.
     pub(crate) fn basic_auth(self, user: &str, password: &str) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
@@ -251,8 +266,8 @@ impl Setup {
 
     /// The command that `start` runs, for tests of starts that fail.
     pub(crate) fn command(&self, directory: &Path) -> Command {
-        let file = directory.join("gateway.toml");
-        if !file.exists() || !self.toml.is_empty() {
+        let file = self.file.clone().unwrap_or_else(|| directory.join("gateway.toml"));
+        if self.file.is_none() && (!file.exists() || !self.toml.is_empty()) {
             std::fs::write(&file, format!("# a test's configuration\n{}", self.toml)).expect("a file");
         }
         let free_ports: &[_] = if self.listens_by_file {
