@@ -8,6 +8,7 @@ mod detect;
 mod directory;
 mod edits;
 mod kubernetes;
+mod load;
 mod report;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{
     Gateway, Upstream, soon,
-    upstream::{body, text},
+    upstream::{Body, body, text},
     wire::Wire,
 };
 
@@ -152,41 +152,44 @@ async fn a_function_that_breaks_off_breaks_the_answer_off() {
     assert!(!answer.contains("0\r\n"), "the answer looks complete: {answer}");
 }
 
+/// A WebSocket function that answers in capitals.
+pub(crate) async fn shout(mut request: http::Request<hyper::body::Incoming>) -> http::Response<Body> {
+    let key = request.headers()["sec-websocket-key"].clone();
+    assert_eq!(request.headers()["upgrade"], "websocket");
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+    tokio::spawn(async move {
+        let upgraded = hyper::upgrade::on(&mut request).await.expect("upgraded");
+        let mut socket = tokio_tungstenite::WebSocketStream::from_raw_socket(
+            hyper_util::rt::TokioIo::new(upgraded),
+            tokio_tungstenite::tungstenite::protocol::Role::Server,
+            None,
+        )
+        .await;
+        while let Some(Ok(message)) = socket.next().await {
+            if let Ok(text) = message.to_text()
+                && message.is_text()
+            {
+                socket.send(text.to_uppercase().into()).await.expect("sent");
+            }
+        }
+    });
+    let mut response = text(101, "");
+    for (name, value) in [
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-accept", &accept),
+    ] {
+        response.headers_mut().insert(
+            http::HeaderName::try_from(name).expect("a name"),
+            http::HeaderValue::try_from(value).expect("a value"),
+        );
+    }
+    response
+}
+
 #[tokio::test]
 async fn websockets_pass() {
-    let upstream = Upstream::start().await.function("shout", |mut request| async move {
-        let key = request.headers()["sec-websocket-key"].clone();
-        assert_eq!(request.headers()["upgrade"], "websocket");
-        let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
-        tokio::spawn(async move {
-            let upgraded = hyper::upgrade::on(&mut request).await.expect("upgraded");
-            let mut socket = tokio_tungstenite::WebSocketStream::from_raw_socket(
-                hyper_util::rt::TokioIo::new(upgraded),
-                tokio_tungstenite::tungstenite::protocol::Role::Server,
-                None,
-            )
-            .await;
-            while let Some(Ok(message)) = socket.next().await {
-                if let Ok(text) = message.to_text()
-                    && message.is_text()
-                {
-                    socket.send(text.to_uppercase().into()).await.expect("sent");
-                }
-            }
-        });
-        let mut response = text(101, "");
-        for (name, value) in [
-            ("upgrade", "websocket"),
-            ("connection", "Upgrade"),
-            ("sec-websocket-accept", &accept),
-        ] {
-            response.headers_mut().insert(
-                http::HeaderName::try_from(name).expect("a name"),
-                http::HeaderValue::try_from(value).expect("a value"),
-            );
-        }
-        response
-    });
+    let upstream = Upstream::start().await.function("shout", shout);
     let gateway = Gateway::before(&upstream.url()).start().await;
     let url = format!("ws://{}/function/shout/room", gateway.address());
     let (mut socket, answer) = soon("the handshake", tokio_tungstenite::connect_async(url))
