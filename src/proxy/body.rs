@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
-use crate::upstream::{Body, BoxError};
+use crate::upstream::{Address, Body, BoxError};
 
 /// A bound that a stream ran into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -78,6 +78,8 @@ impl<B: HttpBody, G: Observe> TimedBody<B, G> {
 
 /// Watches an answer go by.
 pub trait Observe {
+    /// The request is about to go to this address, with this target.
+    fn sent(&mut self, _address: &Address, _target: &Uri) {}
     /// The answer's head arrived with this status.
     fn head(&mut self, status: StatusCode);
     /// Some bytes of data went by.

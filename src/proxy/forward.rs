@@ -129,6 +129,9 @@ where
     let mut tries = 0;
     let (response, in_flight) = loop {
         let in_flight = upstream.endpoint.begin();
+        if let Some(observer) = observer.as_mut() {
+            observer.sent(upstream.endpoint.address(), request.uri());
+        }
         let sent = tokio::time::timeout_at(call.answer.at, upstream.endpoint.send(request)).await;
         match sent {
             Ok(Ok(response)) => break (response, in_flight),

@@ -5,13 +5,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::{
     metrics::{FunctionMetrics, InFlight},
     proxy::body::{Deadline, Observe},
     snapshot::Snapshot,
+    upstream::Address,
 };
 
 /// Status of a call whose caller left before there was one.
@@ -30,6 +31,7 @@ pub(super) enum Kind {
 pub(super) struct Record {
     kind: Kind,
     log: bool,
+    log_upstream: bool,
     method: Method,
     path: String,
     peer: SocketAddr,
@@ -59,6 +61,7 @@ impl Record {
         Self {
             kind,
             log: snapshot.config.logging.access,
+            log_upstream: snapshot.config.logging.access && snapshot.config.logging.upstream_uri,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             peer,
@@ -77,11 +80,6 @@ impl Record {
         if self.log {
             self.call_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
         }
-    }
-
-    /// Adds where the call was sent to the line.
-    pub(super) fn upstream(&mut self, address: String) {
-        self.upstream = Some(address);
     }
 
     /// Counts the call against its function from now on: waiting for a replica
@@ -106,6 +104,13 @@ impl Record {
 }
 
 impl Observe for Record {
+    /// Path only: the query is the caller's.
+    fn sent(&mut self, address: &Address, target: &Uri) {
+        if self.log_upstream {
+            self.upstream = Some(format!("{address}{}", target.path()));
+        }
+    }
+
     fn head(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }

@@ -107,21 +107,13 @@ async fn forward(
             "server.write_timeout",
         )),
     };
-    let mut addressed = None;
     let choose = || {
-        let upstream = snapshot
+        snapshot
             .provider
             .upstream(&function.function)
-            .map_err(|error| unavailable(&function.function, error))?;
-        if snapshot.config.logging.upstream_uri {
-            addressed = Some(upstream.endpoint.address().to_string());
-        }
-        Ok::<_, Problem>(upstream)
+            .map_err(|error| unavailable(&function.function, error))
     };
     let answer = proxy::forward(request, rest, &call, choose, record).await;
-    if let (Some(address), Some(record)) = (addressed, record) {
-        record.upstream(address);
-    }
     answer.map_err(|problem| Problem {
         detail: format!("function {}: {}", function.function, problem.detail),
         ..problem

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     Gateway, Upstream,
+    gateway::field,
     upstream::{body, echoed, text},
     wire::Wire,
 };
@@ -292,4 +293,19 @@ async fn http2_without_tls_reaches_functions_too() {
     );
     assert_eq!(echoed(&seen, "x-forwarded-host"), [gateway.address().to_string()]);
     assert_eq!(echoed(&seen, "cookie"), ["a=1; b=2"], "HTTP/1.1 has one field for them");
+}
+
+#[tokio::test]
+async fn the_access_line_names_the_upstream_when_asked_and_never_the_query() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .env("write_request_uri", "")
+        .start()
+        .await;
+    gateway.invoke("/function/echo/a?token=s3cret", "").await;
+    let line = gateway
+        .logged("the access line", |line| field(line, "path") == "/function/echo/a")
+        .await;
+    assert_eq!(field(&line, "upstream"), &format!("{}/function/echo/a", upstream.url()));
+    assert!(!line.to_string().contains("s3cret"), "{line}");
 }
