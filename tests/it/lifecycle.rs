@@ -24,17 +24,28 @@ async fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
     (upstream, started, release)
 }
 
-#[tokio::test]
-async fn sigterm_lets_calls_finish_and_exits_0() {
-    let (upstream, mut started, release) = held().await;
-    let mut gateway = Gateway::before(&upstream.url()).start().await;
+/// Calls the function and returns once it runs.
+async fn begin(gateway: &Gateway, started: &mut mpsc::Receiver<()>) -> Wire {
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
     soon("the call", started.recv()).await;
+    wire
+}
+
+/// Asks the gateway to stop and returns once it has begun to.
+async fn terminate(gateway: &Gateway) {
     gateway.signal(Signal::SIGTERM);
     gateway
         .logged("stopping", |line| line.to_string().contains("stopping"))
         .await;
+}
+
+#[tokio::test]
+async fn sigterm_lets_calls_finish_and_exits_0() {
+    let (upstream, mut started, release) = held().await;
+    let mut gateway = Gateway::before(&upstream.url()).start().await;
+    let mut wire = begin(&gateway, &mut started).await;
+    terminate(&gateway).await;
     release.send(()).await.expect("the function waits");
     let answer = wire.rest().await;
     assert!(
@@ -79,10 +90,7 @@ async fn readiness_goes_before_the_listener() {
         .start()
         .await;
     assert_eq!(gateway.get("/healthz").send().await.expect("an answer").status(), 200);
-    gateway.signal(Signal::SIGTERM);
-    gateway
-        .logged("stopping", |line| line.to_string().contains("stopping"))
-        .await;
+    terminate(&gateway).await;
     assert_eq!(gateway.get("/healthz").send().await.expect("an answer").status(), 503);
     assert_eq!(
         gateway.get("/function/echo").send().await.expect("an answer").status(),
@@ -95,13 +103,8 @@ async fn readiness_goes_before_the_listener() {
 async fn a_second_signal_ends_it_at_once() {
     let (upstream, mut started, _release) = held().await;
     let mut gateway = Gateway::before(&upstream.url()).start().await;
-    let mut wire = Wire::connect(gateway.address()).await;
-    wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", started.recv()).await;
-    gateway.signal(Signal::SIGTERM);
-    gateway
-        .logged("stopping", |line| line.to_string().contains("stopping"))
-        .await;
+    let _wire = begin(&gateway, &mut started).await;
+    terminate(&gateway).await;
     gateway.signal(Signal::SIGINT);
     assert_eq!(gateway.ended().await.code(), Some(1));
 }
@@ -113,9 +116,7 @@ async fn the_drain_is_bounded() {
         .config("[server]\ndrain_timeout = \"200ms\"")
         .start()
         .await;
-    let mut wire = Wire::connect(gateway.address()).await;
-    wire.send("GET /function/held HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", started.recv()).await;
+    let mut wire = begin(&gateway, &mut started).await;
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.ended().await.code(), Some(0));
     assert!(!wire.rest().await.contains("200 OK"), "the call was not cut off");

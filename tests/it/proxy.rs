@@ -8,7 +8,7 @@ use crate::support::{
     Gateway, Upstream,
     gateway::field,
     upstream::{body, echoed, text},
-    wire::Wire,
+    wire::{Wire, h2c},
 };
 
 async fn echo(gateway: &Gateway, method: &str, target: &str, headers: &str, body: &str) -> Value {
@@ -269,16 +269,7 @@ async fn calls_of_known_functions_are_counted_and_no_others() {
 async fn http2_without_tls_reaches_functions_too() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;
-    let stream = tokio::net::TcpStream::connect(gateway.address())
-        .await
-        .expect("a connection");
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(
-        hyper_util::rt::TokioExecutor::new(),
-        hyper_util::rt::TokioIo::new(stream),
-    )
-    .await
-    .expect("h2c");
-    tokio::spawn(connection);
+    let mut sender = h2c(gateway.address()).await;
     let request = http::Request::post(format!("{}/function/echo/x", gateway.url()))
         .header("cookie", "a=1")
         .header("cookie", "b=2")

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::support::{
     Gateway, Upstream, soon,
     upstream::{Body, body, text},
-    wire::Wire,
+    wire::{Wire, h2c},
 };
 
 fn frames(receiver: mpsc::Receiver<&'static str>) -> impl http_body::Body<Data = Bytes, Error = std::io::Error> + Send {
@@ -232,16 +232,7 @@ async fn a_cancelled_http2_stream_cancels_its_call_and_no_other() {
         }
     });
     let gateway = Gateway::before(&upstream.url()).start().await;
-    let stream = tokio::net::TcpStream::connect(gateway.address())
-        .await
-        .expect("a connection");
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(
-        hyper_util::rt::TokioExecutor::new(),
-        hyper_util::rt::TokioIo::new(stream),
-    )
-    .await
-    .expect("h2c");
-    tokio::spawn(connection);
+    let mut sender = h2c(gateway.address()).await;
     let request = |name: &str| {
         http::Request::get(format!("{}/function/{name}", gateway.url()))
             .body(String::new())

@@ -73,3 +73,16 @@ impl Wire {
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
+
+/// An HTTP/2 connection without TLS.
+pub(crate) async fn h2c(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<String> {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let (sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .expect("h2c");
+    tokio::spawn(connection);
+    sender
+}
