@@ -22,7 +22,7 @@ use poem_openapi::Tags;
 use crate::{
     auth::Refusal,
     model::FunctionRef,
-    problem::{INTERNAL_HEADER, PROBLEM_JSON, Problem},
+    problem::{INTERNAL_HEADER, PROBLEM_JSON, Problem, accept_only},
     snapshot::{Current, Snapshot, control::Control},
 };
 
@@ -140,12 +140,7 @@ impl Endpoint for Gateway {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let accept: HeaderMap = request
-            .headers()
-            .get_all(header::ACCEPT)
-            .iter()
-            .map(|value| (header::ACCEPT, value.clone()))
-            .collect();
+        let accept = accept_only(request.headers());
         let snapshot = request
             .data::<Arc<Snapshot>>()
             .cloned()

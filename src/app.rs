@@ -123,7 +123,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     systemd::stopping();
     serving.drain();
     tracing::info!(signal, delay = ?config.server.drain_delay, timeout = ?config.server.drain_timeout, "stopping");
-    drop(reloader);
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
         listeners.stop_main();
@@ -135,7 +134,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         }
         current.get().provider.close().await;
         listeners.stop_metrics();
-        background.drain();
         background.abort();
         background.ended().await;
     };

@@ -10,6 +10,7 @@
 mod config;
 mod function;
 mod json;
+pub mod label;
 mod log;
 mod name;
 mod secret;

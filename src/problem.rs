@@ -115,6 +115,16 @@ impl Problem {
     }
 }
 
+/// The headers that decide how an error is written, to keep when the request
+/// itself is given away.
+pub fn accept_only(headers: &HeaderMap) -> HeaderMap {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .map(|value| (header::ACCEPT, value.clone()))
+        .collect()
+}
+
 /// Whether `Accept` admits problem details. A caller that sends no `Accept`
 /// (Go's default client, and so `faas-cli`) gets text, because it prints what
 /// it gets.

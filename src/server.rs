@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     api,
-    problem::Problem,
+    problem::{Problem, accept_only},
     proxy::{
         body::{self, Observe, TimedBody},
         target,
@@ -64,8 +64,8 @@ impl Service {
     pub async fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
         let started = Instant::now();
         let snapshot = self.current.get();
-        let headers = accept_only(request.headers());
-        let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started))
+        let accept = accept_only(request.headers());
+        let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started, &accept))
             .catch_unwind()
             .await;
         Ok(answered.unwrap_or_else(|_| {
@@ -75,7 +75,7 @@ impl Service {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the gateway failed to handle the request",
                 ),
-                &headers,
+                &accept,
             )
         }))
     }
@@ -86,29 +86,29 @@ impl Service {
         request: Request<Incoming>,
         peer: SocketAddr,
         started: Instant,
+        accept: &HeaderMap,
     ) -> Response<Body> {
         let path = request.uri().path();
         if let Some(problem) = refused(&request) {
             let record = Record::new(&snapshot, Kind::Api, &request, peer, started);
-            let response = problem_response(&problem, &accept_only(request.headers()));
+            let response = problem_response(&problem, accept);
             return observed(&snapshot, response, record);
         }
         if path.starts_with(target::FUNCTION_PREFIX) {
-            return invoke::call(snapshot, &self.tasks, request, peer, started).await;
+            return invoke::call(snapshot, &self.tasks, request, peer, started, accept).await;
         }
         let record = Record::new(&snapshot, Kind::Api, &request, peer, started);
-        let headers = accept_only(request.headers());
         if path.starts_with(target::ASYNC_PREFIX) {
             let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
-            return observed(&snapshot, problem_response(&problem, &headers), record);
+            return observed(&snapshot, problem_response(&problem, accept), record);
         }
         if path == HEALTH_PATH && self.tasks.draining().is_cancelled() {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-            return observed(&snapshot, problem_response(&problem, &headers), record);
+            return observed(&snapshot, problem_response(&problem, accept), record);
         }
         if !path.starts_with('/') {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "the request target is not a path");
-            return observed(&snapshot, problem_response(&problem, &headers), record);
+            return observed(&snapshot, problem_response(&problem, accept), record);
         }
         let method = request.method().clone();
         let mut request = poem::Request::from((
@@ -154,15 +154,6 @@ fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -
     record.head(response.status());
     let deadline = record.write_deadline(snapshot);
     response.map(|body| TimedBody::new(body, deadline, record).boxed_unsync())
-}
-
-/// The headers that decide how an error is written.
-fn accept_only(headers: &HeaderMap) -> HeaderMap {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .map(|value| (header::ACCEPT, value.clone()))
-        .collect()
 }
 
 fn problem_response(problem: &Problem, request_headers: &HeaderMap) -> Response<Body> {

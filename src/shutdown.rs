@@ -40,11 +40,6 @@ impl Tasks {
         &self.soft
     }
 
-    /// Cancelled when running work should end now.
-    pub fn aborting(&self) -> &CancellationToken {
-        &self.hard
-    }
-
     /// Tells tasks to take no new work.
     pub fn drain(&self) {
         self.soft.cancel();

@@ -10,9 +10,6 @@ use super::{
 };
 use crate::model::{GatewayInfo, ProviderInfo, VersionInfo};
 
-/// Commit the binary was built from, when the build says so.
-const COMMIT: Option<&str> = option_env!("FAAS_GATEWAY_COMMIT");
-
 pub(super) struct InfoApi;
 
 #[OpenApi(tag = "Tag::System")]
@@ -29,7 +26,7 @@ impl InfoApi {
         });
         Ok(Json(GatewayInfo {
             provider,
-            version: version(),
+            version: VersionInfo::of_this_build(),
             arch: go_arch(std::env::consts::ARCH).to_owned(),
         }))
     }
@@ -38,14 +35,6 @@ impl InfoApi {
     #[oai(path = "/system/telemetry", method = "get", operation_id = "getTelemetry")]
     async fn telemetry(&self, Admitted(snapshot): Admitted) -> Result<Json<Any<serde_json::Value>>, ApiError<Listing>> {
         Ok(Json(Any(snapshot.provider.telemetry().await?)))
-    }
-}
-
-fn version() -> VersionInfo {
-    VersionInfo {
-        commit_message: None,
-        sha: COMMIT.unwrap_or("unknown").to_owned(),
-        release: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 

@@ -14,16 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
-    model::{FunctionRef, FunctionStatus},
+    model::{
+        FunctionRef, FunctionStatus,
+        label::{SCALE_MIN, SCALE_TARGET, SCALE_TYPE},
+    },
     provider::{Provider, ProviderError},
 };
-
-/// Label with the load one replica should take.
-const TARGET_LABEL: &str = "com.openfaas.scale.target";
-/// Label with the kind of load that is meant.
-const TYPE_LABEL: &str = "com.openfaas.scale.type";
-/// Label with the fewest replicas.
-const MIN_LABEL: &str = "com.openfaas.scale.min";
 
 /// What OpenFaaS assumes for functions that say nothing.
 const DEFAULT_TARGET: f64 = 50.0;
@@ -59,14 +55,14 @@ pub fn service(function: &FunctionStatus) -> Service {
         label: label(function),
         desired: function.replicas,
         ready: function.available_replicas,
-        min: text(MIN_LABEL)
+        min: text(SCALE_MIN)
             .and_then(|text| text.parse().ok())
             .unwrap_or(DEFAULT_MIN),
-        target: text(TARGET_LABEL)
+        target: text(SCALE_TARGET)
             .and_then(|text| text.parse().ok())
             .filter(|target: &f64| target.is_finite())
             .unwrap_or(DEFAULT_TARGET),
-        scaling_type: text(TYPE_LABEL)
+        scaling_type: text(SCALE_TYPE)
             .filter(|text| !text.is_empty())
             .unwrap_or(DEFAULT_TYPE)
             .to_owned(),

@@ -37,3 +37,12 @@ pub struct LogQuery {
     /// Keep the stream open and send new lines as they are written.
     pub follow: bool,
 }
+
+impl LogQuery {
+    /// Whether a line is asked for by its replica and time; `tail` counts lines
+    /// and is not for one to say.
+    pub fn wants(&self, line: &LogMessage) -> bool {
+        self.instance.as_ref().is_none_or(|instance| *instance == line.instance)
+            && self.since.is_none_or(|since| line.timestamp.0 >= since)
+    }
+}

@@ -34,6 +34,18 @@ pub struct VersionInfo {
     pub release: String,
 }
 
+impl VersionInfo {
+    /// The version of this binary, and its commit when the build said it in
+    /// `FAAS_GATEWAY_COMMIT`; never empty, because clients insist on both.
+    pub fn of_this_build() -> Self {
+        Self {
+            commit_message: None,
+            sha: option_env!("FAAS_GATEWAY_COMMIT").unwrap_or("unknown").to_owned(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 /// What runs the functions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Object)]
 #[oai(rename = "ProviderInfo")]

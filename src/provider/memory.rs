@@ -120,12 +120,6 @@ impl MemoryProvider {
         })
     }
 
-    /// The value of a secret, for tests of what was stored.
-    pub fn secret_value(&self, name: &str, namespace: &str) -> Option<Vec<u8>> {
-        let key = (or_default(namespace), name.to_owned());
-        self.lock().secrets.get(&key).map(|secret| secret.bytes().to_vec())
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -270,15 +264,13 @@ impl Provider for MemoryProvider {
     }
 
     async fn logs(&self, query: LogQuery) -> Result<LogStream> {
-        let wanted = move |message: &LogMessage| {
-            query
-                .instance
-                .as_ref()
-                .is_none_or(|instance| *instance == message.instance)
-                && query.since.is_none_or(|since| message.timestamp.0 >= since)
-        };
-        let (kept, live) = self.with(&FunctionRef::new(query.name, query.namespace), |entry| {
-            let mut kept: Vec<_> = entry.logs.iter().filter(|message| wanted(message)).cloned().collect();
+        let (kept, live) = self.with(&FunctionRef::new(&*query.name, &*query.namespace), |entry| {
+            let mut kept: Vec<_> = entry
+                .logs
+                .iter()
+                .filter(|message| query.wants(message))
+                .cloned()
+                .collect();
             kept.sort_by_key(|message| message.timestamp);
             let surplus = kept.len().saturating_sub(query.tail.unwrap_or(usize::MAX));
             kept.drain(..surplus);
@@ -286,10 +278,10 @@ impl Provider for MemoryProvider {
         })?;
         let kept = stream::iter(kept.into_iter().map(Ok));
         let Some(live) = live else { return Ok(kept.boxed()) };
-        let live = stream::unfold((live, wanted), async |(mut live, wanted)| {
+        let live = stream::unfold((live, query), async |(mut live, query)| {
             loop {
                 match live.recv().await {
-                    Ok(message) if wanted(&message) => return Some((Ok(message), (live, wanted))),
+                    Ok(message) if query.wants(&message) => return Some((Ok(message), (live, query))),
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -411,11 +403,7 @@ impl Provider for MemoryProvider {
     async fn info(&self) -> Result<ProviderInfo> {
         Ok(ProviderInfo {
             provider: "faas-gateway-memory".to_owned(),
-            version: VersionInfo {
-                commit_message: None,
-                sha: "unknown".to_owned(),
-                release: env!("CARGO_PKG_VERSION").to_owned(),
-            },
+            version: VersionInfo::of_this_build(),
             orchestration: "memory".to_owned(),
             limits: None,
         })

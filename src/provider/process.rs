@@ -342,11 +342,7 @@ impl Provider for ProcessProvider {
     async fn info(&self) -> Result<ProviderInfo> {
         Ok(ProviderInfo {
             provider: "faas-gateway-process".to_owned(),
-            version: VersionInfo {
-                commit_message: None,
-                sha: option_env!("FAAS_COMMIT").unwrap_or("unknown").to_owned(),
-                release: env!("CARGO_PKG_VERSION").to_owned(),
-            },
+            version: VersionInfo::of_this_build(),
             orchestration: "process".to_owned(),
             limits: Some(self.limits.clone()),
         })

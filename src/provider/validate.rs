@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::Size,
-    model::{FunctionDeployment, FunctionResources, FunctionStatus},
+    model::{
+        FunctionDeployment, FunctionResources, FunctionStatus,
+        label::{SCALE_MAX, SCALE_MIN},
+    },
     provider::ProviderError,
 };
 
-/// Label of the fewest replicas, which is also how many a new function gets.
-const SCALE_MIN: &str = "com.openfaas.scale.min";
-/// Label of the most replicas.
-const SCALE_MAX: &str = "com.openfaas.scale.max";
 /// Label that providers add to a function: its own name.
 const FAAS_FUNCTION: &str = "faas_function";
 /// Longest DNS label.

@@ -153,14 +153,13 @@ where
             Err(_) => return Err(ForwardError::AnswerTimeout(call.answer.passed).into()),
         }
     };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
+        return Err(ForwardError::Switched.into());
+    }
     let guards = Guards {
         observer: observer.take(),
         _in_flight: in_flight,
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
-        *observer = guards.observer;
-        return Err(ForwardError::Switched.into());
-    }
     Ok(answer(response, call, upgrade, guards))
 }
 

@@ -5,14 +5,7 @@
 
 use std::collections::BTreeMap;
 
-/// Fewest replicas.
-pub const MIN_LABEL: &str = "com.openfaas.scale.min";
-/// Most replicas.
-pub const MAX_LABEL: &str = "com.openfaas.scale.max";
-/// Load a replica is meant to take.
-pub const TARGET_LABEL: &str = "com.openfaas.scale.target";
-/// Which signal the load is.
-pub const TYPE_LABEL: &str = "com.openfaas.scale.type";
+use crate::model::label::{SCALE_MAX, SCALE_MIN};
 
 /// How many replicas a function may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +21,8 @@ impl Bounds {
     pub fn from_labels(labels: Option<&BTreeMap<String, String>>) -> Self {
         let read = |name: &str| labels?.get(name)?.trim().parse::<u64>().ok();
         Self {
-            min: read(MIN_LABEL).unwrap_or(1),
-            max: read(MAX_LABEL),
+            min: read(SCALE_MIN).unwrap_or(1),
+            max: read(SCALE_MAX),
         }
     }
 
@@ -63,9 +56,9 @@ mod tests {
     fn labels_set_the_bounds() {
         for (given, min, max) in [
             (labels(&[]), 1, None),
-            (labels(&[(MIN_LABEL, "2"), (MAX_LABEL, "8")]), 2, Some(8)),
-            (labels(&[(MIN_LABEL, "0")]), 0, None),
-            (labels(&[(MIN_LABEL, "-1"), (MAX_LABEL, "many")]), 1, None),
+            (labels(&[(SCALE_MIN, "2"), (SCALE_MAX, "8")]), 2, Some(8)),
+            (labels(&[(SCALE_MIN, "0")]), 0, None),
+            (labels(&[(SCALE_MIN, "-1"), (SCALE_MAX, "many")]), 1, None),
         ] {
             assert_eq!(Bounds::from_labels(Some(&given)), Bounds { min, max }, "{given:?}");
         }

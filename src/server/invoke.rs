@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    accept_only,
     access_log::{Kind, Record},
     problem_response,
 };
@@ -42,11 +41,11 @@ pub(super) async fn call(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     started: Instant,
+    accept: &HeaderMap,
 ) -> Response<Body> {
     let call_headers = call_headers(request.headers());
     let mut record = Record::new(&snapshot, Kind::Function, &request, peer, started);
     record.call_id(&call_headers.call_id);
-    let accept = accept_only(request.headers());
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let mut record = Some(record);
     let answered = forward(&snapshot, request, peer, started, &call_headers, &mut record).await;
@@ -62,7 +61,7 @@ pub(super) async fn call(
                 record.head(problem.status_code());
                 record.ended();
             }
-            let mut response = problem_response(&problem, &accept);
+            let mut response = problem_response(&problem, accept);
             headers::complete(response.headers_mut(), &call_headers);
             response
         }

@@ -254,23 +254,16 @@ fn follow(
     function: FunctionRef,
     closing: CancellationToken,
 ) -> impl futures_util::Stream<Item = Result<LogMessage, ProviderError>> {
-    let wanted = move |message: &LogMessage| {
-        query
-            .instance
-            .as_ref()
-            .is_none_or(|instance| *instance == message.instance)
-            && query.since.is_none_or(|since| message.timestamp.0 >= since)
-    };
     stream::unfold(
-        (live, closing, wanted, function),
-        async |(mut live, closing, wanted, function)| {
+        (live, closing, query, function),
+        async |(mut live, closing, query, function)| {
             loop {
                 let received = tokio::select! {
                     received = live.recv() => received,
                     () = closing.cancelled() => return None,
                 };
                 let message = match received {
-                    Ok(message) if wanted(&message) => message,
+                    Ok(message) if query.wants(&message) => message,
                     Ok(_) => continue,
                     Err(broadcast::error::RecvError::Closed) => return None,
                     Err(broadcast::error::RecvError::Lagged(missed)) => LogMessage {
@@ -281,7 +274,7 @@ fn follow(
                         text: format!("{missed} lines were skipped because they were read too slowly"),
                     },
                 };
-                return Some((Ok(message), (live, closing, wanted, function)));
+                return Some((Ok(message), (live, closing, query, function)));
             }
         },
     )
