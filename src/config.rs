@@ -18,6 +18,7 @@ use std::{
 use figment::{Figment, value::Value};
 use url::Url;
 
+mod calls;
 mod check;
 mod diff;
 pub mod duration;
@@ -31,6 +32,8 @@ mod layer;
 pub mod mount;
 mod place;
 mod plausible;
+mod ratio;
+mod scalar;
 pub mod schema;
 mod sections;
 mod setting;
@@ -38,15 +41,23 @@ mod size;
 mod source;
 pub mod watch;
 
+pub use calls::{
+    BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
+    SplitTarget, Sticky, Timeouts, Visibility,
+};
 pub use diff::{Changes, Difference, diff, differences, keep_running};
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
-pub use function::{Bound, FunctionSettings};
+pub use function::{
+    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, RateBy, RateLimitSettings,
+    RetrySettings,
+};
 pub use plausible::implausible;
+pub use ratio::Ratio;
 pub use sections::{
-    Auth, Function, FunctionTimeouts, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
-    Provider, ProviderKind, Queue, Reload, Scaling, Server, Ui, WatchMode,
+    Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
+    Reload, Scaling, Server, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -95,6 +106,8 @@ section! {
         pub reload: Reload,
         /// `[functions."NAME"]`
         pub functions: BTreeMap<String, Function>,
+        /// `[[routes]]`
+        pub routes: Vec<Route>,
     }
 }
 

@@ -25,9 +25,10 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Whether a layer's value of this key has a variable in it.
+    /// Whether a layer's value of this key, or an item of it, has a variable in it.
     pub(super) fn has(&self, layer: &str, path: &[String]) -> bool {
-        self.keys.get(layer).is_some_and(|keys| keys.contains(path))
+        let below = |keys: &BTreeSet<Vec<String>>| keys.iter().any(|key| key.starts_with(path));
+        self.keys.get(layer).is_some_and(below)
     }
 
     /// The text without anything that a variable gave.

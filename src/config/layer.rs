@@ -134,13 +134,18 @@ pub(super) fn read_key(key: &str) -> Option<Vec<String>> {
 
 /// The value at a path.
 pub(super) fn at<'v>(root: &'v Value, path: &[String]) -> Option<&'v Value> {
-    path.iter().try_fold(root, |value, key| value.as_dict()?.get(key))
+    path.iter().try_fold(root, |value, key| match value {
+        Value::Dict(_, table) => table.get(key),
+        Value::Array(_, list) => list.get(key.parse::<usize>().ok()?),
+        _ => None,
+    })
 }
 
 /// The value at a path, to be changed.
 pub(super) fn at_mut<'v>(root: &'v mut Value, path: &[String]) -> Option<&'v mut Value> {
     path.iter().try_fold(root, |value, key| match value {
         Value::Dict(_, table) => table.get_mut(key),
+        Value::Array(_, list) => list.get_mut(key.parse::<usize>().ok()?),
         _ => None,
     })
 }

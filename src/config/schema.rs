@@ -104,7 +104,9 @@ pub(super) fn find(path: &[String]) -> Found {
     for (index, part) in path.iter().enumerate() {
         let properties = schema["properties"].as_object();
         let any_name = || Some(&schema["additionalProperties"]).filter(|others| others.is_object());
-        let Some(next) = properties.and_then(|known| known.get(part)).or_else(any_name) else {
+        let item = || Some(&schema["items"]).filter(|items| items.is_object() && part.parse::<usize>().is_ok());
+        let found = properties.and_then(|known| known.get(part));
+        let Some(next) = found.or_else(any_name).or_else(item) else {
             let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
             let better = nearest(part, &known).filter(|_| !sections::is_reserved(&path[..=index]));
             return Found::Nothing(better.map(|better| {

@@ -12,20 +12,7 @@ use super::{
 
 /// Keys that users will find in descriptions of this gateway but that this
 /// version does not have; `*` is any name. Saying so beats "unknown key".
-const RESERVED: &[&[&str]] = &[
-    &["routes"],
-    &["stores"],
-    &["functions", "*", "max_in_flight"],
-    &["functions", "*", "rate_limit"],
-    &["functions", "*", "retries"],
-    &["functions", "*", "breaker"],
-    &["functions", "*", "headers"],
-    &["functions", "*", "cors"],
-    &["functions", "*", "visibility"],
-    &["functions", "*", "timeouts", "first_byte"],
-    &["functions", "*", "timeouts", "idle"],
-    &["functions", "*", "timeouts", "activation"],
-];
+const RESERVED: &[&[&str]] = &[&["stores"]];
 
 /// Whether a key belongs to a later version.
 pub(super) fn is_reserved(path: &[String]) -> bool {
@@ -49,6 +36,10 @@ section! {
         pub drain_delay: Duration,
         /// Bound on waiting for calls in flight at shutdown.
         pub drain_timeout: Duration,
+        /// Second address of functions and API, where internal functions can be called too.
+        pub internal_listen: Option<SocketAddr>,
+        /// Path that everything is below, such as `/faas`; empty is none.
+        pub base_path: String,
         /// Permit a public listener without authentication with the process provider.
         pub allow_unauthenticated_public: bool,
     }
@@ -251,21 +242,5 @@ section! {
         pub debounce: Duration,
         /// Longest wait for that silence.
         pub debounce_max: Duration,
-    }
-}
-
-section! {
-    /// `[functions."NAME"]`: settings of one function.
-    pub struct Function {
-        /// Time bounds.
-        pub timeouts: Option<FunctionTimeouts>,
-    }
-}
-
-section! {
-    /// `[functions."NAME".timeouts]`.
-    pub struct FunctionTimeouts {
-        /// Bound on the function's whole answer, instead of `invoke.upstream_timeout`.
-        pub total: Option<Duration>,
     }
 }

@@ -2,26 +2,17 @@
 //!
 //! serde stops at the first error and cannot say "all of these are wrong", so
 //! each value type implements [`Setting`] and sections are declared with
-//! [`section!`], which also records the keys for "did you mean". Values from
-//! the environment arrive as text; every type therefore reads text as well as
-//! its TOML form.
+//! [`section!`], which also records the keys for "did you mean". Here are the
+//! trait, the tables and the lists; [`super::scalar`] has the plain values.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{SocketAddr, ToSocketAddrs},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt};
 
 use figment::value::Value;
 use serde_json::{Value as Json, json};
-use url::Url;
 
 use super::{
-    Origins, duration,
-    entry::{Entry, MASK, dotted, mask_user_info, toml_text},
-    size::Size,
+    Origins,
+    entry::{Entry, dotted},
 };
 
 /// One mistake in the configuration.
@@ -74,6 +65,11 @@ impl<'a> Reader<'a> {
             message: message.into(),
         });
         self.wrong.push(self.path.clone());
+    }
+
+    /// Whether the value at hand has a variable in it that a file refers to.
+    pub(super) fn is_secret(&self, value: &Value) -> bool {
+        self.origins.is_secret_value(value, &self.path)
     }
 
     /// Reads a child of a table; reports it when it is needed and absent.
@@ -137,6 +133,16 @@ pub trait Setting: Sized {
     /// Adds the entries at and below `path`.
     fn entries(&self, path: &[String], out: &mut Vec<Entry>);
 
+    /// This value above another: what it leaves open, `beneath` says. A list or
+    /// a plain value leaves nothing open.
+    #[must_use]
+    fn over(&self, _beneath: &Self) -> Self
+    where
+        Self: Clone,
+    {
+        self.clone()
+    }
+
     /// What the file may say, as JSON Schema; see [`super::schema`]. A type that
     /// does not say accepts anything there.
     fn schema() -> Json {
@@ -145,7 +151,7 @@ pub trait Setting: Sized {
 }
 
 /// Adds one entry.
-fn entry(path: &[String], value: impl Into<Option<String>>, out: &mut Vec<Entry>) {
+pub(super) fn entry(path: &[String], value: impl Into<Option<String>>, out: &mut Vec<Entry>) {
     out.push(Entry {
         path: path.to_vec(),
         value: value.into(),
@@ -159,197 +165,59 @@ pub(super) fn child(path: &[String], key: &str) -> Vec<String> {
     path
 }
 
-/// Text of a scalar: numbers and booleans read as they were written.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(_, text) => Some(text.clone()),
-        Value::Num(..) => value
-            .to_i128()
-            .map(|number| number.to_string())
-            .or_else(|| value.to_u128().map(|number| number.to_string()))
-            .or_else(|| value.to_f64().map(|number| number.to_string())),
-        Value::Bool(_, flag) => Some(flag.to_string()),
-        Value::Char(_, character) => Some(character.to_string()),
-        Value::Dict(..) | Value::Array(..) | Value::Empty(..) => None,
-    }
-}
-
-/// Reads a scalar with a parser, naming what was expected.
-pub(super) fn scalar<T>(
-    value: &Value,
-    reader: &mut Reader,
-    expected: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Option<T> {
-    let written = text(value);
-    let read = written.as_deref().and_then(parse);
-    if read.is_none() {
-        let found = written.map_or_else(
-            || "a table or list".to_owned(),
-            |text| {
-                let secret = reader.origins.is_secret_value(value, &reader.path);
-                let shown = if secret { MASK.to_owned() } else { mask_user_info(&text) };
-                format!("'{shown}'")
-            },
-        );
-        reader.fail(value, format!("expected {expected}, found {found}"));
-    }
-    read
-}
-
-impl Setting for bool {
+impl<T: Setting + Clone> Setting for Vec<T> {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(value, reader, "true or false", |text| match text {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        })
-    }
-
-    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, self.to_string(), out);
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "boolean" })
-    }
-}
-
-macro_rules! whole_number {
-    ($($type:ty),*) => {$(
-        impl Setting for $type {
-            fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-                let expected = format!("a whole number up to {}", <$type>::MAX);
-                scalar(value, reader, &expected, |text| text.parse().ok())
-            }
-
-            fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-                entry(path, self.to_string(), out);
-            }
-
-            fn schema() -> Json {
-                json!({ "type": "integer", "minimum": 0, "maximum": <$type>::MAX })
-            }
+        let Some(list) = value.as_array() else {
+            reader.fail(value, "expected a list");
+            return None;
+        };
+        let mut complete = Some(Self::new());
+        for (index, item) in list.iter().enumerate() {
+            reader.path.push(index.to_string());
+            let item = T::read(item, reader);
+            reader.path.pop();
+            complete = complete.zip(item).map(|(mut items, item)| {
+                items.push(item);
+                items
+            });
         }
-    )*};
-}
-whole_number!(u16, u32, u64, usize);
+        complete
+    }
 
-impl Setting for String {
-    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(value, reader, "text", |text| Some(text.to_owned()))
+    fn absent() -> Option<Self> {
+        Some(Self::new())
     }
 
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, toml_text(self), out);
+        let mut items = Vec::new();
+        for (index, item) in self.iter().enumerate() {
+            item.entries(&child(path, &index.to_string()), &mut items);
+        }
+        // Plain values are one entry, as the file writes them.
+        let plain = |item: &Entry| item.path.len() == path.len() + 1;
+        if items.iter().all(plain) {
+            let values: Vec<String> = items.into_iter().filter_map(|item| item.value).collect();
+            entry(path, format!("[{}]", values.join(", ")), out);
+        } else {
+            out.append(&mut items);
+        }
     }
 
     fn schema() -> Json {
-        json!({ "type": "string" })
+        json!({ "type": "array", "items": T::schema() })
     }
 }
 
-impl Setting for PathBuf {
-    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(value, reader, "a path", |text| {
-            (!text.is_empty()).then(|| Self::from(text))
-        })
-    }
-
-    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, toml_text(&self.to_string_lossy()), out);
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string", "minLength": 1 })
-    }
-}
-
-impl Setting for Duration {
-    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(
-            value,
-            reader,
-            "a duration such as 60, \"60s\" or \"1m30s\"",
-            duration::parse,
-        )
-    }
-
-    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, toml_text(&duration::format(*self)), out);
-    }
-
-    fn schema() -> Json {
-        json!({
-            "type": ["string", "integer"],
-            "minimum": 0,
-            "pattern": r"^(\d+|\+?0|\+?((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)$",
-            "examples": ["60s", "1m30s", "250ms", 60],
-        })
-    }
-}
-
-impl Setting for Size {
-    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(value, reader, "a size such as 4096 or \"64KiB\"", Self::parse)
-    }
-
-    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, toml_text(&self.to_string()), out);
-    }
-
-    fn schema() -> Json {
-        json!({
-            "type": ["string", "integer"],
-            "minimum": 0,
-            "pattern": r"^\d+\s*([bBkK]|[kK]B|[KMGT]i?B?)?\s*$",
-            "examples": ["64KiB", "1MiB", 4096],
-        })
-    }
-}
-
-impl Setting for SocketAddr {
-    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(value, reader, "an address such as 127.0.0.1:8080", |text| {
-            let text = text
-                .strip_prefix(':')
-                .map_or_else(|| text.to_owned(), |port| format!("0.0.0.0:{port}"));
-            text.parse().ok().or_else(|| {
-                text.starts_with("localhost:")
-                    .then(|| text.to_socket_addrs().ok()?.next())?
-            })
-        })
-    }
-
-    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, toml_text(&self.to_string()), out);
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string", "pattern": r":\d+$", "examples": ["127.0.0.1:8080"] })
-    }
-}
-
-impl Setting for Url {
-    fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
-        scalar(value, reader, "an http or https URL", |text| {
-            let url = Self::parse(text).ok()?;
-            (matches!(url.scheme(), "http" | "https") && url.host().is_some()).then_some(url)
-        })
-    }
-
-    fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
-        entry(path, toml_text(self.as_str()), out);
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[hH][tT][tT][pP][sS]?:", "examples": ["http://127.0.0.1:8081/"] })
-    }
-}
-
-impl<T: Setting> Setting for Option<T> {
+impl<T: Setting + Clone> Setting for Option<T> {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         T::read(value, reader).map(Some)
+    }
+
+    fn over(&self, beneath: &Self) -> Self {
+        match (self, beneath) {
+            (Some(above), Some(beneath)) => Some(above.over(beneath)),
+            (above, beneath) => above.clone().or_else(|| beneath.clone()),
+        }
     }
 
     fn absent() -> Option<Self> {
@@ -368,7 +236,7 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
-impl<T: Setting> Setting for BTreeMap<String, T> {
+impl<T: Setting + Clone> Setting for BTreeMap<String, T> {
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         let Some(dict) = value.as_dict() else {
             reader.fail(value, "expected a table");
@@ -393,6 +261,15 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
         for (key, value) in self {
             value.entries(&child(path, key), out);
         }
+    }
+
+    fn over(&self, beneath: &Self) -> Self {
+        let mut all = beneath.clone();
+        all.extend(self.iter().map(|(key, value)| {
+            let value = beneath.get(key).map_or_else(|| value.clone(), |old| value.over(old));
+            (key.clone(), value)
+        }));
+        all
     }
 
     fn schema() -> Json {
@@ -433,6 +310,10 @@ macro_rules! section {
                 $(self.$field.entries(&$crate::config::setting::child(path, stringify!($field)), out);)*
             }
 
+            fn over(&self, beneath: &Self) -> Self {
+                Self { $($field: $crate::config::Setting::over(&self.$field, &beneath.$field),)* }
+            }
+
             fn schema() -> serde_json::Value {
                 $crate::config::schema::table(&[$((
                     stringify!($field),
@@ -471,7 +352,7 @@ macro_rules! choice {
                 reader: &mut $crate::config::Reader,
             ) -> Option<Self> {
                 let expected = ["one of", $(concat!(" \"", $text, "\"")),*].concat();
-                $crate::config::setting::scalar(value, reader, &expected, Self::parse)
+                $crate::config::scalar::scalar(value, reader, &expected, Self::parse)
             }
 
             fn entries(&self, path: &[String], out: &mut Vec<$crate::config::Entry>) {
