@@ -3,17 +3,22 @@
 //! Types are checked where values are read ([`super::setting`]); here are the
 //! relations: what is needed with what, what contradicts what, and what is
 //! permitted but odd. Plain functions of a [`Config`]: they read no file.
+//! [`functions`] and [`routes`] check the tables about calls.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Config, Origins,
     duration::format,
-    entry::dotted,
+    entry::{MASK, dotted, mask_user_info},
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
-use crate::model::FunctionRef;
+
+mod calls;
+mod functions;
+mod routes;
+mod syntax;
 
 /// Smallest bound on a request's head: what HTTP libraries need to work with.
 const MIN_HEADER_BYTES: u64 = 8192;
@@ -31,18 +36,45 @@ const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 pub(super) const EVERY_FUNCTION: &str = "*";
 
 /// A relation that does not hold.
+#[derive(PartialEq)]
 pub(super) struct Problem {
     /// The keys it is about; the first is the one to change.
     pub keys: Vec<Vec<String>>,
     message: String,
+    /// The value of the first key.
+    found: Option<String>,
+    /// The key that it does not go with, whose place is told too.
+    beside: Option<Vec<String>>,
 }
 
 impl Problem {
+    fn new(keys: Vec<Vec<String>>, message: impl Into<String>) -> Self {
+        Self {
+            keys,
+            message: message.into(),
+            found: None,
+            beside: None,
+        }
+    }
+
     pub(super) fn into_error(self, origins: &Origins) -> ConfigError {
+        let mut message = self.message;
+        if let Some(found) = self.found {
+            let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
+            let shown = if secret {
+                MASK.to_owned()
+            } else {
+                mask_user_info(&found)
+            };
+            message.push_str(&format!(", found '{}'", shown.escape_debug()));
+        }
+        if let Some(place) = self.beside.and_then(|key| origins.of(&key)) {
+            message.push_str(&format!(" ({place})"));
+        }
         ConfigError {
             origin: origins.to_blame(&self.keys),
             key: self.keys.first().map(|key| dotted(key)).unwrap_or_default(),
-            message: origins.masked(self.message),
+            message: origins.masked(message),
         }
     }
 }
@@ -61,10 +93,36 @@ impl Found {
     }
 
     fn error_at(&mut self, keys: Vec<Vec<String>>, message: impl Into<String>) {
+        self.errors.push(Problem::new(keys, message));
+    }
+
+    /// A value that is not what it must be.
+    fn wrong(&mut self, key: Vec<String>, message: String, value: &str) {
         self.errors.push(Problem {
-            keys,
-            message: message.into(),
+            found: Some(value.to_owned()),
+            ..Problem::new(vec![key], message)
         });
+    }
+
+    /// A mistake that another key has a part in, with its place.
+    fn error_beside(&mut self, keys: Vec<Vec<String>>, message: impl Into<String>, beside: Vec<String>) {
+        self.errors.push(Problem {
+            beside: Some(beside),
+            ..Problem::new(keys, message)
+        });
+    }
+
+    fn problem_once(&mut self, problem: Problem) {
+        let again = |old: &Problem| (old.keys.first(), &old.message) == (problem.keys.first(), &problem.message);
+        if !self.errors.iter().any(again) {
+            self.errors.push(problem);
+        }
+    }
+
+    fn warn_once(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     fn warn(&mut self, message: impl Into<String>) {
@@ -84,7 +142,8 @@ pub(super) fn relations(config: &Config) -> Found {
     for (name, image) in &config.provider.process.images {
         check_image(name, image, &mut found);
     }
-    functions(config, &mut found);
+    functions::check(config, &mut found);
+    routes::check(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.error(&["logging.level"], message);
     }
@@ -154,14 +213,38 @@ fn listeners(config: &Config, found: &mut Found) {
             format!("{listen} is already the address of server.listen"),
         );
     }
+    public("server.listen", listen, config, found);
+    if let Some(internal) = config.server.internal_listen {
+        let others = [("server.listen", listen), ("metrics.listen", config.metrics_listen())];
+        for (key, _) in others
+            .iter()
+            .filter(|(_, other)| internal.port() != 0 && *other == internal)
+        {
+            found.error(
+                &["server.internal_listen", key],
+                format!("{internal} is already the address of {key}"),
+            );
+        }
+        public("server.internal_listen", internal, config, found);
+    }
+    let base = &config.server.base_path;
+    if !base.is_empty()
+        && let Err(message) = syntax::path(base)
+    {
+        found.wrong(vec!["server".to_owned(), "base_path".to_owned()], message, base);
+    }
+}
+
+/// Commands of this machine are not offered to others by accident.
+fn public(key: &str, address: SocketAddr, config: &Config, found: &mut Found) {
     if config.provider_kind() == ProviderKind::Process
-        && !listen.ip().is_loopback()
+        && !address.ip().is_loopback()
         && !config.is_protected()
         && !config.server.allow_unauthenticated_public
     {
         found.error(
             &[
-                "server.listen",
+                key,
                 "auth.basic",
                 "auth.proxy_url",
                 "server.allow_unauthenticated_public",
@@ -169,7 +252,7 @@ fn listeners(config: &Config, found: &mut Found) {
                 "provider.url",
             ],
             format!(
-                "{listen} can be reached from other machines, and anyone who reaches it could run commands here: \
+                "{address} can be reached from other machines, and anyone who reaches it could run commands here: \
                  set auth.basic = true (basic_auth=true), listen on 127.0.0.1, \
                  or set server.allow_unauthenticated_public = true"
             ),
@@ -224,35 +307,6 @@ fn check_image(name: &str, image: &Image, found: &mut Found) {
             key("mode"),
             format!("expected one of \"{}\", found '{mode}'", MODES.join("\" \"")),
         );
-    }
-}
-
-fn functions(config: &Config, found: &mut Found) {
-    let default_namespace = config.default_namespace();
-    let mut seen: Vec<(FunctionRef, &str)> = Vec::new();
-    for (name, function) in &config.functions {
-        let path = ["functions", name].map(str::to_owned);
-        if name != EVERY_FUNCTION {
-            match FunctionRef::parse(name, default_namespace) {
-                Ok(function) => match seen.iter().find(|(other, _)| *other == function) {
-                    Some((_, other)) => found.error_at(
-                        vec![path.to_vec()],
-                        format!("is the same function as functions.\"{other}\"; keep one of them"),
-                    ),
-                    None => seen.push((function, name)),
-                },
-                Err(error) => found.error_at(vec![path.to_vec()], error.to_string()),
-            }
-        }
-        let Some(total) = function.timeouts.as_ref().and_then(|timeouts| timeouts.total) else {
-            continue;
-        };
-        let total_key = child(&child(&path, "timeouts"), "total");
-        if total.is_zero() {
-            found.error_at(vec![total_key], "must be longer than zero");
-        } else if total > config.server.write_timeout {
-            found.warn(cut_short(&dotted(&total_key), total, config));
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod environment;
 mod functions;
 mod mistakes;
 mod restart;
+mod routes;
 mod variables;
 
 use std::collections::BTreeMap;
