@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     Config, Origins,
     duration::format,
-    entry::{MASK, dotted, mask_user_info},
+    entry::{MASK, dotted, mask_user_info, one_line},
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
@@ -43,6 +43,8 @@ pub(super) struct Problem {
     message: String,
     /// The value of the first key.
     found: Option<String>,
+    /// The message repeats that value, or a part of it.
+    quotes: bool,
     /// The key that it does not go with, whose place is told too.
     beside: Option<Vec<String>>,
 }
@@ -53,20 +55,24 @@ impl Problem {
             keys,
             message: message.into(),
             found: None,
+            quotes: false,
             beside: None,
         }
     }
 
     pub(super) fn into_error(self, origins: &Origins) -> ConfigError {
+        let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
         let mut message = self.message;
+        if secret && self.quotes {
+            "is not right; the value comes from a variable and is not shown".clone_into(&mut message);
+        }
         if let Some(found) = self.found {
-            let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
             let shown = if secret {
                 MASK.to_owned()
             } else {
                 mask_user_info(&found)
             };
-            message.push_str(&format!(", found '{}'", shown.escape_debug()));
+            message.push_str(&format!(", found '{shown}'"));
         }
         if let Some(place) = self.beside.and_then(|key| origins.of(&key)) {
             message.push_str(&format!(" ({place})"));
@@ -74,7 +80,7 @@ impl Problem {
         ConfigError {
             origin: origins.to_blame(&self.keys),
             key: self.keys.first().map(|key| dotted(key)).unwrap_or_default(),
-            message: origins.masked(message),
+            message: origins.masked(one_line(&message)),
         }
     }
 }
@@ -100,6 +106,14 @@ impl Found {
     fn wrong(&mut self, key: Vec<String>, message: String, value: &str) {
         self.errors.push(Problem {
             found: Some(value.to_owned()),
+            ..Problem::new(vec![key], message)
+        });
+    }
+
+    /// A value that the message repeats.
+    fn quoting(&mut self, key: Vec<String>, message: String) {
+        self.errors.push(Problem {
+            quotes: true,
             ..Problem::new(vec![key], message)
         });
     }
@@ -145,7 +159,7 @@ pub(super) fn relations(config: &Config) -> Found {
     functions::check(config, &mut found);
     routes::check(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
-        found.error(&["logging.level"], message);
+        found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
     without_effect(config, &mut found);
     found
@@ -303,10 +317,8 @@ fn check_image(name: &str, image: &Image, found: &mut Found) {
     if let Some(mode) = &image.mode
         && !MODES.contains(&mode.as_str())
     {
-        found.error_at(
-            key("mode"),
-            format!("expected one of \"{}\", found '{mode}'", MODES.join("\" \"")),
-        );
+        let message = format!("expected one of \"{}\"", MODES.join("\" \""));
+        found.wrong(child(&path, "mode"), message, mode);
     }
 }
 

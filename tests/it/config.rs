@@ -4,6 +4,7 @@
 mod documents;
 mod environment;
 mod functions;
+mod fuzz;
 mod mistakes;
 mod restart;
 mod routes;

@@ -84,9 +84,10 @@ fn selection(route: &Route, config: &Config, at: &mut At) {
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
     if let Some(own) = own {
+        let below = if base.is_empty() { "" } else { " below server.base_path" };
         at.error(
             "path",
-            format!("{base}{own} is the gateway's own; give the route hosts to take all paths of those"),
+            format!("{own}{below} is the gateway's own; give the route hosts to take all paths of those"),
         );
     }
 }
@@ -135,7 +136,10 @@ fn target_functions(route: &Route, config: &Config, at: &mut At) {
     let mut seen: Vec<FunctionRef> = Vec::new();
     for (key, name) in named(route) {
         match FunctionRef::parse(name, config.default_namespace()) {
-            Err(error) => at.error(&key, error.to_string()),
+            Err(error) => {
+                let key = at.key(&key);
+                at.found.quoting(key, error.to_string());
+            }
             Ok(function) if key.starts_with("split.") => {
                 if seen.contains(&function) {
                     at.error(&key, format!("{function} is in split already; add the weights up"));

@@ -62,6 +62,12 @@ fn point_24_variables_in_routes_are_secrets_whatever_their_number() {
     let wrong = "[[routes]]\npath = \"${NAME}\"\nfunction = \"a\"";
     let found = errors(files(&[("10.toml", FIRST), ("30.toml", wrong)], &sources));
     assert_eq!(found, ["30.toml:2:1: routes.2.path: must begin with '/', found '***'"]);
+    let name = "[[routes]]\nfunction = \"/${NAME}\"";
+    let found = errors(files(&[("30.toml", name)], &sources));
+    assert_eq!(
+        found,
+        ["30.toml:2:1: routes.0.function: is not right; the value comes from a variable and is not shown"]
+    );
     let missing = "[[routes]]\npath = \"${NONE}\"\nfunction = \"a\"";
     let found = errors(files(&[("10.toml", FIRST), ("30.toml", missing)], &sources));
     assert_eq!(
@@ -160,7 +166,7 @@ fn paths_of_the_gateway_need_a_host() {
         ("", "/metrics", Some("/metrics")),
         ("", "/functions", None),
         ("", "/", None),
-        ("/faas", "/faas/system", Some("/faas/system")),
+        ("/faas", "/faas/system", Some("/system below server.base_path")),
         ("/faas", "/faas", None),
         ("/faas", "/system", None),
     ] {
