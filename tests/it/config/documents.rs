@@ -135,7 +135,7 @@ fn every_example_is_valid() {
     }
     assert_eq!(
         found,
-        ["faasd", "kubernetes", "minimal", "process"].map(str::to_owned).into()
+        ["faasd", "kubernetes", "minimal", "process", "routes"].map(str::to_owned).into()
     );
 }
 

@@ -178,19 +178,25 @@ fn slips() -> impl Strategy<Value = Vec<Slip>> {
         (index(), index()).prop_map(|(line, word)| Slip::Value(line, word)),
         index().prop_map(Slip::Cut),
     ];
-    prop::collection::vec(slip, 0..6)
+    prop::collection::vec(slip, 0..4)
 }
 
 fn cases() -> impl Strategy<Value = Case> {
     let index = any::<Index>;
-    let keys = prop::collection::vec((index(), index(), index()), 0..8);
-    let routes = prop::collection::vec(prop::collection::vec((index(), index()), 0..7), 0..4);
+    let keys = prop::collection::vec((index(), index(), index()), 0..6);
+    let routes = prop::collection::vec(prop::collection::vec((index(), index()), 0..6), 0..3);
     let draft = prop_oneof![
         (index(), slips()).prop_map(|(file, slips)| Draft::Mended(file, slips)),
         (keys, routes).prop_map(|(keys, routes)| Draft::Made(keys, routes)),
+    ]
+    .boxed();
+    let few = || prop::option::weighted(0.2, (index(), index(), index()));
+    let few = || few().prop_map(Vec::from_iter);
+    let drafts = prop_oneof![
+        3 => prop::collection::vec(draft.clone(), 1),
+        1 => prop::collection::vec(draft, 2..4),
     ];
-    let few = || prop::collection::vec((index(), index(), index()), 0..2);
-    (prop::collection::vec(draft, 1..4), few(), few()).prop_map(|(files, variables, flags)| Case {
+    (drafts, few(), few()).prop_map(|(files, variables, flags)| Case {
         files,
         variables,
         flags,
@@ -330,35 +336,45 @@ impl Key {
     fn value(&self, choice: &Index) -> String {
         let choice = choice.index(1 << 16);
         let word = WORDS[choice / 8 % WORDS.len()].to_owned();
+        let name = self.path.last().and_then(Option::as_deref).unwrap_or_default();
         if choice.is_multiple_of(8) {
             word
         } else {
-            fitting(&self.schema, choice / 8, &word)
+            fitting(name, &self.schema, choice / 8)
         }
     }
 }
 
-fn fitting(schema: &Json, choice: usize, word: &str) -> String {
-    let pick = |list: &[Json]| list[choice % list.len()].to_string();
+/// A value that the schema permits, and probably the checks too.
+fn fitting(name: &str, schema: &Json, choice: usize) -> String {
     if let Some(list) = schema["enum"].as_array().or_else(|| schema["examples"].as_array()) {
-        return pick(list);
+        return list[choice % list.len()].to_string();
     }
+    let text = |texts: &[&str]| format!("\"{}\"", texts[choice % texts.len()]);
     match schema["type"].as_str() {
         Some("boolean") => (choice.is_multiple_of(2)).to_string(),
-        Some("integer") => [0, 1, 2, 301, 503, 8080][choice % 6].to_string(),
+        Some("integer") if name == "statuses" => [500, 503, 599][choice % 3].to_string(),
+        Some("integer") if name == "status" => [301, 302, 308][choice % 3].to_string(),
+        Some("integer") => [0, 1, 2][choice % 3].to_string(),
         Some("array") => {
-            let items: Vec<_> = (0..choice % 3)
-                .map(|n| fitting(&schema["items"], choice / 3 + n, word))
-                .collect();
-            format!("[{}]", items.join(", "))
+            let items = (0..choice % 3).map(|number| fitting(name, &schema["items"], choice / 3 + number));
+            format!("[{}]", items.collect::<Vec<_>>().join(", "))
         }
         Some("object") => {
             let fields = schema["properties"].as_object().into_iter().flatten();
-            let fields = fields.map(|(name, schema)| format!("{name} = {}", fitting(schema, choice, word)));
+            let fields = fields.map(|(name, schema)| format!("{name} = {}", fitting(name, schema, choice)));
             format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
-        _ if word.starts_with('"') => word.to_owned(),
-        _ => "\"a\"".to_owned(),
+        _ => text(match name {
+            "path" | "rewrite" | "to" | "base_path" => &["/", "/v1", "/${SECRET}"],
+            "hosts" => &["a.example", "*.b.example", "${SECRET}.example"],
+            "methods" => &["GET", "POST", "PUT"],
+            "origins" => &["https://a.example", "http://localhost:80"],
+            "remove" | "headers" | "header" | "expose" | "cookie" => &["X-A", "X-${SECRET}"],
+            "level" => &["info", "debug"],
+            "mode" => &["fork", "http"],
+            _ => &["a", "b", "${SECRET}"],
+        }),
     }
 }
 
