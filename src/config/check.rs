@@ -72,10 +72,10 @@ impl Problem {
             } else {
                 mask_user_info(&found)
             };
-            message.push_str(&format!(", found '{shown}'"));
+            message = format!("{message}, found '{shown}'");
         }
         if let Some(place) = self.beside.and_then(|key| origins.of(&key)) {
-            message.push_str(&format!(" ({place})"));
+            message = format!("{message} ({place})");
         }
         ConfigError {
             origin: origins.to_blame(&self.keys),

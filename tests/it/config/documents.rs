@@ -135,7 +135,9 @@ fn every_example_is_valid() {
     }
     assert_eq!(
         found,
-        ["faasd", "kubernetes", "minimal", "process", "routes"].map(str::to_owned).into()
+        ["faasd", "kubernetes", "minimal", "process", "routes"]
+            .map(str::to_owned)
+            .into()
     );
 }
 

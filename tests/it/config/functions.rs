@@ -434,3 +434,23 @@ fn headers_that_the_gateway_sets_are_refused() {
         }
     }
 }
+
+#[test]
+fn explain_says_that_a_key_is_not_set_and_what_its_base_is() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    std::fs::write(&path, "[functions.\"*\"]\nmax_in_flight = 7\n").expect("write");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_faas-gateway"))
+        .args(["config", "explain", "functions.x.max_in_flight", "--config"])
+        .arg(&path)
+        .env_clear()
+        .env("HOME", "/h")
+        .output()
+        .expect("runs");
+    let expected = format!(
+        "functions.x.max_in_flight is not set\nbase: 7 of functions.\"*\" from {}:2:1\ndefault: none\n\
+         live: a change takes effect at once\n",
+        path.display()
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}

@@ -133,7 +133,7 @@ const WORDS: &[&str] = &[
 /// Names of functions and images.
 const NAMES: &[&str] = &["*", "a", "a.dev", "A", "x y", "", "0"];
 
-fn one(index: &Index, list: &'static [&'static str]) -> &'static str {
+fn one(index: Index, list: &'static [&'static str]) -> &'static str {
     list[index.index(list.len())]
 }
 
@@ -257,9 +257,9 @@ impl Material {
                 let mut seen = BTreeSet::new();
                 for (key, name, value) in keys {
                     let key = key.get(&self.keys);
-                    let path = key.named(one(name, NAMES));
+                    let path = key.named(one(*name, NAMES));
                     if seen.insert(path.clone()) {
-                        let _ = writeln!(text, "{} = {}", dotted(&path), key.value(value));
+                        let _ = writeln!(text, "{} = {}", dotted(&path), key.value(*value));
                     }
                 }
                 for route in routes {
@@ -269,7 +269,7 @@ impl Material {
                         let key = key.get(&self.route_keys);
                         let path = key.named("X-Key");
                         if seen.insert(path.clone()) {
-                            let _ = writeln!(text, "{} = {}", dotted(&path), key.value(value));
+                            let _ = writeln!(text, "{} = {}", dotted(&path), key.value(*value));
                         }
                     }
                 }
@@ -289,15 +289,15 @@ impl Material {
     }
 
     fn sources(&self, case: &Case) -> Sources {
-        let plain = |word: &Index| one(word, WORDS).trim_matches('"').replace('\0', "");
+        let plain = |word: &Index| one(*word, WORDS).trim_matches('"').replace('\0', "");
         let mut sources = environment(SECRETS);
         for (key, name, word) in &case.variables {
-            let path = key.get(&self.keys).named(one(name, NAMES));
+            let path = key.get(&self.keys).named(one(*name, NAMES));
             let variable = format!("FAAS__{}", path.join("__").to_uppercase());
             sources.environment.insert(variable, plain(word));
         }
         for (key, name, word) in &case.flags {
-            let path = key.get(&self.keys).named(one(name, NAMES));
+            let path = key.get(&self.keys).named(one(*name, NAMES));
             sources.overrides.push((dotted(&path), plain(word)));
         }
         sources
@@ -333,7 +333,7 @@ impl Key {
     }
 
     /// Mostly what the schema asks for.
-    fn value(&self, choice: &Index) -> String {
+    fn value(&self, choice: Index) -> String {
         let choice = choice.index(1 << 16);
         let word = WORDS[choice / 8 % WORDS.len()].to_owned();
         let name = self.path.last().and_then(Option::as_deref).unwrap_or_default();
@@ -392,7 +392,7 @@ fn slipped(text: String, slip: &Slip) -> String {
     match slip {
         Slip::Insert(at, word) => {
             let (before, after) = text.split_at(place(at));
-            [before, one(word, WORDS), after].concat()
+            [before, one(*word, WORDS), after].concat()
         }
         Slip::Remove(at, length) => {
             let (before, after) = text.split_at(place(at));
@@ -404,7 +404,7 @@ fn slipped(text: String, slip: &Slip) -> String {
         Slip::Replace(at, word) => {
             let (before, after) = text.split_at(place(at));
             let after: String = after.chars().skip(1).collect();
-            [before, one(word, WORDS), &after].concat()
+            [before, one(*word, WORDS), &after].concat()
         }
         Slip::RepeatLine(..) | Slip::RemoveLine(_) | Slip::Value(..) if lines.is_empty() => text,
         Slip::RepeatLine(from, to) => {
@@ -423,7 +423,7 @@ fn slipped(text: String, slip: &Slip) -> String {
             }
             let at = *line.get(&with_value);
             let key = lines[at].split(" = ").next().unwrap_or_default();
-            let changed = format!("{key} = {}", one(word, WORDS));
+            let changed = format!("{key} = {}", one(*word, WORDS));
             lines[at] = &changed;
             joined(&lines)
         }
@@ -508,10 +508,13 @@ fn round_trip(loaded: &Loaded) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The keys and values of each item of a list.
+type Items = BTreeMap<usize, Vec<String>>;
+
 /// The entries as a file: routes are lists, everything else is one key a line.
 fn printed(entries: &[Entry]) -> String {
     let mut text = String::new();
-    let mut routes: BTreeMap<usize, (Vec<String>, BTreeMap<usize, Vec<String>>)> = BTreeMap::new();
+    let mut routes: BTreeMap<usize, (Vec<String>, Items)> = BTreeMap::new();
     for Entry { path, value } in entries {
         let Some(value) = value else { continue };
         let value = value.replace("${", "$${");
