@@ -9,6 +9,8 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
+use toml_edit::Key;
+
 use super::{entry::dotted, place::position, setting::ConfigError};
 
 /// The list that adds up over the files.
@@ -147,19 +149,8 @@ fn read_toml(text: &str) -> Result<Value, (usize, String)> {
 
 /// The parts of a dotted key.
 pub(super) fn read_key(key: &str) -> Option<Vec<String>> {
-    if key.contains(['=', '\n', '\r', '#', '[']) {
-        return None;
-    }
-    let mut table = toml_dict(&format!("{key} = 0")).ok()?;
-    let mut path = Vec::new();
-    loop {
-        let (part, value) = table.pop_first()?;
-        path.push(part);
-        match value {
-            Value::Dict(_, inner) => table = inner,
-            _ => return Some(path),
-        }
-    }
+    let parts = Key::parse(key).ok()?;
+    Some(parts.iter().map(|part| part.get().to_owned()).collect())
 }
 
 /// The value at a path.
@@ -193,6 +184,7 @@ mod tests {
                 vec!["functions", "a.b", "timeouts", "total"],
             ),
             ("x", vec!["x"]),
+            ("images.\"a=b#[c]\\n\"", vec!["images", "a=b#[c]\n"]),
         ] {
             assert_eq!(
                 read_key(key),

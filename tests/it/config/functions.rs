@@ -202,7 +202,7 @@ fn the_internal_listener_has_its_own_address_and_is_as_careful_as_the_others() {
         ),
         (
             "[server]\nbase_path = \"/a b\"",
-            "gateway.toml:2:1: server.base_path: has ' ', which no path can have, found '/a b'",
+            "gateway.toml:2:1: server.base_path: has a character that no path can have, found '/a b'",
         ),
     ] {
         let found = errors(file(content));
