@@ -17,6 +17,7 @@ use crate::support::{
     gateway::{Setup, field},
     soon,
     upstream::{body, text},
+    wire::Wire,
 };
 
 const STATUS: &str = "/system/config/status";
@@ -199,7 +200,7 @@ async fn point_15_strict_refuses_what_needs_a_restart_and_says_where() {
         (422, Some(1)),
         "{problem}"
     );
-    let place = format!("{}:3:1: provider.process.state_dir: ", gateway.config_file().display());
+    let place = format!("{}:3:18: provider.process.state_dir: ", gateway.config_file().display());
     assert!(
         problem["detail"].as_str().expect("text").starts_with(&place),
         "{problem}"
@@ -538,10 +539,10 @@ async fn old_generations_live_until_their_last_call_has_ended() {
     .await;
 }
 
-/// A tunnel and a stream need nothing of the snapshot they began with, so that
-/// what it holds goes while they stay.
+/// An idle connection, a tunnel and a stream need nothing of the snapshot they
+/// began with, so that what it holds goes while they stay.
 #[tokio::test]
-async fn point_18_streams_and_tunnels_keep_no_old_generation() {
+async fn point_18_connections_streams_and_tunnels_keep_no_old_generation() {
     let open = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&open);
     let upstream = Upstream::start()
@@ -563,6 +564,9 @@ async fn point_18_streams_and_tunnels_keep_no_old_generation() {
             }
         });
     let gateway = Gateway::before(&upstream.url()).start().await;
+    let mut idle = Wire::connect(gateway.address()).await;
+    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.until("OK").await;
     let url = format!("ws://{}/function/chat", gateway.address());
     let (mut socket, _) = soon("the handshake", tokio_tungstenite::connect_async(url))
         .await
@@ -583,6 +587,8 @@ async fn point_18_streams_and_tunnels_keep_no_old_generation() {
     socket.send("still here".into()).await.expect("sent");
     let heard = soon("an echo", socket.next()).await.expect("open").expect("a message");
     assert_eq!(heard.to_text().expect("text"), "STILL HERE");
+    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.until("OK").await;
     open.add_permits(1);
     assert_eq!(stream.text().await.expect("the rest"), "part ");
 }
