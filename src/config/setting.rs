@@ -158,6 +158,13 @@ pub(super) fn entry(path: &[String], value: impl Into<Option<String>>, out: &mut
     });
 }
 
+/// Leaves out the keys that are not set: of the tables that users name, only
+/// what they wrote is of interest.
+fn only_set(entries: &mut Vec<Entry>, from: usize) {
+    let named = entries.split_off(from);
+    entries.extend(named.into_iter().filter(|entry| entry.value.is_some()));
+}
+
 /// The path of a child.
 pub(super) fn child(path: &[String], key: &str) -> Vec<String> {
     let mut path = path.to_vec();
@@ -199,6 +206,7 @@ impl<T: Setting + Clone> Setting for Vec<T> {
             let values: Vec<String> = items.into_iter().filter_map(|item| item.value).collect();
             entry(path, format!("[{}]", values.join(", ")), out);
         } else {
+            only_set(&mut items, 0);
             out.append(&mut items);
         }
     }
@@ -258,9 +266,11 @@ impl<T: Setting + Clone> Setting for BTreeMap<String, T> {
     }
 
     fn entries(&self, path: &[String], out: &mut Vec<Entry>) {
+        let from = out.len();
         for (key, value) in self {
             value.entries(&child(path, key), out);
         }
+        only_set(out, from);
     }
 
     fn over(&self, beneath: &Self) -> Self {

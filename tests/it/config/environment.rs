@@ -202,8 +202,8 @@ fn unknown_variables_get_a_suggestion() {
             "environment variable FAAS__SEVER__LISTEN: sever: unknown key; did you mean 'server'?",
         ),
         (
-            "FAAS__ROUTES",
-            "environment variable FAAS__ROUTES: routes: is not available in this version; remove it",
+            "FAAS__STORES",
+            "environment variable FAAS__STORES: stores: is not available in this version; remove it",
         ),
         (
             "FAAS__SERVER",
