@@ -101,7 +101,7 @@ fn strict_refuses_what_needs_a_restart_with_the_place_of_each_key() {
     };
     assert_eq!(
         refused("server.read_timeout = 5\nprovider.process.state_dir = \"/elsewhere\""),
-        ["gateway.toml:3:1: provider.process.state_dir"]
+        ["gateway.toml:3:18: provider.process.state_dir"]
     );
     assert_eq!(
         refused("[provider]\nurl = \"http://p/\""),
