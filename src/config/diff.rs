@@ -162,7 +162,7 @@ fn strictly(key: &str, origins: &Origins) -> ConfigError {
         origin: place.unwrap_or_else(|| "configuration".to_owned()),
         key: key.to_owned(),
         message: "changing it needs a restart, which reload.strict refuses to wait for; restart the gateway, keep the \
-                  running value, or set reload.strict = false to have the rest applied"
+                  running value, or turn strictness off (reload.strict, --strict) to have the rest applied"
             .to_owned(),
     }
 }

@@ -404,7 +404,7 @@ async fn point_15_strict_refuses_a_change_that_needs_a_restart_as_a_whole() {
     );
     assert!(
         outcome.errors[0].contains("gateway.toml:3:1: provider.process.state_dir: ")
-            && outcome.errors[0].contains("reload.strict = false"),
+            && outcome.errors[0].contains("(reload.strict, --strict)"),
         "{:?}",
         outcome.errors
     );
