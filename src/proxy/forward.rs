@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -109,8 +110,8 @@ pub struct Switched<G> {
 ///
 /// `rest` is the path behind the function's name. `choose` names an upstream;
 /// it is asked again for each further try: a few when no connection was made,
-/// and those of the function's retries. `observer` is taken when there is an answer; it sees the answer's
-/// bytes and is dropped with its last one.
+/// and those of the function's retries. `observer` is taken when there is an
+/// answer; it sees the answer's bytes and is dropped with its last one.
 ///
 /// Dropping the future, or the response's body, cancels the call upstream.
 ///
@@ -221,23 +222,26 @@ where
         .retries
         .as_ref()
         .is_some_and(|retries| retries.methods.contains(&parts.method) && small(retries.max_body));
-    let kept = |body| {
-        Some(Kept {
-            parts: parts.clone(),
-            body,
-        })
+    let kept = |body| Kept {
+        parts: parts.clone(),
+        body,
     };
     if body.is_end_stream() {
-        let kept = keep.then(|| kept(Bytes::new())).flatten();
-        return Ok((kept, body.map_err(Into::into).boxed_unsync()));
+        return Ok((
+            keep.then(|| kept(Bytes::new())),
+            body.map_err(Into::into).boxed_unsync(),
+        ));
     }
     let body = TimedBody::new(body, call.receive, ()).limit(settings.max_request, MAX_REQUEST);
     if !keep {
         return Ok((None, body.boxed_unsync()));
     }
     let bytes = body.collect().await.map_err(|error| unreadable(&*error))?.to_bytes();
-    Ok((kept(bytes.clone()), body::full(bytes)))
+    Ok((Some(kept(bytes.clone())), body::full(bytes)))
 }
+
+/// How a try went.
+type Tried = Result<Response<Incoming>, Box<Failed>>;
 
 /// A try that got no answer.
 struct Failed {
@@ -246,40 +250,27 @@ struct Failed {
     unsent: Option<Request<Body>>,
 }
 
-async fn attempt(
-    call: &Call<'_>,
-    endpoint: &std::sync::Arc<Endpoint>,
-    request: Request<Body>,
-) -> Result<Response<Incoming>, Failed> {
+async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>) -> Tried {
     let due = call.first_byte();
-    match tokio::time::timeout_at(due.at, endpoint.send(request)).await {
-        Ok(Ok(response)) => Ok(response),
+    let (error, unsent) = match tokio::time::timeout_at(due.at, endpoint.send(request)).await {
+        Ok(Ok(response)) => return Ok(response),
         Ok(Err(failure)) => {
             let SendFailure { error, unsent } = *failure;
-            Err(Failed {
-                error: failed(error),
-                unsent,
-            })
+            (failed(error), unsent)
         }
-        Err(_) => Err(Failed {
-            error: ForwardError::AnswerTimeout(due.passed),
-            unsent: None,
-        }),
-    }
+        Err(_) => (ForwardError::AnswerTimeout(due.passed), None),
+    };
+    Err(Box::new(Failed { error, unsent }))
 }
 
 /// Lets the endpoint know how a try went, where failing replicas are ejected.
 /// What the caller did wrong is no failure of the replica.
-fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Result<Response<Incoming>, Failed>) {
+fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Tried) {
     let Some(breaker) = &call.settings.breaker else { return };
     let failed = match tried {
         Ok(response) => breaker.statuses.contains(&response.status().as_u16()),
-        Err(Failed { error, .. }) => {
-            if !error.is_the_functions() {
-                return;
-            }
-            true
-        }
+        Err(failed) if failed.error.is_the_functions() => true,
+        Err(_) => return,
     };
     if failed {
         endpoint
@@ -291,17 +282,16 @@ fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Result<Response<Incoming>,
 }
 
 /// How long to wait before another try; `None` when there is none to make.
-fn pause(call: &Call<'_>, tried: &Result<Response<Incoming>, Failed>, kept: bool, retries: u32) -> Option<Duration> {
+fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Duration> {
     let unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
     let Some(settings) = &call.settings.retries else {
         // The bound on connecting was the caller's whole wait for a connection.
-        let late = matches!(
-            tried,
-            Err(Failed {
-                error: ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })),
-                ..
-            })
-        );
+        let late = tried.as_ref().is_err_and(|failed| {
+            matches!(
+                failed.error,
+                ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. }))
+            )
+        });
         // A replica that just went away is not the caller's concern.
         return (unsent && !late && retries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (retries + 1));
     };

@@ -39,7 +39,7 @@ impl Budget {
 
     /// Counts a call.
     pub fn call(&self) {
-        self.with(|window, second| window.call(second));
+        self.with(Window::call);
     }
 
     /// Whether another try may be made; then it is counted.
@@ -124,7 +124,7 @@ fn backoff(settings: &RetrySettings, retry: u32, random: f64) -> Duration {
         .saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX))
         .min(settings.backoff_max);
     let lowest = settings.backoff.min(highest);
-    lowest + (highest - lowest).mul_f64(random.clamp(0.0, 1.0))
+    lowest + highest.saturating_sub(lowest).mul_f64(random.clamp(0.0, 1.0))
 }
 
 /// The wait before another try; `None` when the failed answer asks for a

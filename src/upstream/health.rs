@@ -58,14 +58,21 @@ impl Health {
         self.until.store(self.millis(end), Ordering::Relaxed);
     }
 
-    /// Whether the endpoint was ever ejected since a call went well. One load.
+    /// Whether the endpoint was ejected and nobody has seen the end of it. One load.
     pub fn is_suspect(&self) -> bool {
         self.until.load(Ordering::Relaxed) > 0
     }
 
     /// What is left of an ejection; zero without one.
     pub fn ejected_for(&self, now: Instant) -> Duration {
-        let left = self.until.load(Ordering::Relaxed).saturating_sub(self.millis(now));
+        let until = self.until.load(Ordering::Relaxed);
+        let left = until.saturating_sub(self.millis(now));
+        if left == 0 && until > 0 {
+            // Fails when another one has begun, which is right.
+            let _ = self
+                .until
+                .compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
         Duration::from_millis(left)
     }
 
@@ -137,7 +144,7 @@ mod tests {
             fail(now);
             assert_eq!(health.ejected_for(now).as_secs(), expected);
             now += Duration::from_secs(expected);
-            assert!(!health.is_ejected_at(now));
+            assert!(!health.is_ejected_at(now) && !health.is_suspect());
         }
         health.succeeded();
         assert!(!health.is_suspect());
