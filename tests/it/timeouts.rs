@@ -337,8 +337,10 @@ async fn a_request_that_grows_too_large_gets_413_and_the_function_an_abort() {
     let upstream = Upstream::start().await.function("reads", move |request| {
         let tell = tell.clone();
         async move {
-            let whole = request.into_body().collect().await.is_ok();
-            tell.send(whole).expect("the test listens");
+            let mut body = request.into_body();
+            let first = body.frame().await.is_some_and(|frame| frame.is_ok());
+            tell.send(first).expect("the test listens");
+            tell.send(body.collect().await.is_ok()).expect("the test listens");
             text(200, "")
         }
     });
@@ -350,6 +352,8 @@ async fn a_request_that_grows_too_large_gets_413_and_the_function_an_abort() {
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send(format!("{request}Transfer-Encoding: chunked\r\n\r\n6\r\nsix...\r\n"))
         .await;
+    // Else nothing of it might be sent.
+    assert_eq!(soon("the first chunk", told.recv()).await, Some(true));
     wire.send("5\r\nfive.\r\n").await;
     let answer = wire.until("}").await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
