@@ -20,6 +20,7 @@ use super::{
     problem_response,
 };
 use crate::{
+    config::FunctionSettings,
     model::FunctionRef,
     problem::Problem,
     provider::ProviderError,
@@ -29,6 +30,7 @@ use crate::{
         headers::{self, CallHeaders},
         target, upgrade,
     },
+    scaling::Policy,
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
@@ -80,9 +82,13 @@ async fn forward(
     let (raw_name, rest) =
         target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
     let function = resolve(snapshot, &target::decode_name(raw_name)).await?;
+    let policy = Policy {
+        activation: function.settings.activation,
+        ..snapshot.policy
+    };
     snapshot
         .scaling
-        .ensure(&function.function, snapshot.policy)
+        .ensure(&function.function, policy)
         .await
         .map_err(|error| unavailable(&function.function, error))?;
 
@@ -92,7 +98,7 @@ async fn forward(
         record.count(metrics);
     }
     let server = &snapshot.config.server;
-    let (answer_timeout, answer_setting) = function.answer_timeout;
+    let total = function.settings.total;
     // The function's time starts when it is called, not when the call came in.
     let called = Instant::now();
     let call = Call {
@@ -100,11 +106,13 @@ async fn forward(
         peer,
         started: called,
         receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
-        answer: Deadline::new(called, answer_timeout, answer_setting).or_earlier(Deadline::new(
+        answer: Deadline::new(called, total.after, total.setting).or_earlier(Deadline::new(
             called,
             server.write_timeout,
             "server.write_timeout",
         )),
+        settings: &function.settings,
+        budget: function.budget.as_deref(),
     };
     let choose = || {
         snapshot
@@ -124,6 +132,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
     if let Some(known) = snapshot.functions.get(name) {
         return Ok(known);
     }
+    let version = snapshot.functions.version();
     let function = FunctionRef::parse(name, snapshot.config.default_namespace())
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
@@ -143,16 +152,35 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
-    let answer = snapshot.config.function(&function).total;
+    let mut settings = snapshot.config.function(&function);
+    let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
     let entry = Arc::new(CalledFunction {
-        answer_timeout: (answer.after, answer.setting),
+        budget: settings.retries.is_some().then(Arc::default),
+        settings,
         metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
         function,
     });
-    if exists {
-        snapshot.functions.insert(name, &entry);
+    if exists && annotated {
+        snapshot.functions.insert(name, &entry, version);
     }
     Ok(entry)
+}
+
+/// Adds what the function's annotations say. When they cannot be read the call
+/// goes on without them, and the next one reads them again.
+async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut FunctionSettings) -> bool {
+    match snapshot.provider.status(function, false).await {
+        Ok(status) => {
+            for mistake in settings.annotate(&status.annotations.unwrap_or_default()) {
+                tracing::warn!(%function, "annotation ignored: {mistake}");
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%function, %error, "annotations cannot be read; called without them");
+            false
+        }
+    }
 }
 
 /// What a caller is told when its function cannot be called. Only a function
@@ -174,8 +202,12 @@ fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
 /// Joins caller and function until both have closed or the process aborts.
 fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
     tasks.spawn(async move {
-        let Switched { upstream, mut guards } = switched;
-        match upgrade::join(downstream, upstream).await {
+        let Switched {
+            upstream,
+            idle,
+            mut guards,
+        } = switched;
+        match upgrade::join(downstream, upstream, idle).await {
             Ok((_, down)) => {
                 guards.data(usize::try_from(down).unwrap_or(usize::MAX));
                 guards.ended();

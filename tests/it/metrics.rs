@@ -75,6 +75,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "gateway_functions_seconds_sum{code,function_name}",
         "gateway_function_invocation_started{function_name}",
         "gateway_function_invocation_inflight{function_name}",
+        "gateway_function_retries_total{function_name}",
         "gateway_service_count{function_name}",
         "gateway_service_ready_count{function_name}",
         "gateway_service_target_load{function_name,scaling_type}",
