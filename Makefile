@@ -3,14 +3,14 @@
 # rustup's cargo is found even where the shell has not been told about it
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# arguments of `make run` and `make bench`: make run ARGS="--config my.toml"
+# arguments of `make run`, `make bench` and `make fuzz`: make run ARGS="--config my.toml"
 ARGS ?=
 
 # The documentation is for maintainers and has the private items, so links to those lead somewhere.
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench openapi schema tools image
+.PHONY: help run test lint fmt fuzz bench openapi schema tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,6 +37,10 @@ lint: ## formatting, clippy, documentation, licences: no warning is left
 
 fmt: ## format the source
 	cargo fmt
+
+fuzz: ## read configurations nobody would write for 60 seconds, or as many: make fuzz ARGS=600
+	@.ci/install build
+	FUZZ_SECONDS=$(or $(ARGS),60) cargo test --locked --test it config::fuzz:: -- --nocapture
 
 bench: ## measure beside nginx and haproxy (about three minutes)
 	@.ci/install bench

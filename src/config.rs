@@ -10,12 +10,11 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use figment::{Figment, value::Value};
+use figment::value::Value;
 use url::Url;
 
 mod calls;
@@ -30,6 +29,7 @@ mod function;
 mod interpolate;
 mod layer;
 pub mod mount;
+mod origins;
 mod place;
 mod plausible;
 mod ratio;
@@ -53,6 +53,7 @@ pub use function::{
     Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, RateBy, RateLimitSettings,
     RetrySettings,
 };
+pub use origins::Origins;
 pub use plausible::implausible;
 pub use ratio::Ratio;
 pub use sections::{
@@ -63,9 +64,8 @@ pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
 pub use source::{FileChange, SetBy, Shadowed, SourceFile, changed_files, source_files};
 
-use interpolate::Secrets;
 use layer::Layer;
-use place::Places;
+use origins::Stack;
 use setting::section;
 
 /// The defaults layer, which is also the manual.
@@ -128,40 +128,6 @@ pub struct Loaded {
     pub pending_restart: Vec<&'static str>,
 }
 
-/// Knows which layer set each key, where in a file, and what is secret.
-#[derive(Clone)]
-pub struct Origins {
-    figment: Figment,
-    root: Value,
-    /// Each layer, weakest first.
-    layers: Vec<Layer>,
-    /// How many layers are weaker than the environment.
-    written: usize,
-    places: Places,
-    secrets: Secrets,
-}
-
-/// Of no layer at all.
-impl Default for Origins {
-    fn default() -> Self {
-        Self {
-            figment: Figment::new(),
-            root: Value::from(figment::value::Dict::new()),
-            layers: Vec::new(),
-            written: 0,
-            places: Places::default(),
-            secrets: Secrets::default(),
-        }
-    }
-}
-
-/// Without the values, which may be credentials.
-impl fmt::Debug for Origins {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Origins").finish_non_exhaustive()
-    }
-}
-
 /// Reads the files, puts the layers together and checks the result.
 ///
 /// # Errors
@@ -193,57 +159,30 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
 /// Every mistake found.
 pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let mut errors = Vec::new();
-    let mut layers = vec![Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?];
-    let (mut places, mut secrets) = (Places::default(), Secrets::default());
+    let defaults = Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?;
+    let mut stack = Stack::on(defaults);
     // The keys of values that could not be made, to be left out of the checks.
     let mut unmade = Vec::new();
     for file in files {
-        let name = file.path.display().to_string();
-        let mut layer = match Layer::toml(&name, &file.content) {
-            Ok(layer) => layer,
-            Err(error) => {
-                errors.push(error);
-                continue;
+        match stack.add_file(file, &sources.environment) {
+            Ok(mistakes) => {
+                for (path, error) in mistakes {
+                    errors.push(error);
+                    unmade.push(path);
+                }
             }
-        };
-        places.add(&name, &file.content);
-        let mistakes = interpolate::apply(&name, layer.dict_mut(), &sources.environment, &mut secrets);
-        errors.extend(mistakes.iter().map(|(path, message)| ConfigError {
-            origin: places.of(&name, path),
-            key: dotted(path),
-            message: message.clone(),
-        }));
-        unmade.extend(mistakes.into_iter().map(|(path, _)| path));
-        layers.push(layer);
+            Err(error) => errors.push(error),
+        }
     }
-    let written = layers.len();
-    let mut add = |layer: Result<Layer, ConfigError>| match layer {
-        Ok(layer) => layers.push(layer),
-        Err(error) => errors.push(error),
-    };
-    env::layers(&sources.environment).into_iter().for_each(&mut add);
-    for (key, value) in &sources.overrides {
-        add(Layer::written("command line", key, value));
+    let overrides = sources.overrides.iter();
+    let written = overrides.map(|(key, value)| Layer::written("command line", key, value));
+    for layer in env::layers(&sources.environment).into_iter().chain(written) {
+        match layer {
+            Ok(layer) => stack.add(layer),
+            Err(error) => errors.push(error),
+        }
     }
-    let figment = layers.iter().cloned().fold(Figment::new(), Figment::merge);
-    let root = figment.find_value("").map_err(|error| {
-        error
-            .into_iter()
-            .map(|error| ConfigError {
-                origin: error.metadata.as_ref().map_or_else(String::new, |m| m.name.to_string()),
-                key: error.path.join("."),
-                message: error.kind.to_string(),
-            })
-            .collect::<Vec<_>>()
-    })?;
-    let origins = Origins {
-        figment,
-        root,
-        layers,
-        written,
-        places,
-        secrets,
-    };
+    let origins = stack.merge()?;
     let (config, mut warnings) = read(&origins, &sources.environment, unmade, &mut errors);
     for error in &mut errors {
         error.message = origins.masked(std::mem::take(&mut error.message));
@@ -274,17 +213,17 @@ fn read(
     errors: &mut Vec<ConfigError>,
 ) -> (Option<Config>, Vec<String>) {
     let mut reader = Reader::new(origins);
-    let mut config = Config::read(&origins.root, &mut reader);
+    let mut config = Config::read(origins.root(), &mut reader);
     let found = reader.wrong.into_iter().zip(reader.errors);
     // A text whose variables could not be put in was told about already.
     let (mut wrong, new): (Vec<_>, Vec<_>) = found.filter(|(path, _)| !unmade.contains(path)).unzip();
     wrong.extend(unmade);
     errors.extend(new);
     if !wrong.is_empty() {
-        config = without(&origins.root, &wrong).and_then(|root| {
-            let mut reader = Reader::new(origins);
-            Config::read(&root, &mut reader).filter(|_| reader.errors.is_empty())
-        });
+        let (root, removed) = without(origins.root(), &wrong);
+        wrong.extend(removed);
+        let mut reader = Reader::new(origins);
+        config = Config::read(&root, &mut reader).filter(|_| reader.errors.is_empty());
     }
     let mut warnings = env::without_effect(environment);
     if let Some(config) = &mut config {
@@ -315,21 +254,36 @@ fn end_in_slash(base: &mut Url) {
     }
 }
 
-/// The values with each wrong one replaced by its default, or left out.
-fn without(root: &Value, wrong: &[Vec<String>]) -> Option<Value> {
-    let defaults = layer::toml_dict(DEFAULTS).ok().map(Value::from)?;
+/// The values with each wrong one replaced by its default, or left out; and the
+/// keys that were left out with it, because they need it or hold it in a list.
+fn without(root: &Value, wrong: &[Vec<String>]) -> (Value, Vec<Vec<String>>) {
+    let defaults = Value::from(layer::toml_dict(DEFAULTS).unwrap_or_default());
     let mut root = root.clone();
+    let mut removed = Vec::new();
     for path in wrong {
-        let (key, parents) = path.split_last()?;
-        let Some(Value::Dict(_, table)) = layer::at_mut(&mut root, parents) else {
-            continue;
-        };
-        match layer::at(&defaults, path) {
-            Some(default) => table.insert(key.clone(), default.clone()),
-            None => table.remove(key),
-        };
+        let mut path = path.as_slice();
+        while let Some((key, parents)) = path.split_last() {
+            match layer::at_mut(&mut root, parents) {
+                Some(Value::Dict(_, table)) => {
+                    let default = layer::at(&defaults, path).cloned();
+                    let there = match default {
+                        Some(default) => table.insert(key.clone(), default),
+                        None => table.remove(key),
+                    };
+                    // A table is nothing without a key that it needs.
+                    if there.is_some() || layer::at(&defaults, path).is_some() || parents.len() < 2 {
+                        break;
+                    }
+                }
+                Some(_) => {}
+                // Left out already.
+                None => break,
+            }
+            removed.push(parents.to_vec());
+            path = parents;
+        }
     }
-    Some(root)
+    (root, removed)
 }
 
 fn default_state_dir(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -338,50 +292,6 @@ fn default_state_dir(environment: &BTreeMap<String, String>) -> Option<PathBuf> 
         .map(PathBuf::from)
         .or_else(|| set("HOME").map(|home| Path::new(home).join(".local/state")))
         .map(|base| base.join("faas-gateway"))
-}
-
-impl Origins {
-    /// What set a key, such as `gateway.toml:3:1` or `environment variable
-    /// read_timeout`; `None` when nothing did.
-    pub fn of(&self, path: &[String]) -> Option<String> {
-        layer::at(&self.root, path).map(|value| self.place(value, path))
-    }
-
-    /// A message for people without what the file's variables gave.
-    pub fn masked(&self, message: String) -> String {
-        self.secrets.mask(message)
-    }
-
-    /// Whether the value of a key has a variable in it that a file refers to.
-    pub fn is_secret(&self, path: &[String]) -> bool {
-        layer::at(&self.root, path).is_some_and(|value| self.is_secret_value(value, path))
-    }
-
-    /// [`is_secret`](Self::is_secret) for a value at hand.
-    pub(crate) fn is_secret_value(&self, value: &Value, path: &[String]) -> bool {
-        self.secrets.has(&self.layer(value), path)
-    }
-
-    /// Where a value stands: the place in its file, or the name of its layer.
-    pub(crate) fn place(&self, value: &Value, path: &[String]) -> String {
-        self.places.of(&self.layer(value), path)
-    }
-
-    /// The name of the layer a value came from.
-    fn layer(&self, value: &Value) -> String {
-        self.figment
-            .get_metadata(value.tag())
-            .map_or_else(|| "configuration".to_owned(), |metadata| metadata.name.to_string())
-    }
-
-    /// The layer to blame for a relation between keys: the first that is not
-    /// the defaults.
-    fn to_blame(&self, keys: &[Vec<String>]) -> String {
-        keys.iter()
-            .filter_map(|key| self.of(key))
-            .find(|origin| origin != DEFAULT_ORIGIN)
-            .unwrap_or_else(|| DEFAULT_ORIGIN.to_owned())
-    }
 }
 
 impl Config {

@@ -34,6 +34,9 @@ impl fmt::Display for Explanation {
             (Some(value), Some(source)) => write!(f, "{} = {value}\nsource: {source}", line.key)?,
             _ => write!(f, "{} is not set", line.key)?,
         }
+        if let Some(base) = &line.base {
+            write!(f, "\nbase: {} of functions.\"*\" from {}", base.value, base.source)?;
+        }
         write!(f, "\ndefault: {}", line.default.as_deref().unwrap_or("none"))?;
         let effect = if line.live {
             "live: a change takes effect at once"

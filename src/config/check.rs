@@ -3,19 +3,22 @@
 //! Types are checked where values are read ([`super::setting`]); here are the
 //! relations: what is needed with what, what contradicts what, and what is
 //! permitted but odd. Plain functions of a [`Config`]: they read no file.
+//! [`functions`] and [`routes`] check the tables about calls.
 
-use std::time::Duration;
-
-mod calls;
-mod routes;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Config, Origins,
     duration::format,
-    entry::dotted,
+    entry::{MASK, dotted, mask_user_info, one_line},
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
+
+mod calls;
+mod functions;
+mod routes;
+mod syntax;
 
 /// Smallest bound on a request's head: what HTTP libraries need to work with.
 const MIN_HEADER_BYTES: u64 = 8192;
@@ -33,18 +36,51 @@ const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 pub(super) const EVERY_FUNCTION: &str = "*";
 
 /// A relation that does not hold.
+#[derive(PartialEq)]
 pub(super) struct Problem {
     /// The keys it is about; the first is the one to change.
     pub keys: Vec<Vec<String>>,
     message: String,
+    /// The value of the first key.
+    found: Option<String>,
+    /// The message repeats that value, or a part of it.
+    quotes: bool,
+    /// The key that it does not go with, whose place is told too.
+    beside: Option<Vec<String>>,
 }
 
 impl Problem {
+    fn new(keys: Vec<Vec<String>>, message: impl Into<String>) -> Self {
+        Self {
+            keys,
+            message: message.into(),
+            found: None,
+            quotes: false,
+            beside: None,
+        }
+    }
+
     pub(super) fn into_error(self, origins: &Origins) -> ConfigError {
+        let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
+        let mut message = self.message;
+        if secret && self.quotes {
+            "is not right; the value comes from a variable and is not shown".clone_into(&mut message);
+        }
+        if let Some(found) = self.found {
+            let shown = if secret {
+                MASK.to_owned()
+            } else {
+                mask_user_info(&found)
+            };
+            message = format!("{message}, found '{shown}'");
+        }
+        if let Some(place) = self.beside.and_then(|key| origins.of(&key)) {
+            message = format!("{message} ({place})");
+        }
         ConfigError {
             origin: origins.to_blame(&self.keys),
             key: self.keys.first().map(|key| dotted(key)).unwrap_or_default(),
-            message: origins.masked(self.message),
+            message: origins.masked(one_line(&message)),
         }
     }
 }
@@ -63,10 +99,44 @@ impl Found {
     }
 
     fn error_at(&mut self, keys: Vec<Vec<String>>, message: impl Into<String>) {
+        self.errors.push(Problem::new(keys, message));
+    }
+
+    /// A value that is not what it must be.
+    fn wrong(&mut self, key: Vec<String>, message: String, value: &str) {
         self.errors.push(Problem {
-            keys,
-            message: message.into(),
+            found: Some(value.to_owned()),
+            ..Problem::new(vec![key], message)
         });
+    }
+
+    /// A value that the message repeats.
+    fn quoting(&mut self, key: Vec<String>, message: String) {
+        self.errors.push(Problem {
+            quotes: true,
+            ..Problem::new(vec![key], message)
+        });
+    }
+
+    /// A mistake that another key has a part in, with its place.
+    fn error_beside(&mut self, keys: Vec<Vec<String>>, message: impl Into<String>, beside: Vec<String>) {
+        self.errors.push(Problem {
+            beside: Some(beside),
+            ..Problem::new(keys, message)
+        });
+    }
+
+    fn problem_once(&mut self, problem: Problem) {
+        let again = |old: &Problem| (old.keys.first(), &old.message) == (problem.keys.first(), &problem.message);
+        if !self.errors.iter().any(again) {
+            self.errors.push(problem);
+        }
+    }
+
+    fn warn_once(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     fn warn(&mut self, message: impl Into<String>) {
@@ -86,11 +156,10 @@ pub(super) fn relations(config: &Config) -> Found {
     for (name, image) in &config.provider.process.images {
         check_image(name, image, &mut found);
     }
-    calls::functions(config, &mut found);
-    routes::routes(config, &mut found);
-    routes::base_path(config, &mut found);
+    functions::check(config, &mut found);
+    routes::check(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
-        found.error(&["logging.level"], message);
+        found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
     without_effect(config, &mut found);
     found
@@ -158,29 +227,35 @@ fn listeners(config: &Config, found: &mut Found) {
             format!("{listen} is already the address of server.listen"),
         );
     }
-    if let Some(internal) = config.server.internal_listen
-        && internal.port() != 0
-    {
-        for (key, other) in [("server.listen", listen), ("metrics.listen", config.metrics_listen())] {
-            if internal == other {
-                found.error(
-                    &["server.internal_listen", key],
-                    format!("{internal} is already the address of {key}"),
-                );
-            }
+    public("server.listen", listen, config, found);
+    if let Some(internal) = config.server.internal_listen {
+        let others = [("server.listen", listen), ("metrics.listen", config.metrics_listen())];
+        for (key, _) in others
+            .iter()
+            .filter(|(_, other)| internal.port() != 0 && *other == internal)
+        {
+            found.error(
+                &["server.internal_listen", key],
+                format!("{internal} is already the address of {key}"),
+            );
         }
+        public("server.internal_listen", internal, config, found);
     }
-    let open = config.provider_kind() == ProviderKind::Process
+    let base = &config.server.base_path;
+    if !base.is_empty()
+        && let Err(message) = syntax::path(base)
+    {
+        found.wrong(vec!["server".to_owned(), "base_path".to_owned()], message, base);
+    }
+}
+
+/// Commands of this machine are not offered to others by accident.
+fn public(key: &str, address: SocketAddr, config: &Config, found: &mut Found) {
+    if config.provider_kind() == ProviderKind::Process
+        && !address.ip().is_loopback()
         && !config.is_protected()
-        && !config.server.allow_unauthenticated_public;
-    let addresses = [
-        ("server.listen", Some(listen)),
-        ("server.internal_listen", config.server.internal_listen),
-    ];
-    for (key, listen) in addresses {
-        let Some(listen) = listen.filter(|address| open && !address.ip().is_loopback()) else {
-            continue;
-        };
+        && !config.server.allow_unauthenticated_public
+    {
         found.error(
             &[
                 key,
@@ -191,7 +266,7 @@ fn listeners(config: &Config, found: &mut Found) {
                 "provider.url",
             ],
             format!(
-                "{listen} can be reached from other machines, and anyone who reaches it could run commands here: \
+                "{address} can be reached from other machines, and anyone who reaches it could run commands here: \
                  set auth.basic = true (basic_auth=true), listen on 127.0.0.1, \
                  or set server.allow_unauthenticated_public = true"
             ),
@@ -242,10 +317,8 @@ fn check_image(name: &str, image: &Image, found: &mut Found) {
     if let Some(mode) = &image.mode
         && !MODES.contains(&mode.as_str())
     {
-        found.error_at(
-            key("mode"),
-            format!("expected one of \"{}\", found '{mode}'", MODES.join("\" \"")),
-        );
+        let message = format!("expected one of \"{}\"", MODES.join("\" \""));
+        found.wrong(child(&path, "mode"), message, mode);
     }
 }
 

@@ -26,6 +26,19 @@ pub(super) fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
+/// A text on one line, for messages: with its control characters escaped.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
 /// One key with its value, for showing and comparing configurations.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {

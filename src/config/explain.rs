@@ -4,7 +4,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    Config, Origins, Reader, Setting, diff, entry::Entry, layer, schema, sections, setting::nearest, source::SetBy,
+    Config, Origins, Reader, Setting, check::EVERY_FUNCTION, diff, entry::Entry, layer, schema, sections,
+    setting::nearest, source::SetBy,
 };
 
 /// Source of a value that follows from other keys.
@@ -37,6 +38,8 @@ pub struct Explained {
     pub live: bool,
     /// Every layer above the defaults that sets the key, the one that counts last.
     pub layers: Vec<SetBy>,
+    /// For a function's key that is not set: what `[functions."*"]` gives it.
+    pub base: Option<SetBy>,
 }
 
 /// Every key, in the order of the file. `pending` are those that keep their
@@ -76,6 +79,13 @@ pub fn explain(key: &str, config: &Config, origins: &Origins, pending: &[&str]) 
     }
     let entries = config.entries();
     let entry = entries.iter().find(|entry| entry.path == path);
+    let item = entries.iter().find(|other| other.path.starts_with(&path));
+    if let (None, Some(item)) = (entry, item) {
+        return Err(unknown(format!(
+            "it is a list of tables, with keys such as {}",
+            item.key()
+        )));
+    }
     let unset = Entry { path, value: None };
     Ok(one(entry.unwrap_or(&unset), config, origins, pending))
 }
@@ -99,9 +109,26 @@ fn one(entry: &Entry, config: &Config, origins: &Origins, pending: &[&str]) -> E
         source: source.or_else(|| derived.as_ref().map(|_| DERIVED.to_owned())),
         live: diff::is_changeable(&key, config),
         layers: origins.layers(&entry.path),
+        base: shown.is_none().then(|| base(&entry.path, config, origins)).flatten(),
         value: shown.or(derived),
         key,
     }
+}
+
+/// What the table of every function gives another one's key.
+fn base(path: &[String], config: &Config, origins: &Origins) -> Option<SetBy> {
+    let (table, rest) = path.split_first()?;
+    let (name, rest) = rest.split_first()?;
+    if table != "functions" || name == EVERY_FUNCTION {
+        return None;
+    }
+    let every = [table.clone(), EVERY_FUNCTION.to_owned()];
+    let path = [every.as_slice(), rest].concat();
+    let entry = config.entries().into_iter().find(|entry| entry.path == path)?;
+    Some(SetBy {
+        source: origins.of(&path)?,
+        value: entry.shown(origins)?,
+    })
 }
 
 /// The key that ends like `key`, or looks like it.

@@ -211,7 +211,7 @@ impl Config {
 
     /// The settings that apply to a function when `route` led to it.
     pub fn function_on_route(&self, function: &FunctionRef, route: Option<&Route>) -> FunctionSettings {
-        let own = self.own_settings(function);
+        let own = self.own_settings(function).map(|(_, table)| table);
         let every = self.functions.get(EVERY_FUNCTION);
         let table = match (route.map(route_table), own, every) {
             (Some(route), Some(own), every) => {
@@ -252,8 +252,8 @@ impl Config {
         settings
     }
 
-    /// The function's own table, under either form of its name.
-    fn own_settings(&self, function: &FunctionRef) -> Option<&Function> {
+    /// The function's own table and its name there, which may be either form of it.
+    pub(super) fn own_settings(&self, function: &FunctionRef) -> Option<(&str, &Function)> {
         if self.functions.is_empty() {
             return None;
         }
@@ -261,20 +261,20 @@ impl Config {
         let in_default = function.namespace.is_empty() || function.namespace == default_namespace;
         let short = || {
             // A dot in a key begins the namespace, so such a name has no short form.
-            (in_default && !function.name.contains('.')).then(|| self.functions.get(&function.name))?
+            (in_default && !function.name.contains('.')).then(|| self.functions.get_key_value(&function.name))?
         };
         let namespace = if function.namespace.is_empty() {
             default_namespace
         } else {
             &function.namespace
         };
-        let full = || self.functions.get(&format!("{}.{namespace}", function.name));
-        short().or_else(full)
+        let full = || self.functions.get_key_value(&format!("{}.{namespace}", function.name));
+        short().or_else(full).map(|(name, table)| (name.as_str(), table))
     }
 }
 
 /// What a route says, in the form of a function's table.
-fn route_table(route: &Route) -> Function {
+pub(super) fn route_table(route: &Route) -> Function {
     Function {
         timeouts: route.timeouts.clone(),
         body: route.body.clone(),
@@ -423,6 +423,11 @@ fn status(text: &str) -> Option<u16> {
 }
 
 fn retries(table: Retries) -> Option<RetrySettings> {
+    // Where one of the two is set, the other's default gives way.
+    let backoff = table
+        .backoff
+        .unwrap_or(Duration::from_millis(25))
+        .min(table.backoff_max.unwrap_or(Duration::MAX));
     Some(RetrySettings {
         attempts: table.attempts.filter(|attempts| *attempts > 0)?,
         statuses: table.statuses.unwrap_or_else(|| vec![502, 503, 504]),
@@ -441,14 +446,15 @@ fn retries(table: Retries) -> Option<RetrySettings> {
             |methods| parsed(&methods),
         ),
         budget: table.budget.unwrap_or(Ratio::percent(20)),
-        backoff: table.backoff.unwrap_or(Duration::from_millis(25)),
-        backoff_max: table.backoff_max.unwrap_or(Duration::from_millis(250)),
+        backoff,
+        backoff_max: table.backoff_max.unwrap_or(Duration::from_millis(250)).max(backoff),
         max_body: table.max_body.map_or(64 << 10, |size| size.0),
     })
 }
 
 fn breaker(table: Breaker) -> Option<BreakerSettings> {
-    let open = table.open.unwrap_or(Duration::from_secs(5));
+    let longest = table.open_max.unwrap_or(Duration::MAX);
+    let open = table.open.unwrap_or(Duration::from_secs(5)).min(longest);
     Some(BreakerSettings {
         failures: table.failures.filter(|failures| *failures > 0)?,
         statuses: table.statuses.unwrap_or_else(|| vec![502, 503, 504]),

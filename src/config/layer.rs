@@ -11,6 +11,9 @@ use figment::{
 
 use super::{entry::dotted, place::position, setting::ConfigError};
 
+/// The list that adds up over the files.
+pub(super) const ROUTES: &str = "routes";
+
 /// One layer of configuration with the name that errors show.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
@@ -54,12 +57,32 @@ impl Layer {
 
     /// One value as text, under the parts of its key.
     pub(super) fn text<S: AsRef<str>>(name: &str, path: &[S], text: &str) -> Result<Self, ConfigError> {
-        let value = read_value(text).map_err(|message| ConfigError {
+        let is_routes = path.first().is_some_and(|first| first.as_ref() == ROUTES);
+        let value = match path.len() {
+            1 if is_routes => read_toml(text).map_err(|(_, message)| format!("not a TOML list: {message}")),
+            2.. if is_routes => Err(
+                "a single route or key of it can only be set in a file; the variable FAAS__ROUTES and \
+                 --set routes=... replace all routes: '[{ path = \"/\", function = \"NAME\" }]'"
+                    .to_owned(),
+            ),
+            _ => read_value(text),
+        };
+        let value = value.map_err(|message| ConfigError {
             origin: name.to_owned(),
             key: dotted(path),
             message,
         })?;
         Ok(Self::value(name, path, value))
+    }
+
+    /// A layer with the key alone, and one with all others.
+    pub(super) fn divided(mut self, key: &str) -> (Self, Self) {
+        let alone = self.dict.remove_entry(key);
+        let only = Self {
+            name: self.name.clone(),
+            dict: alone.into_iter().collect(),
+        };
+        (only, self)
     }
 
     /// What errors call it.
@@ -108,11 +131,18 @@ fn read_value(text: &str) -> Result<Value, String> {
     if !text.starts_with(['[', '{']) {
         return Ok(Value::from(text));
     }
-    match toml_dict(&format!("value = {text}")) {
-        Ok(mut table) => table.remove("value").ok_or_else(|| "is not a TOML value".to_owned()),
+    match read_toml(text) {
+        Ok(value) => Ok(value),
         Err(_) if text.starts_with('[') => Ok(Value::from(text)),
         Err((_, message)) => Err(format!("not a TOML table: {message}")),
     }
+}
+
+/// One TOML value.
+fn read_toml(text: &str) -> Result<Value, (usize, String)> {
+    let mut table = toml_dict(&format!("value = {text}"))?;
+    let value = table.remove("value").filter(|_| table.is_empty());
+    value.ok_or_else(|| (0, "more than one value".to_owned()))
 }
 
 /// The parts of a dotted key.

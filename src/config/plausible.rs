@@ -16,11 +16,14 @@ const SHORT: Duration = Duration::from_secs(1);
 
 /// A warning for each change that is probably a mistake.
 pub fn implausible(running: &Config, next: &Config) -> Vec<String> {
-    let before: BTreeMap<Vec<String>, Duration> = timeouts(running).collect();
+    let before: BTreeMap<Vec<String>, Duration> = timeouts(running)
+        .map(|(path, after)| (identity(path, running), after))
+        .collect();
     let mut warnings = Vec::new();
     for (path, new) in timeouts(next) {
         let key = super::dotted(&path);
-        let old = before.get(&path).copied();
+        let is_bound = !path.last().is_some_and(|last| PAUSES.contains(&last.as_str()));
+        let old = before.get(&identity(path, next)).copied();
         if old == Some(new) {
             continue;
         }
@@ -33,7 +36,7 @@ pub fn implausible(running: &Config, next: &Config) -> Vec<String> {
                 write(old),
                 write(new)
             ));
-        } else if new < SHORT {
+        } else if is_bound && !new.is_zero() && new < SHORT {
             warnings.push(format!("{key} is now {}, shorter than a second", write(new)));
         }
     }
@@ -60,16 +63,47 @@ fn exceeds(long: Duration, short: Duration) -> bool {
     !short.is_zero() && short.checked_mul(FACTOR).is_some_and(|limit| long > limit)
 }
 
-/// Every key that is a timeout, whichever section it is in.
+/// Durations in the tables about calls that bound no call; they may well be short.
+const PAUSES: &[&str] = &["per", "backoff", "backoff_max", "open", "open_max", "max_age"];
+
+/// Every key that is a timeout or such a pause, whichever section it is in.
 fn timeouts(config: &Config) -> impl Iterator<Item = (Vec<String>, Duration)> {
     config.entries().into_iter().filter_map(|Entry { path, value }| {
         let (last, parents) = path.split_last()?;
         let table = parents.last().map(String::as_str);
-        // The variables of an image are not ours, whatever their names.
-        let is_one = last.ends_with("timeout") && table != Some("environment") || table == Some("timeouts");
+        let is_one = match path.first().map(String::as_str) {
+            // The names in these tables are the users' own.
+            Some("functions" | "routes") => {
+                let header = table == Some("set");
+                table == Some("timeouts") || !header && (last == "queue_timeout" || PAUSES.contains(&last.as_str()))
+            }
+            // The variables of an image are not ours, whatever their names.
+            _ => last.ends_with("timeout") && table != Some("environment"),
+        };
         let value = is_one.then_some(value?)?;
         Some((path, duration::parse(value.trim_matches('"'))?))
     })
+}
+
+/// A key whose route is named by what it takes rather than by its number, which
+/// changes when another route is put before it.
+fn identity(mut path: Vec<String>, config: &Config) -> Vec<String> {
+    let route = match path.as_slice() {
+        [table, number, ..] if table == "routes" => number.parse::<usize>().ok().and_then(|at| config.routes.get(at)),
+        _ => None,
+    };
+    if let Some(route) = route {
+        path[1] = route.name.clone().unwrap_or_else(|| {
+            let list = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+            let taken = [
+                list(&route.hosts),
+                route.path.clone().unwrap_or_default(),
+                list(&route.methods),
+            ];
+            taken.join(" ")
+        });
+    }
+    path
 }
 
 #[cfg(test)]
@@ -104,6 +138,35 @@ mod tests {
             (
                 "[functions.a]\ntimeouts.total = \"1s\"",
                 "[functions.a]\ntimeouts.total = \"100s\"",
+                &[],
+            ),
+            (
+                "[functions.a]\nrate_limit = { requests = 1, per = \"1h\" }",
+                "[functions.a]\nrate_limit = { requests = 1, per = \"1s\" }",
+                &["functions.a.rate_limit.per changed from 60m to 1s, by more than 100 times"],
+            ),
+            // Short ones are usual there, and 0 is off.
+            (
+                "# -",
+                "[functions.a]\nretries = { attempts = 1, backoff = \"5ms\" }\ntimeouts.idle = 0",
+                &[],
+            ),
+            // A route is known by what it takes.
+            (
+                "[[routes]]\npath = \"/a\"\nfunction = \"a\"\ntimeouts.idle = \"1s\"",
+                "[[routes]]\npath = \"/b\"\nfunction = \"a\"\ntimeouts.idle = \"59m\"\ntimeouts.total = \"1h\"\n\
+                 [[routes]]\npath = \"/a\"\nfunction = \"a\"\ntimeouts.idle = \"1s\"",
+                &[],
+            ),
+            (
+                "[[routes]]\npath = \"/a\"\nfunction = \"a\"\ntimeouts.idle = \"59m\"",
+                "[[routes]]\npath = \"/b\"\nfunction = \"a\"\n\
+                 [[routes]]\npath = \"/a\"\nfunction = \"a\"\ntimeouts.idle = \"1s\"",
+                &["routes.1.timeouts.idle changed from 59m to 1s, by more than 100 times"],
+            ),
+            (
+                "[functions.a]\nheaders.request.set.per = \"1h\"",
+                "[functions.a]\nheaders.request.set.per = \"1s\"",
                 &[],
             ),
             (

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{
     duration,
-    entry::{Entry, MASK, mask_user_info, toml_text},
+    entry::{Entry, MASK, mask_user_info, one_line, toml_text},
     ratio::Ratio,
     setting::{Reader, Setting, entry},
     size::Size,
@@ -49,7 +49,11 @@ pub(super) fn scalar<T>(
             || "a table or list".to_owned(),
             |text| {
                 let secret = reader.is_secret(value);
-                let shown = if secret { MASK.to_owned() } else { mask_user_info(&text) };
+                let shown = if secret {
+                    MASK.to_owned()
+                } else {
+                    one_line(&mask_user_info(&text))
+                };
                 format!("'{shown}'")
             },
         );

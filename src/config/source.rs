@@ -134,14 +134,14 @@ impl Origins {
         layers
             .filter_map(|layer| {
                 let root = layer.root();
-                let value = layer::at(&root, path)?;
+                let value = layer::at(&root, &self.within(layer.name(), path)?)?;
                 let entry = Entry {
                     path: path.to_vec(),
                     value: Some(written(value)),
                 };
                 Some(SetBy {
-                    source: self.places.of(layer.name(), path),
-                    value: entry.masked(self.secrets.has(layer.name(), path))?,
+                    source: self.place_in(layer.name(), path),
+                    value: entry.masked(self.is_secret_in(layer.name(), path))?,
                 })
             })
             .collect()
@@ -160,7 +160,7 @@ impl Origins {
                 if let Some((by, _)) = by {
                     found.push(Shadowed {
                         key: dotted(&path),
-                        file: self.places.of(file.name(), &path),
+                        file: self.place_in(file.name(), &path),
                         by: (*by).to_owned(),
                         written: value,
                     });

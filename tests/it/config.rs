@@ -4,8 +4,10 @@
 mod documents;
 mod environment;
 mod functions;
+mod fuzz;
 mod mistakes;
 mod restart;
+mod routes;
 mod variables;
 
 use std::collections::BTreeMap;

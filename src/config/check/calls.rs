@@ -1,362 +1,220 @@
-//! Checks of what `[functions."NAME"]` and `[[routes]]` say about calls.
+//! The values in one table about calls, each for itself.
+//!
+//! A function's table, the one of `*` and what a route says of calls have the
+//! same keys. What several keys come to, of one table or of those above each
+//! other, is in [`super::functions`].
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::HeaderValue;
 
-use super::{EVERY_FUNCTION, Found, cut_short};
-use crate::{
-    config::{
-        Config,
-        calls::{Breaker, Cors, Function, HeaderEdits, Headers, RateKey, RateLimit, Retries, Timeouts, Visibility},
-        duration::format,
-        entry::dotted,
-        setting::{Setting, child},
-        size::Size,
-    },
-    model::FunctionRef,
+use super::{Found, cut_short, syntax};
+use crate::config::{
+    Config,
+    calls::{Function, HeaderEdits},
+    entry::dotted,
+    setting::child,
 };
 
-/// Most further tries of a call.
-const MAX_ATTEMPTS: u32 = 10;
+/// Most tries beyond the first.
+const MOST_ATTEMPTS: u32 = 10;
 
-/// Most bytes of a body that is kept for another try.
-const MAX_KEPT_BODY: Size = Size(10 << 20);
+/// Largest body that is kept in memory for another try, in bytes.
+const LARGEST_KEPT: u64 = 10 << 20;
 
-/// Headers that frame or address a message, or belong to one connection; the
-/// gateway decides about them.
+/// What a message is framed with, and what is about one connection.
 const FRAMING: &[&str] = &[
     "connection",
-    "content-length",
-    "host",
     "keep-alive",
     "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "transfer-encoding",
     "te",
     "trailer",
-    "transfer-encoding",
     "upgrade",
+    "content-length",
 ];
 
-/// Checks the tables of all functions.
-pub(super) fn functions(config: &Config, found: &mut Found) {
-    let default_namespace = config.default_namespace();
-    let every = config.functions.get(EVERY_FUNCTION);
-    let mut seen: Vec<(FunctionRef, &str)> = Vec::new();
-    for (name, function) in &config.functions {
-        let path = ["functions", name].map(str::to_owned);
-        if name != EVERY_FUNCTION {
-            match FunctionRef::parse(name, default_namespace) {
-                Ok(function) => match seen.iter().find(|(other, _)| *other == function) {
-                    Some((_, other)) => found.error_at(
-                        vec![path.to_vec()],
-                        format!("is the same function as functions.\"{other}\"; keep one of them"),
-                    ),
-                    None => seen.push((function, name)),
-                },
-                Err(error) => found.error_at(vec![path.to_vec()], error.to_string()),
-            }
-        }
-        let mut table = Table { path: &path, found };
-        table.own(function, config);
-        let beneath = every.filter(|_| name != EVERY_FUNCTION);
-        table.together(
-            &beneath.map_or_else(|| function.clone(), |every| function.over(every)),
-            name == EVERY_FUNCTION,
-            config,
-        );
-    }
+/// What decides where a request goes and how it is sent.
+const ROUTING: &[&str] = &["host", "expect"];
+
+/// What the gateway itself sets in requests.
+const OURS_IN_REQUESTS: &[&str] = &[
+    "x-call-id",
+    "x-start-time",
+    "x-forwarded-host",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+];
+
+/// What the gateway itself sets in responses.
+const OURS_IN_RESPONSES: &[&str] = &[
+    "x-call-id",
+    "x-start-time",
+    "x-duration-seconds",
+    "x-served-by",
+    "x-openfaas-internal",
+];
+
+/// The table and where problems go.
+pub(super) struct At<'a> {
+    /// Path of the table.
+    pub path: &'a [String],
+    /// The list of problems.
+    pub found: &'a mut Found,
 }
 
-/// Checks one table and notes what is wrong under its path.
-pub(super) struct Table<'t> {
-    pub path: &'t [String],
-    pub found: &'t mut Found,
-}
-
-impl Table<'_> {
-    fn key(&self, below: &[&str]) -> Vec<String> {
-        below.iter().fold(self.path.to_vec(), |path, part| child(&path, part))
+impl At<'_> {
+    /// The full path of a key of the table.
+    pub(super) fn key(&self, dotted: &str) -> Vec<String> {
+        let parts = dotted.split('.').map(str::to_owned);
+        self.path.iter().cloned().chain(parts).collect()
     }
 
-    pub(super) fn error(&mut self, below: &[&str], message: impl Into<String>) {
-        let key = self.key(below);
+    /// A mistake in a key of the table.
+    pub(super) fn error(&mut self, key: &str, message: impl Into<String>) {
+        let key = self.key(key);
         self.found.error_at(vec![key], message);
     }
 
-    fn warn(&mut self, below: &[&str], message: &str) {
-        let key = dotted(&self.key(below));
-        self.found.warn(format!("{key} {message}"));
-    }
-
-    fn positive(&mut self, below: &[&str], value: Option<Duration>) {
-        if value.is_some_and(|value| value.is_zero()) {
-            self.error(below, "must be longer than zero");
+    /// Checks each text of a list.
+    pub(super) fn each(&mut self, key: &str, texts: Option<&Vec<String>>, check: fn(&str) -> Result<(), String>) {
+        for (index, text) in texts.into_iter().flatten().enumerate() {
+            self.one(&format!("{key}.{index}"), Some(text), check);
         }
     }
 
-    /// What a table says, each key for itself.
-    fn own(&mut self, function: &Function, config: &Config) {
-        self.shared(
-            function.timeouts.as_ref(),
-            function.retries.as_ref(),
-            function.headers.as_ref(),
-            function.cors.as_ref(),
-            config,
-        );
-        self.positive(&["queue_timeout"], function.queue_timeout);
-        if let Some(limit) = &function.rate_limit {
-            self.rate_limit(limit);
-        }
-        if let Some(breaker) = &function.breaker {
-            self.breaker(breaker);
-        }
-        if function.visibility == Some(Visibility::Internal) && config.server.internal_listen.is_none() {
-            self.warn(
-                &["visibility"],
-                "is \"internal\", but server.internal_listen is not set: nothing leads to the function",
-            );
-        }
-    }
-
-    /// The tables that functions and routes have.
-    pub(super) fn shared(
-        &mut self,
-        timeouts: Option<&Timeouts>,
-        retries: Option<&Retries>,
-        headers: Option<&Headers>,
-        cors: Option<&Cors>,
-        config: &Config,
-    ) {
-        if let Some(timeouts) = timeouts {
-            self.timeouts(timeouts, config);
-        }
-        if let Some(retries) = retries {
-            self.retries(retries);
-        }
-        if let Some(headers) = headers {
-            for (side, edits) in [("request", &headers.request), ("response", &headers.response)] {
-                if let Some(edits) = edits {
-                    self.headers(side, edits);
-                }
-            }
-        }
-        if let Some(cors) = cors {
-            self.cors(cors);
-        }
-    }
-
-    fn timeouts(&mut self, timeouts: &Timeouts, config: &Config) {
-        self.positive(&["timeouts", "total"], timeouts.total);
-        self.positive(&["timeouts", "activation"], timeouts.activation);
-        if let Some(total) = timeouts.total.filter(|total| *total > config.server.write_timeout) {
-            let key = dotted(&self.key(&["timeouts", "total"]));
-            self.found.warn(cut_short(&key, total, config));
-        }
-    }
-
-    fn rate_limit(&mut self, limit: &RateLimit) {
-        self.positive(&["rate_limit", "per"], limit.per);
-        if limit.burst == Some(0) {
-            self.error(&["rate_limit", "burst"], "must be at least 1");
-        }
-        if let Some(name) = &limit.header
-            && name.parse::<HeaderName>().is_err()
+    /// Checks a text.
+    pub(super) fn one(&mut self, key: &str, text: Option<&String>, check: fn(&str) -> Result<(), String>) {
+        if let Some(text) = text
+            && let Err(message) = check(text)
         {
-            self.error(&["rate_limit", "header"], format!("'{name}' is not a header name"));
+            let key = self.key(key);
+            self.found.wrong(key, message, text);
         }
     }
 
-    fn retries(&mut self, retries: &Retries) {
-        if retries.attempts.is_some_and(|attempts| attempts > MAX_ATTEMPTS) {
-            self.error(&["retries", "attempts"], format!("must be at most {MAX_ATTEMPTS}"));
-        }
-        if retries.max_body.is_some_and(|size| size > MAX_KEPT_BODY) {
-            self.error(&["retries", "max_body"], format!("must be at most {MAX_KEPT_BODY}"));
-        }
-        self.statuses(&["retries", "statuses"], retries.statuses.as_deref());
-        self.methods(&["retries", "methods"], retries.methods.as_deref());
-        if let (Some(first), Some(longest)) = (retries.backoff, retries.backoff_max)
-            && longest < first
-        {
-            self.error(
-                &["retries", "backoff_max"],
-                format!("must not be shorter than backoff ({})", format(first)),
-            );
-        }
-    }
-
-    fn breaker(&mut self, breaker: &Breaker) {
-        self.positive(&["breaker", "open"], breaker.open);
-        self.statuses(&["breaker", "statuses"], breaker.statuses.as_deref());
-        if breaker.trials == Some(0) {
-            self.error(&["breaker", "trials"], "must be at least 1");
-        }
-        if let (Some(first), Some(longest)) = (breaker.open, breaker.open_max)
-            && longest < first
-        {
-            self.error(
-                &["breaker", "open_max"],
-                format!("must not be shorter than open ({})", format(first)),
-            );
-        }
-    }
-
-    fn statuses(&mut self, below: &[&str], statuses: Option<&[u16]>) {
-        for status in statuses.unwrap_or_default() {
-            if !(400..600).contains(status) {
-                self.error(below, format!("{status} is no failure: use statuses from 400 to 599"));
+    fn statuses(&mut self, key: &str, statuses: Option<&Vec<u16>>) {
+        for (index, status) in statuses.into_iter().flatten().enumerate() {
+            if !(400..=599).contains(status) {
+                let message = format!("must be a status from 400 to 599, not {status}");
+                self.error(&format!("{key}.{index}"), message);
             }
         }
     }
 
-    pub(super) fn methods(&mut self, below: &[&str], methods: Option<&[String]>) {
-        for method in methods.unwrap_or_default() {
-            if method.parse::<Method>().is_err() || method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-                self.error(below, format!("'{method}' is not a method; write it as GET"));
-            }
-        }
-    }
-
-    fn header_names(&mut self, below: &[&str], names: Option<&[String]>) {
-        for name in names.unwrap_or_default() {
-            if name.parse::<HeaderName>().is_err() {
-                self.error(below, format!("'{name}' is not a header name"));
-            }
-        }
-    }
-
-    fn headers(&mut self, side: &str, edits: &HeaderEdits) {
-        let remove = edits.remove.as_deref().unwrap_or_default();
-        self.header_names(&["headers", side, "remove"], Some(remove));
-        let owned = |name: &str| FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name));
-        let refused = "frames or addresses the message, which is the gateway's part";
-        for name in remove.iter().filter(|name| owned(name)) {
-            self.error(&["headers", side, "remove"], format!("'{name}' {refused}"));
-        }
-        for (name, value) in &edits.set {
-            let below = ["headers", side, "set", name];
-            if name.parse::<HeaderName>().is_err() {
-                self.error(&below, "is not a header name");
-            } else if owned(name) {
-                self.error(&below, refused);
+    fn headers(&mut self, key: &str, edits: Option<&HeaderEdits>, refused: &[(&[&str], &str)]) {
+        let Some(edits) = edits else { return };
+        let why_not = |name: &str| {
+            let named = |list: &&(&[&str], &str)| list.0.iter().any(|refused| refused.eq_ignore_ascii_case(name));
+            refused.iter().find(named).map(|(_, why)| *why)
+        };
+        let table = self.key(&format!("{key}.set"));
+        for (index, (name, value)) in edits.set.iter().enumerate() {
+            let path = child(&table, name);
+            let mut before = edits.set.keys().take(index);
+            if let Err(message) = syntax::header(name) {
+                self.found.error_at(vec![path], message);
+            } else if let Some(why) = why_not(name) {
+                self.found.error_at(vec![path], format!("cannot be set: {why}"));
+            } else if let Some(other) = before.find(|other| other.eq_ignore_ascii_case(name)) {
+                let message = format!("is the same header as {other}; keep one of them");
+                self.found.error_at(vec![path], message);
             } else if value.parse::<HeaderValue>().is_err() {
-                // Not the value: it may be a credential.
-                self.error(&below, "has a value that no header can have (a line break, perhaps)");
+                let message = "has a line break or another control character, which no header may have";
+                self.found.error_at(vec![path], message);
+            }
+        }
+        self.each(&format!("{key}.remove"), edits.remove.as_ref(), syntax::header);
+        for (index, name) in edits.remove.iter().flatten().enumerate() {
+            if let Some(why) = why_not(name) {
+                let key = format!("{key}.remove.{index}");
+                self.error(&key, format!("'{}' cannot be removed: {why}", name.escape_debug()));
             }
         }
     }
+}
 
-    fn cors(&mut self, cors: &Cors) {
-        for origin in cors.origins.as_deref().unwrap_or_default() {
-            if origin != "*" && !is_origin(origin) {
-                self.error(
-                    &["cors", "origins"],
-                    format!("'{origin}' is not an origin; write https://app.example, https://*.example or *"),
-                );
-            }
-        }
-        self.methods(&["cors", "methods"], cors.methods.as_deref());
-        self.header_names(&["cors", "headers"], cors.headers.as_deref());
-        self.header_names(&["cors", "expose"], cors.expose.as_deref());
+/// Checks the values of a table.
+pub(super) fn values(path: &[String], table: &Function, config: &Config, found: &mut Found) {
+    let mut at = At { path, found };
+    durations(table, &mut at);
+    if let Some(total) = table.timeouts.as_ref().and_then(|timeouts| timeouts.total)
+        && total > config.server.write_timeout
+    {
+        let key = dotted(&at.key("timeouts.total"));
+        at.found.warn(cut_short(&key, total, config));
     }
-
-    /// What the table and the one beneath it come to. What `"*"` alone leaves
-    /// open a function may supply.
-    fn together(&mut self, table: &Function, base: bool, config: &Config) {
-        let limited = table.max_in_flight.is_some_and(|calls| calls > 0);
-        if !base && !limited {
-            for (key, set) in [
-                ("max_queued", table.max_queued.is_some_and(|queued| queued > 0)),
-                ("queue_timeout", table.queue_timeout.is_some()),
-            ] {
-                if set {
-                    self.warn(&[key], "is set but has no effect: max_in_flight is not");
-                }
-            }
+    if let Some(rate) = &table.rate_limit {
+        if rate.burst == Some(0) {
+            at.error("rate_limit.burst", "must be at least 1");
         }
-        if let Some(limit) = &table.rate_limit
-            && !base
-        {
-            let by_header = limit.by == Some(RateKey::Header);
-            if limit.requests.is_none() {
-                self.error(&["rate_limit"], "needs requests, the number of calls (0 turns it off)");
-            }
-            if by_header && limit.header.is_none() {
-                self.error(
-                    &["rate_limit"],
-                    "needs header, the name of the header that by = \"header\" looks at",
-                );
-            }
-            if !by_header && limit.header.is_some() {
-                self.error(&["rate_limit"], "has a header, which only by = \"header\" looks at");
-            }
-        }
-        if let Some(cors) = &table.cors
-            && cors.credentials == Some(true)
-            && cors.origins.iter().flatten().any(|origin| origin == "*")
-        {
-            self.error(
-                &["cors", "credentials"],
-                "cannot be true with the origin \"*\": any page could act as its visitor",
+        at.one("rate_limit.header", rate.header.as_ref(), syntax::header);
+    }
+    if let Some(retries) = &table.retries {
+        if let Some(attempts) = retries.attempts.filter(|attempts| *attempts > MOST_ATTEMPTS) {
+            at.error(
+                "retries.attempts",
+                format!("must be at most {MOST_ATTEMPTS}, not {attempts}"),
             );
         }
-        if let Some(timeouts) = &table.timeouts {
-            let total = timeouts.total.unwrap_or(config.invoke.upstream_timeout);
-            for (key, bound) in [("first_byte", timeouts.first_byte), ("idle", timeouts.idle)] {
-                if bound.is_some_and(|bound| bound > total) {
-                    self.warn(
-                        &["timeouts", key],
-                        &format!(
-                            "is longer than the bound on the whole answer ({}), which ends it first",
-                            format(total)
-                        ),
-                    );
-                }
-            }
+        if let Some(size) = retries.max_body.filter(|size| size.0 > LARGEST_KEPT) {
+            at.error(
+                "retries.max_body",
+                format!("must be at most 10MiB, not {size}: bodies are kept in memory"),
+            );
         }
+        at.statuses("retries.statuses", retries.statuses.as_ref());
+        at.each("retries.methods", retries.methods.as_ref(), syntax::method);
+    }
+    if let Some(breaker) = &table.breaker {
+        if breaker.trials == Some(0) {
+            at.error("breaker.trials", "must be at least 1");
+        }
+        at.statuses("breaker.statuses", breaker.statuses.as_ref());
+    }
+    if let Some(headers) = &table.headers {
+        let framing = "it frames the message or is about one connection";
+        let ours = "the gateway sets it";
+        at.headers(
+            "headers.request",
+            headers.request.as_ref(),
+            &[
+                (FRAMING, framing),
+                (ROUTING, "it decides where the request goes and how it is sent"),
+                (OURS_IN_REQUESTS, ours),
+            ],
+        );
+        at.headers(
+            "headers.response",
+            headers.response.as_ref(),
+            &[(FRAMING, framing), (OURS_IN_RESPONSES, ours)],
+        );
+    }
+    if let Some(cors) = &table.cors {
+        at.each("cors.origins", cors.origins.as_ref(), syntax::origin);
+        at.each("cors.methods", cors.methods.as_ref(), syntax::method);
+        at.each("cors.headers", cors.headers.as_ref(), syntax::header);
+        at.each("cors.expose", cors.expose.as_ref(), syntax::header);
     }
 }
 
-/// Whether a text is an origin, perhaps of any subdomain: a scheme, a host and
-/// perhaps a port.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return false;
-    };
-    let host = rest.strip_prefix("*.").unwrap_or(rest);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-    !scheme.is_empty()
-        && scheme.bytes().all(|byte| byte.is_ascii_lowercase())
-        && !host.is_empty()
-        && host.bytes().all(plain)
-        && http::uri::Authority::try_from(host).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins() {
-        for text in [
-            "https://app.example",
-            "http://localhost:3000",
-            "https://*.example.org",
-            "http://[::1]:8080",
-        ] {
-            assert!(is_origin(text), "{text}");
-        }
-        for text in [
-            "app.example",
-            "https://",
-            "https://a/b",
-            "https://*",
-            "https://a.*.b",
-            "https://u@h",
-            "HTTPS://a",
-            "",
-        ] {
-            assert!(!is_origin(text), "{text}");
+/// Those of which zero would be no time at all rather than no bound.
+fn durations(table: &Function, at: &mut At) {
+    let timeouts = table.timeouts.as_ref();
+    let breaker = table.breaker.as_ref();
+    let positive: [(&str, Option<Duration>); 6] = [
+        ("timeouts.total", timeouts.and_then(|table| table.total)),
+        ("timeouts.activation", timeouts.and_then(|table| table.activation)),
+        ("queue_timeout", table.queue_timeout),
+        ("rate_limit.per", table.rate_limit.as_ref().and_then(|table| table.per)),
+        ("breaker.open", breaker.and_then(|table| table.open)),
+        ("breaker.open_max", breaker.and_then(|table| table.open_max)),
+    ];
+    for (key, duration) in positive {
+        if duration.is_some_and(|duration| duration.is_zero()) {
+            at.error(key, "must be longer than zero");
         }
     }
 }

@@ -1,250 +1,291 @@
-//! Checks of `[[routes]]`, each for itself and against the others.
+//! `[[routes]]`: each for itself, against the others, and against the paths of
+//! the gateway itself.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use super::{Found, calls::Table};
+use url::Url;
+
+use super::{
+    Found,
+    calls::{self, At},
+    functions::{self, Table},
+    syntax,
+};
 use crate::{
     config::{
         Config,
         calls::{Redirect, Route, SplitTarget},
-        entry::dotted,
+        function::route_table,
+        ratio::Ratio,
+        setting::child,
     },
     model::FunctionRef,
 };
 
-/// First segments of the gateway's own paths.
+/// What the gateway answers itself, with everything below; see `server` and `api`.
 const OWN_PATHS: &[&str] = &[
-    "function",
-    "async-function",
-    "system",
-    "ui",
-    "docs",
-    "openapi.json",
-    "openapi.yaml",
-    "healthz",
+    "/function",
+    "/async-function",
+    "/system",
+    "/ui",
+    "/docs",
+    "/openapi.json",
+    "/openapi.yaml",
+    "/healthz",
+    "/metrics",
 ];
 
-/// Statuses of redirects.
+/// Statuses of redirects (RFC 9110 section 15.4).
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
 
+/// Largest body that is kept in memory for a copy, in bytes.
+const LARGEST_COPIED: u64 = 10 << 20;
+
 /// Checks all routes.
-pub(super) fn routes(config: &Config, found: &mut Found) {
-    let mut names = BTreeMap::new();
-    let mut taken = BTreeMap::new();
+pub(super) fn check(config: &Config, found: &mut Found) {
     for (index, route) in config.routes.iter().enumerate() {
-        let path = ["routes".to_owned(), index.to_string()];
-        let mut table = Table { path: &path, found };
-        table.shared(
-            route.timeouts.as_ref(),
-            route.retries.as_ref(),
-            route.headers.as_ref(),
-            route.cors.as_ref(),
-            config,
+        let path = at(index);
+        let mut at = At { path: &path, found };
+        selection(route, config, &mut at);
+        destination(route, &mut at);
+        target_functions(route, config, &mut at);
+        redirect(route, &mut at);
+        extras(route, config, &mut at);
+        settings(route, &path, config, found);
+    }
+    conflicts(config, found);
+}
+
+fn at(index: usize) -> Vec<String> {
+    vec!["routes".to_owned(), index.to_string()]
+}
+
+/// Name, hosts, path and methods.
+fn selection(route: &Route, config: &Config, at: &mut At) {
+    at.one("name", route.name.as_ref(), |name| {
+        let is_one = !name.trim().is_empty() && !name.contains(char::is_control) && name.len() <= 100;
+        is_one
+            .then_some(())
+            .ok_or_else(|| "must be 1 to 100 bytes without control characters".to_owned())
+    });
+    at.each("hosts", route.hosts.as_ref(), syntax::host);
+    at.one("path", route.path.as_ref(), syntax::path);
+    at.one("rewrite", route.rewrite.as_ref(), syntax::path);
+    at.each("methods", route.methods.as_ref(), syntax::method);
+    if has_hosts(route) {
+        return;
+    }
+    let path = plain_path(route);
+    let base = &config.server.base_path;
+    let own = OWN_PATHS.iter().find(|own| {
+        let below = path
+            .strip_prefix(base.as_str())
+            .and_then(|path| path.strip_prefix(**own));
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if let Some(own) = own {
+        let below = if base.is_empty() { "" } else { " below server.base_path" };
+        at.error(
+            "path",
+            format!("{own}{below} is the gateway's own; give the route hosts to take all paths of those"),
         );
-        one(route, config, &mut table);
-        if let Some(name) = &route.name
-            && let Some(other) = names.insert(name, index)
-        {
-            table.error(&["name"], format!("'{name}' is the name of routes.{other}, too"));
+    }
+}
+
+/// Where calls go: exactly one way.
+fn destination(route: &Route, at: &mut At) {
+    let ways = [
+        ("function", route.function.is_some()),
+        ("split", route.split.is_some()),
+        ("redirect", route.redirect.is_some()),
+    ];
+    let set: Vec<&str> = ways.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
+    if set.len() != 1 {
+        let message = if set.is_empty() {
+            "leads nowhere: it needs one of function, split and redirect".to_owned()
+        } else {
+            format!("has {}: keep one of them", set.join(" and "))
+        };
+        let mut keys = vec![at.path.to_vec()];
+        keys.extend(ways.iter().map(|(key, _)| at.key(key)));
+        at.found.error_at(keys, message);
+    }
+    if let Some(split) = &route.split {
+        if split.is_empty() {
+            at.error("split", "is empty; name the functions that share the calls");
+        } else if split.iter().all(|target| target.weight == 0) {
+            at.error("split", "gives all functions the weight 0; at least one must have more");
         }
-        for key in matched(route) {
-            let (host, prefix, method) = &key;
-            let text = format!("{method} {host}{prefix} leads elsewhere already: ");
-            if let Some(other) = taken.insert(key.clone(), index)
-                && other != index
-            {
-                table.error(&[], format!("{text}routes.{other} has the same host, path and method"));
-                break;
+    }
+    let Some(sticky) = &route.sticky else { return };
+    match (&sticky.header, &sticky.cookie) {
+        (None, None) => at.error("sticky", "needs header or cookie"),
+        (Some(_), Some(_)) => at.error("sticky", "has header and cookie: keep one of them"),
+        _ => {}
+    }
+    at.one("sticky.header", sticky.header.as_ref(), syntax::header);
+    at.one("sticky.cookie", sticky.cookie.as_ref(), syntax::cookie);
+    if route.split.is_none() {
+        let keys = vec![at.key("sticky"), at.key("split")];
+        at.found.error_at(keys, "has a meaning with split only");
+    }
+}
+
+/// Functions are named as in URLs, and share calls once each.
+fn target_functions(route: &Route, config: &Config, at: &mut At) {
+    let mut seen: Vec<FunctionRef> = Vec::new();
+    for (key, name) in named(route) {
+        match FunctionRef::parse(name, config.default_namespace()) {
+            Err(error) => {
+                let key = at.key(&key);
+                at.found.quoting(key, error.to_string());
             }
+            Ok(function) if key.starts_with("split.") => {
+                if seen.contains(&function) {
+                    at.error(&key, format!("{function} is in split already; add the weights up"));
+                }
+                seen.push(function);
+            }
+            Ok(_) => {}
         }
     }
 }
 
-/// Each host, path and method that a route asks for, as texts that can be compared.
-fn matched(route: &Route) -> Vec<(String, String, String)> {
-    let any = || vec!["*".to_owned()];
-    let hosts = route
-        .hosts
-        .clone()
-        .filter(|hosts| !hosts.is_empty())
-        .unwrap_or_else(any);
-    let methods = route
-        .methods
-        .clone()
-        .filter(|methods| !methods.is_empty())
-        .unwrap_or_else(any);
-    let path = route.path.as_deref().unwrap_or("/").trim_end_matches('/');
-    let pairs = hosts
+/// The functions of a route with their keys.
+fn named(route: &Route) -> Vec<(String, &str)> {
+    let own = route.function.iter().map(|name| ("function".to_owned(), name.as_str()));
+    let split = route.split.iter().flatten().enumerate();
+    let split =
+        split.map(|(index, SplitTarget { function, .. })| (format!("split.{index}.function"), function.as_str()));
+    let mirror = route.mirror.iter();
+    let mirror = mirror.map(|mirror| ("mirror.function".to_owned(), mirror.function.as_str()));
+    own.chain(split).chain(mirror).collect()
+}
+
+/// The functions that answer a route's calls.
+fn targets(route: &Route, config: &Config) -> BTreeSet<FunctionRef> {
+    let names = route
+        .function
         .iter()
-        .flat_map(|host| methods.iter().map(move |method| (host, method)));
-    pairs
-        .map(|(host, method)| (host.to_ascii_lowercase(), path.to_owned(), method.clone()))
+        .chain(route.split.iter().flatten().map(|target| &target.function));
+    names
+        .filter_map(|name| FunctionRef::parse(name, config.default_namespace()).ok())
         .collect()
 }
 
-fn one(route: &Route, config: &Config, table: &mut Table) {
-    let targets = [
-        route.function.is_some(),
-        route.split.is_some(),
-        route.redirect.is_some(),
-    ];
-    if targets.iter().filter(|set| **set).count() != 1 {
-        table.error(&[], "needs one of function, split and redirect");
-    }
-    let function = |below: &[&str], name: &str, table: &mut Table| {
-        if let Err(error) = FunctionRef::parse(name, config.default_namespace()) {
-            table.error(below, error.to_string());
-        }
+fn redirect(route: &Route, at: &mut At) {
+    let Some(Redirect { to, status }) = &route.redirect else {
+        return;
     };
-    if let Some(name) = &route.function {
-        function(&["function"], name, table);
-    }
-    for target in route.split.iter().flatten() {
-        function(&["split"], &target.function, table);
-    }
-    if let Some(mirror) = &route.mirror {
-        function(&["mirror", "function"], &mirror.function, table);
-    }
-    if let Some(split) = &route.split {
-        split_and_sticky(split, table);
-    }
-    sticky(route, table);
-    for host in route.hosts.iter().flatten() {
-        if !is_host(host) {
-            table.error(
-                &["hosts"],
-                format!("'{host}' is not a host; write shop.example.com or *.example.com, without a port"),
-            );
+    at.one("redirect.to", Some(to), |to| {
+        if to.starts_with('/') {
+            return syntax::path(to);
         }
-    }
-    table.methods(&["methods"], route.methods.as_deref());
-    for (key, path) in [("path", &route.path), ("rewrite", &route.rewrite)] {
-        if let Some(path) = path
-            && !is_path(path)
-        {
-            table.error(
-                &[key],
-                format!("'{path}' is not a plain path: begin with /, without query, '..', '//' or escapes"),
-            );
+        match Url::parse(to) {
+            Ok(url) if !matches!(url.scheme(), "http" | "https") || url.host().is_none() => {
+                Err("must be a path or an http or https URL".to_owned())
+            }
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+                Err("must have no query and no fragment: the caller's query is appended".to_owned())
+            }
+            Ok(_) if to.contains(|character: char| !character.is_ascii_graphic()) => {
+                Err("has a character that a URL can only have percent-encoded".to_owned())
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err("must be a path that begins with '/', or an http or https URL".to_owned()),
         }
-    }
-    if route.hosts.as_ref().is_none_or(Vec::is_empty) {
-        let path = route.path.as_deref().unwrap_or("/");
-        let below = path.strip_prefix(config.server.base_path.as_str()).unwrap_or_default();
-        let first = below.trim_start_matches('/').split('/').next().unwrap_or_default();
-        if OWN_PATHS.contains(&first) {
-            table.error(
-                &["path"],
-                format!("'{path}' is the gateway's own; give the route hosts to use it there"),
-            );
-        }
-    }
-    if let Some(redirect) = &route.redirect {
-        check_redirect(redirect, table);
-    }
-}
-
-fn split_and_sticky(split: &[SplitTarget], table: &mut Table) {
-    if split.iter().all(|target| target.weight == 0) {
-        table.error(&["split"], "has no target with a weight");
-    }
-    for (index, target) in split.iter().enumerate() {
-        if split[..index].iter().any(|other| other.function == target.function) {
-            table.error(&["split"], format!("has '{}' twice", target.function));
-        }
-    }
-}
-
-fn sticky(route: &Route, table: &mut Table) {
-    let Some(sticky) = &route.sticky else { return };
-    if route.split.is_none() {
-        table.error(&["sticky"], "is for routes with split");
-    }
-    match (&sticky.header, &sticky.cookie) {
-        (Some(name), None) if name.parse::<http::HeaderName>().is_err() => {
-            table.error(&["sticky", "header"], format!("'{name}' is not a header name"));
-        }
-        // Cookie names are tokens, as header names are (RFC 6265 section 4.1.1).
-        (None, Some(name)) if name.parse::<http::HeaderName>().is_err() => {
-            table.error(&["sticky", "cookie"], format!("'{name}' is not a cookie name"));
-        }
-        (Some(_), None) | (None, Some(_)) => {}
-        _ => table.error(&["sticky"], "needs one of header and cookie"),
-    }
-}
-
-fn check_redirect(redirect: &Redirect, table: &mut Table) {
-    let to = &redirect.to;
-    let url = url::Url::parse(to).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.host().is_some()
-            && url.query().is_none()
-            && url.fragment().is_none()
     });
-    if !url && !is_path(to) {
-        table.error(
-            &["redirect", "to"],
-            format!("'{to}' is neither an http(s) URL nor a path, both without query"),
+    if let Some(status) = status.filter(|status| !REDIRECTS.contains(status)) {
+        at.error(
+            "redirect.status",
+            format!("must be 301, 302, 303, 307 or 308, not {status}"),
         );
     }
-    if let Some(status) = redirect.status
-        && !REDIRECTS.contains(&status)
-    {
-        table.error(
-            &["redirect", "status"],
-            format!("{status} is no redirect: use 301, 302, 303, 307 or 308"),
-        );
+    let useless = [
+        ("rewrite", route.rewrite.is_some()),
+        ("mirror", route.mirror.is_some()),
+        ("timeouts", route.timeouts.is_some()),
+        ("body", route.body.is_some()),
+        ("retries", route.retries.is_some()),
+        (
+            "headers.request",
+            route.headers.as_ref().is_some_and(|headers| headers.request.is_some()),
+        ),
+    ];
+    for (key, _) in useless.iter().filter(|(_, set)| *set) {
+        let key = super::dotted(&at.key(key));
+        at.found
+            .warn(format!("{key} is set but has no effect: the route is a redirect"));
     }
 }
 
-/// Whether a text is a host name, perhaps of any subdomain.
-fn is_host(text: &str) -> bool {
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    let label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+fn extras(route: &Route, config: &Config, at: &mut At) {
+    let Some(mirror) = &route.mirror else { return };
+    if mirror.share == Some(Ratio::percent(0)) {
+        at.error("mirror.share", "must be more than 0; without mirror nothing is copied");
+    }
+    if let Some(size) = mirror.max_body.filter(|size| size.0 > LARGEST_COPIED) {
+        at.error(
+            "mirror.max_body",
+            format!("must be at most 10MiB, not {size}: bodies are kept in memory"),
+        );
+    }
+    let copied_to = FunctionRef::parse(&mirror.function, config.default_namespace());
+    if copied_to.is_ok_and(|function| targets(route, config).contains(&function)) {
+        let key = super::dotted(&at.key("mirror.function"));
+        at.found.warn(format!(
+            "{key} is a function that answers these calls too: it gets them twice"
+        ));
+    }
+}
+
+/// What the route says about calls, alone and above its functions.
+fn settings(route: &Route, path: &[String], config: &Config, found: &mut Found) {
+    let table = route_table(route);
+    calls::values(path, &table, config, found);
+    let own: Table = (path.to_vec(), &table);
+    let every = functions::every(config);
+    for function in targets(route, config) {
+        let beneath = config.own_settings(&function);
+        let beneath = beneath.map(|(name, table)| (vec!["functions".to_owned(), name.to_owned()], table));
+        let tables = std::iter::once(own.clone()).chain(beneath).chain(every.clone());
+        functions::together(&tables.collect::<Vec<_>>(), config, found);
+    }
+}
+
+fn has_hosts(route: &Route) -> bool {
+    route.hosts.as_ref().is_some_and(|hosts| !hosts.is_empty())
+}
+
+/// The path without a slash at its end, which makes no difference.
+fn plain_path(route: &Route) -> &str {
+    let path = route.path.as_deref().unwrap_or_default();
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+/// Names and what requests are compared with are there once.
+fn conflicts(config: &Config, found: &mut Found) {
+    let lower = |list: &Option<Vec<String>>| -> BTreeSet<String> {
+        list.iter().flatten().map(|text| text.to_ascii_lowercase()).collect()
     };
-    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    name.split('.').all(label) || address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
-}
-
-/// Whether a text is a path that means one thing only.
-fn is_path(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
-    text.starts_with('/')
-        && text.bytes().all(plain)
-        && !text.contains("//")
-        && !text.split('/').any(|segment| matches!(segment, "." | ".."))
-}
-
-/// Checks the path that everything is below.
-pub(super) fn base_path(config: &Config, found: &mut Found) {
-    let path = &config.server.base_path;
-    if !path.is_empty() && (!is_path(path) || path.ends_with('/')) {
-        let key = dotted(&["server", "base_path"]);
-        found.error(&[&key], format!("'{path}' is not a plain path such as \"/faas\""));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_and_paths() {
-        for host in ["a", "a.example", "*.a.example", "10.0.0.1", "[::1]", "A-b_c.d"] {
-            assert!(is_host(host), "{host}");
-        }
-        for host in ["", "*", "*.", "a..b", "a.", "a:80", "a/b", "x.*.y", "[::1", "a b"] {
-            assert!(!is_host(host), "{host}");
-        }
-        for path in ["/", "/a", "/a/b/", "/a.b/~c"] {
-            assert!(is_path(path), "{path}");
-        }
-        for path in ["", "a", "//", "/a//b", "/../b", "/a/.", "/a?b", "/a%2fb", "/a b", "/#"] {
-            assert!(!is_path(path), "{path}");
+    for (index, route) in config.routes.iter().enumerate() {
+        for (first, other) in config.routes.iter().enumerate().take(index) {
+            if route.name.is_some() && route.name == other.name {
+                let key = child(&at(index), "name");
+                let message = "is the name of another route too";
+                found.error_beside(vec![key], message, child(&at(first), "name"));
+            }
+            let (hosts, others) = (lower(&route.hosts), lower(&other.hosts));
+            let same_host = hosts.is_empty() && others.is_empty() || !hosts.is_disjoint(&others);
+            let (methods, others) = (lower(&route.methods), lower(&other.methods));
+            let same_method = methods.is_empty() && others.is_empty() || !methods.is_disjoint(&others);
+            if same_host && same_method && plain_path(route) == plain_path(other) {
+                let keys = ["path", "hosts", "methods"];
+                let mut keys: Vec<_> = keys.iter().map(|key| child(&at(index), key)).collect();
+                keys.insert(0, at(index));
+                let message = format!("takes the same host, path and method as {}", super::dotted(&at(first)));
+                found.error_beside(keys, message, at(first));
+            }
         }
     }
 }

@@ -107,7 +107,11 @@ fn every_key_has_a_variable() {
             let name = "FAAS__PROVIDER__PROCESS__IMAGES__functions/shasum:latest__COMMAND";
             sources.environment.insert(name.to_owned(), "cat".to_owned());
         }
-        let loaded = parse(None, &sources).unwrap_or_else(|errors| panic!("{variable}: {errors:?}"));
+        // A limit by header is nothing without these three.
+        let content = (entry.path.iter().any(|part| part == "rate_limit")).then_some(
+            "[functions.\"figlet.openfaas-fn\"]\nrate_limit = { requests = 1, by = \"header\", header = \"X\" }",
+        );
+        let loaded = parse(content, &sources).unwrap_or_else(|errors| panic!("{variable}: {errors:?}"));
         assert_eq!(
             value(&loaded, &key),
             (written, format!("environment variable {variable}")),
@@ -131,7 +135,9 @@ fn every_example_is_valid() {
     }
     assert_eq!(
         found,
-        ["faasd", "kubernetes", "minimal", "process"].map(str::to_owned).into()
+        ["faasd", "kubernetes", "minimal", "process", "routes"]
+            .map(str::to_owned)
+            .into()
     );
 }
 

@@ -138,3 +138,373 @@ fn annotations_fill_what_the_file_leaves_out() {
         assert_eq!(found, expected, "{table} {annotations:?}");
     }
 }
+
+#[test]
+fn what_does_not_go_together_is_told_once_where_it_is_strongest() {
+    let star = "[functions.\"*\"]\n";
+    for (content, expected) in [
+        // Inherited: told at "*" only.
+        (
+            format!("{star}cors = {{ origins = [\"*\"], credentials = true }}\n[functions.a]\nmax_in_flight = 1"),
+            vec!["functions.\"*\".cors.credentials"],
+        ),
+        // Half of it is each one's.
+        (
+            format!("{star}cors.origins = [\"*\"]\n[functions.a]\ncors.credentials = true"),
+            vec!["functions.a.cors.credentials"],
+        ),
+        (
+            format!("{star}cors.credentials = true\n[functions.a]\ncors.origins = [\"*\"]"),
+            vec!["functions.\"*\".cors.credentials"],
+        ),
+        // Missing in both.
+        (
+            format!("{star}rate_limit.per = \"1s\"\n[functions.a]\nrate_limit.burst = 2"),
+            vec!["functions.\"*\".rate_limit.requests"],
+        ),
+        // A function's own mistake beside the same one of all.
+        (
+            format!(
+                "{star}breaker = {{ open = \"2s\", open_max = \"1s\" }}\n\
+                 [functions.a]\nbreaker = {{ open = \"2s\", open_max = \"1s\" }}"
+            ),
+            vec!["functions.\"*\".breaker.open_max", "functions.a.breaker.open_max"],
+        ),
+        // A route's part.
+        (
+            "[functions.a]\nretries.backoff = \"1s\"\n[[routes]]\nfunction = \"a\"\nretries.backoff_max = \"1ms\""
+                .to_owned(),
+            vec!["routes.0.retries.backoff_max"],
+        ),
+    ] {
+        let found = file(&content).expect_err("a mistake");
+        let keys: Vec<_> = found.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(keys, expected, "{content}");
+        assert!(
+            found.iter().all(|error| error.origin.starts_with("gateway.toml:")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_warned_about() {
+    for (content, expected) in [
+        (
+            "[functions.a]\nmax_queued = 5\nqueue_timeout = \"1s\"",
+            &[
+                "functions.a.max_queued is set but has no effect: max_in_flight is not set",
+                "functions.a.queue_timeout is set but has no effect: max_in_flight is not set",
+            ][..],
+        ),
+        (
+            "[functions.\"*\"]\nmax_in_flight = 1\n[functions.a]\nmax_queued = 5",
+            &[],
+        ),
+        ("[functions.a]\nmax_in_flight = 0\nmax_queued = 5", &[]),
+        (
+            "[functions.a]\ntimeouts = { first_byte = \"61s\", idle = \"2m\" }",
+            &[
+                "functions.a.timeouts.first_byte (1m1s) never fires: the whole answer has 1m",
+                "functions.a.timeouts.idle (2m) never fires: the whole answer has 1m",
+            ],
+        ),
+        ("[functions.a]\ntimeouts = { first_byte = \"60s\", idle = 0 }", &[]),
+        (
+            "[functions.a]\nbreaker.open = \"1s\"",
+            &["functions.a.breaker.failures is not set: the other keys of breaker have no effect"],
+        ),
+        (
+            "[functions.a]\nretries.budget = \"5%\"",
+            &["functions.a.retries.attempts is not set: the other keys of retries have no effect"],
+        ),
+        ("[functions.a]\nretries = { budget = \"5%\", annotations = true }", &[]),
+        (
+            "[functions.a]\ncors.max_age = \"1s\"",
+            &["functions.a.cors.origins is not set: the other keys of cors have no effect"],
+        ),
+        (
+            "[functions.a]\nvisibility = \"internal\"",
+            &[
+                "functions.a.visibility is \"internal\" but server.internal_listen is not set: nothing leads to that function",
+            ],
+        ),
+        (
+            "[functions.a]\nvisibility = \"internal\"\n[server]\ninternal_listen = \"127.0.0.1:1\"",
+            &[],
+        ),
+    ] {
+        let loaded = file(content).unwrap_or_else(|errors| panic!("{errors:?}"));
+        assert_eq!(loaded.warnings, expected, "{content}");
+    }
+}
+
+#[test]
+fn the_internal_listener_has_its_own_address_and_is_as_careful_as_the_others() {
+    for (content, expected) in [
+        (
+            "[server]\nlisten = \"127.0.0.1:1\"\ninternal_listen = \"127.0.0.1:1\"",
+            "gateway.toml:3:1: server.internal_listen: 127.0.0.1:1 is already the address of server.listen",
+        ),
+        (
+            "[server]\ninternal_listen = \"127.0.0.1:8082\"",
+            "gateway.toml:2:1: server.internal_listen: 127.0.0.1:8082 is already the address of metrics.listen",
+        ),
+        (
+            "[server]\ninternal_listen = \"0.0.0.0:1\"",
+            "gateway.toml:2:1: server.internal_listen: 0.0.0.0:1 can be reached from other machines",
+        ),
+        (
+            "[server]\nbase_path = \"/a b\"",
+            "gateway.toml:2:1: server.base_path: has ' ', which no path can have, found '/a b'",
+        ),
+    ] {
+        let found = errors(file(content));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+    }
+    for (written, read) in [
+        ("", ""),
+        ("/", ""),
+        ("/faas", "/faas"),
+        ("/faas/", "/faas"),
+        ("/a/b", "/a/b"),
+    ] {
+        let loaded = file(&format!("[server]\nbase_path = \"{written}\"")).expect("valid");
+        assert_eq!(loaded.config.server.base_path, read);
+    }
+}
+
+/// A value for each key in three tables. The strongest that says something counts.
+const LEVELS: &str = r#"
+[functions."*"]
+timeouts = { first_byte = "1s", idle = "1s", total = "11s", activation = "1s" }
+body = { max_request = 1, max_response = 1 }
+max_in_flight = 1
+max_queued = 1
+queue_timeout = "1s"
+rate_limit = { requests = 1, per = "1s", burst = 1, by = "header", header = "X-1" }
+retries = { attempts = 1, statuses = [501], methods = ["A"], budget = 0.1, backoff = "1ms", backoff_max = "1s", max_body = 1 }
+breaker = { failures = 1, statuses = [501], open = "1s", open_max = "1m", trials = 1 }
+headers.request = { set = { X-A = "1", X-B = "1" }, remove = ["X-1"] }
+headers.response = { set = { X-A = "1" }, remove = ["X-1"] }
+cors = { origins = ["http://1"], methods = ["A"], headers = ["X-1"], expose = ["X-1"], credentials = true, max_age = 1 }
+visibility = "internal"
+
+[functions.own]
+timeouts = { first_byte = "2s", idle = "2s", total = "12s", activation = "2s" }
+body = { max_request = 2, max_response = 2 }
+max_in_flight = 2
+max_queued = 2
+queue_timeout = "2s"
+rate_limit = { requests = 2, per = "2s", burst = 2, by = "header", header = "X-2" }
+retries = { attempts = 2, statuses = [502], methods = ["B"], budget = 0.2, backoff = "2ms", backoff_max = "2s", max_body = 2 }
+breaker = { failures = 2, statuses = [502], open = "2s", open_max = "2m", trials = 2 }
+headers.request = { set = { X-B = "2" }, remove = ["X-2"] }
+headers.response = { set = { X-A = "2" }, remove = ["X-2"] }
+cors = { origins = ["http://2"], methods = ["B"], headers = ["X-2"], expose = ["X-2"], credentials = false, max_age = 2 }
+visibility = "public"
+
+[functions.off]
+timeouts = { first_byte = 0, idle = 0 }
+body = { max_request = 0, max_response = 0 }
+max_in_flight = 0
+rate_limit.requests = 0
+retries.attempts = 0
+breaker.failures = 0
+headers.request.remove = []
+headers.response.remove = []
+cors.origins = []
+visibility = "public"
+
+[server]
+internal_listen = "127.0.0.1:1"
+
+[[routes]]
+function = "own"
+timeouts = { first_byte = "3s", idle = "3s", total = "13s", activation = "3s" }
+body = { max_request = 3, max_response = 3 }
+retries = { attempts = 3, statuses = [503], methods = ["C"], budget = 0.3, backoff = "3ms", backoff_max = "3s", max_body = 3 }
+headers.request = { set = { X-B = "3" }, remove = [] }
+headers.response = { set = { X-A = "3" }, remove = ["X-3"] }
+cors = { origins = ["http://3"], methods = ["C"], headers = ["X-3"], expose = [], credentials = true, max_age = 3 }
+"#;
+
+/// What a level above comes to where its values are all the same number.
+fn expected(settings: &faas_gateway::config::FunctionSettings) -> [u64; 13] {
+    let bound = |bound: Option<Bound>| bound.map_or(0, |bound| bound.after.as_secs());
+    let retries = settings.retries.as_ref().expect("retries");
+    let cors = settings.cors.as_ref().expect("cors");
+    let number = |text: &str| u64::from(text.bytes().last().expect("text") - b'0');
+    [
+        settings.total.after.as_secs() - 10,
+        bound(settings.first_byte),
+        bound(settings.idle),
+        settings.activation.after.as_secs(),
+        settings.max_request.expect("set"),
+        settings.max_response.expect("set"),
+        retries.attempts.into(),
+        u64::from(retries.statuses[0]) - 500,
+        u64::from(retries.methods[0].as_str().as_bytes()[0] - b'A') + 1,
+        u64::try_from(retries.backoff.as_millis()).expect("short"),
+        retries.max_body,
+        number(&cors.origins[0]),
+        cors.max_age.expect("set").as_secs(),
+    ]
+}
+
+#[test]
+fn every_key_comes_from_the_strongest_table_that_sets_it() {
+    let config = file(LEVELS).unwrap_or_else(|errors| panic!("{errors:?}")).config;
+    let named = |name: &str| config.function(&FunctionRef::new(name, ""));
+    let set = |settings: &faas_gateway::config::FunctionSettings| -> Vec<String> {
+        let set = settings.request_headers.set.iter();
+        set.map(|(name, value)| format!("{name}={}", value.to_str().expect("text")))
+            .collect()
+    };
+    let removed = |settings: &faas_gateway::config::FunctionSettings| settings.request_headers.remove.len();
+
+    let every = named("other");
+    assert_eq!(expected(&every), [1; 13]);
+    assert_eq!(set(&every), ["x-a=1", "x-b=1"]);
+    assert!(every.internal);
+    let limit = every.in_flight.expect("set");
+    assert_eq!((limit.calls, limit.queued, limit.wait.as_secs()), (1, 1, 1));
+
+    let own = named("own");
+    assert_eq!(expected(&own), [2; 13]);
+    assert_eq!(set(&own), ["x-a=1", "x-b=2"], "key by key");
+    assert!(!own.internal);
+    let limit = own.in_flight.expect("set");
+    assert_eq!((limit.calls, limit.queued, limit.wait.as_secs()), (2, 2, 2));
+    let rate = own.rate_limit.clone().expect("set");
+    assert_eq!((rate.requests, rate.per.as_secs(), rate.burst), (2, 2, 2));
+    let header = faas_gateway::config::RateBy::Header(http::HeaderName::from_static("x-2"));
+    assert_eq!(rate.by, header);
+    let breaker = own.breaker.clone().expect("set");
+    assert_eq!((breaker.failures, breaker.open.as_secs(), breaker.trials), (2, 2, 2));
+
+    let route = config.function_on_route(&FunctionRef::new("own", ""), config.routes.first());
+    assert_eq!(expected(&route), [3; 13]);
+    assert_eq!(set(&route), ["x-a=1", "x-b=3"]);
+    assert_eq!((removed(&own), removed(&route)), (1, 0), "an empty list turns off");
+    assert!(
+        route
+            .cors
+            .as_ref()
+            .is_some_and(|cors| cors.credentials && cors.expose.is_empty())
+    );
+    // What a route does not have stays the function's.
+    assert_eq!(
+        (&route.breaker, &route.rate_limit, route.in_flight),
+        (&own.breaker, &own.rate_limit, own.in_flight)
+    );
+
+    let off = named("off");
+    assert_eq!(
+        (off.first_byte, off.idle, off.max_request, off.max_response),
+        (None, None, None, None)
+    );
+    assert_eq!((off.in_flight, &off.rate_limit, &off.retries), (None, &None, &None));
+    assert_eq!((&off.breaker, &off.cors, off.internal), (&None, &None, false));
+    assert_eq!(removed(&off), 0);
+}
+
+#[test]
+fn defaults_give_way_to_the_bound_beside_them() {
+    let content = "[functions.a]\nretries = { attempts = 1, backoff_max = \"10ms\" }\n\
+                   breaker = { failures = 1, open_max = \"2s\" }\n\
+                   [functions.b]\nretries = { attempts = 1, backoff = \"1s\" }\n\
+                   breaker = { failures = 1, open = \"2m\" }";
+    let config = file(content).expect("valid").config;
+    for (name, backoff, open) in [("a", (10, 10), (2, 2)), ("b", (1000, 1000), (120, 120))] {
+        let settings = config.function(&FunctionRef::new(name, ""));
+        let retries = settings.retries.expect("set");
+        let breaker = settings.breaker.expect("set");
+        assert_eq!(
+            (retries.backoff.as_millis(), retries.backoff_max.as_millis()),
+            backoff,
+            "{name}"
+        );
+        assert_eq!((breaker.open.as_secs(), breaker.open_max.as_secs()), open, "{name}");
+    }
+}
+
+#[test]
+fn an_unset_key_is_explained_with_what_all_functions_have() {
+    let loaded = file(
+        "[functions.\"*\"]\nmax_in_flight = 7\nheaders.request.set.X-Key = \"hunter2\"\n[functions.x]\nmax_queued = 1",
+    )
+    .expect("valid");
+    let explained =
+        |key: &str| faas_gateway::config::explain(key, &loaded.config, &loaded.origins, &[]).expect("a key");
+    for name in ["x", "unnamed"] {
+        let unset = explained(&format!("functions.{name}.max_in_flight"));
+        assert_eq!((unset.value, unset.source), (None, None));
+        let base = unset.base.expect("a base");
+        assert_eq!((base.value.as_str(), base.source.as_str()), ("7", "gateway.toml:2:1"));
+    }
+    assert_eq!(
+        explained("functions.x.headers.request.set.X-Key")
+            .base
+            .expect("a base")
+            .value,
+        "\"***\""
+    );
+    assert_eq!(explained("functions.x.max_queued").base, None);
+    assert_eq!(explained("functions.x.visibility").base, None);
+    assert_eq!(explained("functions.\"*\".visibility").base, None);
+}
+
+/// The names are written in `proxy::headers`, which configuration cannot see.
+#[test]
+fn headers_that_the_gateway_sets_are_refused() {
+    use faas_gateway::proxy::headers;
+    for (direction, names) in [
+        (
+            "request",
+            &[
+                headers::CALL_ID,
+                headers::START_TIME,
+                headers::FORWARDED_FOR,
+                headers::FORWARDED_HOST,
+                headers::FORWARDED_PROTO,
+            ][..],
+        ),
+        (
+            "response",
+            &[
+                headers::CALL_ID,
+                headers::START_TIME,
+                headers::DURATION_SECONDS,
+                headers::SERVED_BY,
+                headers::INTERNAL,
+            ],
+        ),
+    ] {
+        for name in names {
+            let found = errors(file(&format!("[functions.a]\nheaders.{direction}.set.{name} = \"x\"")));
+            let key = format!("functions.a.headers.{direction}.set.{name}: cannot be set: the gateway sets it");
+            assert!(found.len() == 1 && found[0].ends_with(&key), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn explain_says_that_a_key_is_not_set_and_what_its_base_is() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    std::fs::write(&path, "[functions.\"*\"]\nmax_in_flight = 7\n").expect("write");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_faas-gateway"))
+        .args(["config", "explain", "functions.x.max_in_flight", "--config"])
+        .arg(&path)
+        .env_clear()
+        .env("HOME", "/h")
+        .output()
+        .expect("runs");
+    let expected = format!(
+        "functions.x.max_in_flight is not set\nbase: 7 of functions.\"*\" from {}:2:1\ndefault: none\n\
+         live: a change takes effect at once\n",
+        path.display()
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
