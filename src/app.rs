@@ -22,6 +22,7 @@ use crate::{
     auth::{Auth, Credentials},
     config::{Config, Loaded, ProviderKind, Sources},
     metrics::{Metrics, query::Prometheus, replicas},
+    policy::States,
     provider::{
         Provider,
         memory::MemoryProvider,
@@ -59,8 +60,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let metrics = Arc::new(Metrics::new());
     let executable =
         std::env::current_exe().map_err(|error| failed(format!("cannot find this executable: {error}")))?;
+    let states = Arc::new(States::default());
+    metrics.show_states(Arc::clone(&states));
     let builder = Arc::new(Builder {
         metrics: Arc::clone(&metrics),
+        states: Arc::clone(&states),
         tasks: background.clone(),
         executable,
         environment: sources.environment.clone(),
@@ -97,7 +101,10 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             }
         },
         background.draining().clone(),
-        |_known| {},
+        {
+            let metrics = Arc::clone(&metrics);
+            move |_known| states.retain(|function| metrics.has_function(&function.to_string()))
+        },
     ));
     let replacing = Arc::new(Replacing {
         builder,
@@ -176,6 +183,7 @@ impl Control for Reloads {
 /// Builds snapshots, carrying over what has not changed.
 struct Builder {
     metrics: Arc<Metrics>,
+    states: Arc<States>,
     tasks: Tasks,
     executable: PathBuf,
     environment: BTreeMap<String, String>,
@@ -222,6 +230,7 @@ impl Builder {
             prometheus,
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
+            states: Arc::clone(&self.states),
             alive: self.metrics.live_generation(),
             source,
             config,
@@ -306,6 +315,9 @@ impl Build for Replacing {
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
         self.listeners.serve(self.keep(Bound::default()));
+        self.builder
+            .states
+            .reconfigure(next.generation, |function| next.config.function(function));
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }

@@ -303,7 +303,7 @@ impl Function {
 
 impl FunctionSettings {
     /// Nothing turned on.
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         let bound = Bound {
             after: Duration::MAX,
             setting: "",

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use crate::{metrics::FunctionMetrics, model::FunctionRef};
+use crate::{metrics::FunctionMetrics, model::FunctionRef, policy::Policy};
 
 /// A function as calls see it.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct CalledFunction {
     pub metrics: Option<Arc<FunctionMetrics>>,
     /// Bound on its whole answer, and the key that set it.
     pub answer_timeout: (Duration, &'static str),
+    /// What applies to its calls; `None` is nothing.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// Functions by the name in the URL.
