@@ -15,12 +15,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::policy::States;
-
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     core::Collector,
 };
+
+use crate::policy::States;
 
 pub mod exporter;
 mod function;

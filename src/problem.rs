@@ -309,7 +309,11 @@ mod tests {
             ),
         ] {
             let problem = Problem::from(refused);
-            assert_eq!((problem.status, problem.retry_after), (status, retry_after), "{refused:?}");
+            assert_eq!(
+                (problem.status, problem.retry_after),
+                (status, retry_after),
+                "{refused:?}"
+            );
             assert_eq!(problem.setting, Some(format!("functions.\"NAME\".{key}")));
             assert!(problem.detail.contains(says), "{}", problem.detail);
         }

@@ -17,11 +17,8 @@ use crate::policy::States;
 /// Reads the states.
 pub(super) struct Loads {
     states: Arc<States>,
-    /// Filled anew each time, by one reader at a time.
-    gauges: Mutex<Gauges>,
-}
-
-struct Gauges {
+    /// The gauges are filled anew each time, by one reader at a time.
+    reading: Mutex<()>,
     queued: IntGaugeVec,
     breaker_open: IntGaugeVec,
 }
@@ -34,38 +31,38 @@ impl Loads {
         };
         Self {
             states,
-            gauges: Mutex::new(Gauges {
-                queued: gauge(QUEUED, "Function calls that wait for their turn."),
-                breaker_open: gauge(
-                    BREAKER_OPEN,
-                    "1 while a function is not called because it keeps failing, else 0.",
-                ),
-            }),
+            reading: Mutex::default(),
+            queued: gauge(QUEUED, "Function calls that wait for their turn."),
+            breaker_open: gauge(
+                BREAKER_OPEN,
+                "1 while a function is not called because it keeps failing, else 0.",
+            ),
         }
     }
 }
 
 impl Collector for Loads {
     fn desc(&self) -> Vec<&Desc> {
-        // Fixed when the process starts, but behind the lock: registering without is allowed.
-        Vec::new()
+        [self.queued.desc(), self.breaker_open.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        gauges.queued.reset();
-        gauges.breaker_open.reset();
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.queued.reset();
+        self.breaker_open.reset();
         for load in self.states.loads() {
             let label = load.function.to_string();
             if let Some(queued) = load.queued {
-                gauges.queued.with_label_values(&[&label]).set(super::clamp(queued as u64));
+                self.queued
+                    .with_label_values(&[&label])
+                    .set(super::clamp(queued as u64));
             }
             if let Some(open) = load.breaker_open {
-                gauges.breaker_open.with_label_values(&[&label]).set(open.into());
+                self.breaker_open.with_label_values(&[&label]).set(open.into());
             }
         }
-        let mut families = gauges.queued.collect();
-        families.extend(gauges.breaker_open.collect());
+        let mut families = self.queued.collect();
+        families.extend(self.breaker_open.collect());
         families
     }
 }

@@ -249,6 +249,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::{End::*, *};
+    use Step::{Begins, Call, Ends, Refused};
 
     fn settings(failures: u32, trials: u32) -> BreakerSettings {
         BreakerSettings {
@@ -273,103 +274,104 @@ mod tests {
         Ends(u64, End),
     }
 
+    /// Failures and trials of the settings, and what happens.
+    const CASES: &[(&str, u32, u32, &[Step])] = &[
+        (
+            "only failures in a row count",
+            2,
+            1,
+            &[
+                Call(0, Failure),
+                Call(0, Success),
+                Call(0, Failure),
+                Call(0, Left),
+                Call(1, Failure),
+                Refused(2, 9),
+                Refused(10, 1),
+            ],
+        ),
+        (
+            "a trial closes it",
+            1,
+            1,
+            &[
+                Call(0, Failure),
+                Refused(9, 1),
+                Begins(10),
+                Refused(10, 0),
+                Ends(11, Success),
+                Call(11, Success),
+                Call(11, Success),
+            ],
+        ),
+        (
+            "failing trials make it open longer, up to a bound, and a success forgets that",
+            1,
+            1,
+            &[
+                Call(0, Failure),
+                Call(10, Failure),
+                Refused(11, 19),
+                Call(30, Failure),
+                Refused(30, 30),
+                Call(60, Failure),
+                Refused(60, 30),
+                Call(90, Success),
+                Call(91, Failure),
+                Refused(91, 10),
+            ],
+        ),
+        (
+            "all trials must succeed",
+            1,
+            2,
+            &[
+                Call(0, Failure),
+                Begins(10),
+                Begins(10),
+                Refused(10, 0),
+                Ends(11, Success),
+                Refused(11, 0),
+                Ends(12, Failure),
+                Refused(12, 20),
+            ],
+        ),
+        (
+            "a caller that leaves gives its trial back",
+            1,
+            1,
+            &[
+                Call(0, Failure),
+                Begins(10),
+                Refused(10, 0),
+                Ends(11, Left),
+                Call(11, Success),
+                Call(11, Success),
+            ],
+        ),
+        (
+            "calls of an earlier time say nothing",
+            1,
+            1,
+            &[
+                Begins(0),
+                Begins(0),
+                Call(0, Failure),
+                Ends(1, Success),
+                Refused(1, 9),
+                Begins(10),
+                Ends(11, Failure),
+                Refused(11, 0),
+                Ends(12, Success),
+                Call(12, Success),
+            ],
+        ),
+    ];
+
     #[test]
     fn what_it_does_when() {
-        use Step::{Begins, Call, Ends, Refused};
-        let cases: &[(&str, u32, u32, &[Step])] = &[
-            (
-                "only failures in a row count",
-                2,
-                1,
-                &[
-                    Call(0, Failure),
-                    Call(0, Success),
-                    Call(0, Failure),
-                    Call(0, Left),
-                    Call(1, Failure),
-                    Refused(2, 9),
-                    Refused(10, 1),
-                ],
-            ),
-            (
-                "a trial closes it",
-                1,
-                1,
-                &[
-                    Call(0, Failure),
-                    Refused(9, 1),
-                    Begins(10),
-                    Refused(10, 0),
-                    Ends(11, Success),
-                    Call(11, Success),
-                    Call(11, Success),
-                ],
-            ),
-            (
-                "failing trials make it open longer, up to a bound, and a success forgets that",
-                1,
-                1,
-                &[
-                    Call(0, Failure),
-                    Call(10, Failure),
-                    Refused(11, 19),
-                    Call(30, Failure),
-                    Refused(30, 30),
-                    Call(60, Failure),
-                    Refused(60, 30),
-                    Call(90, Success),
-                    Call(91, Failure),
-                    Refused(91, 10),
-                ],
-            ),
-            (
-                "all trials must succeed",
-                1,
-                2,
-                &[
-                    Call(0, Failure),
-                    Begins(10),
-                    Begins(10),
-                    Refused(10, 0),
-                    Ends(11, Success),
-                    Refused(11, 0),
-                    Ends(12, Failure),
-                    Refused(12, 20),
-                ],
-            ),
-            (
-                "a caller that leaves gives its trial back",
-                1,
-                1,
-                &[
-                    Call(0, Failure),
-                    Begins(10),
-                    Refused(10, 0),
-                    Ends(11, Left),
-                    Call(11, Success),
-                    Call(11, Success),
-                ],
-            ),
-            (
-                "calls of an earlier time say nothing",
-                1,
-                1,
-                &[
-                    Begins(0),
-                    Begins(0),
-                    Call(0, Failure),
-                    Ends(1, Success),
-                    Refused(1, 9),
-                    Begins(10),
-                    Ends(11, Failure),
-                    Refused(11, 0),
-                    Ends(12, Success),
-                    Call(12, Success),
-                ],
-            ),
-        ];
         let start = Instant::now();
-        for (what, failures, trials, steps) in cases {
+        for (what, failures, trials, steps) in CASES {
             let settings = settings(*failures, *trials);
             let mut machine = Machine::default();
             let mut running = std::collections::VecDeque::new();

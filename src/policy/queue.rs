@@ -191,7 +191,7 @@ mod tests {
         InFlightLimit {
             calls,
             queued,
-            wait: Duration::from_secs(5),
+            wait: Duration::from_secs(60),
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
     /// Calls come, end, leave and see the limit change in any order. After each
     /// step: no call waits that may run, none runs that may not, and those that
     /// wait go in the order in which they came.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn never_more_than_the_limit_never_fewer_than_possible() {
         for seed in 0..50 {
             let mut random = StdRng::seed_from_u64(seed);
@@ -267,9 +267,12 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_wait_ends_after_its_time_and_leaves_nothing() {
-        let queue = Arc::new(Queue::new(limit(1, 1)));
+        let queue = Arc::new(Queue::new(InFlightLimit {
+            wait: Duration::from_millis(5),
+            ..limit(1, 1)
+        }));
         let slot = queue.turn().await.expect("free");
         assert!(matches!(queue.turn().await, Err(Refused::QueueTimeout { .. })));
         assert_eq!(queue.waiting(), 0);
@@ -277,7 +280,7 @@ mod tests {
         assert!(queue.is_idle());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn without_a_limit_those_who_wait_go() {
         let queue = Arc::new(Queue::new(limit(1, 9)));
         let _slot = queue.turn().await.expect("free");

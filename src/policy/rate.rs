@@ -159,7 +159,9 @@ impl ShrinkableKeyedStateStore<Key> for Bounded {
 
 impl<C: Clock> fmt::Debug for RateLimit<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimit").field("by", &self.by).finish_non_exhaustive()
+        f.debug_struct("RateLimit")
+            .field("by", &self.by)
+            .finish_non_exhaustive()
     }
 }
 

@@ -84,7 +84,6 @@ pub(super) async fn call(
 }
 
 /// `policy` is for the answer, whatever it will be.
-
 async fn forward(
     snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
