@@ -222,6 +222,8 @@ mod tests {
             let mut held: Vec<Slot> = Vec::new();
             let mut waiting: VecDeque<Turn> = VecDeque::new();
             for step in 0..400 {
+                // The runtime lets a task poll only so much without a pause.
+                tokio::task::yield_now().await;
                 let before = running(&queue);
                 match random.random_range(0..10) {
                     0..4 => {
