@@ -160,20 +160,15 @@ pub struct CallHeaders {
 
 /// The changes without those of headers that say how a message is framed, where
 /// it is for, or what becomes of its connection: these are the gateway's.
-/// `Host` can be set but not removed.
 #[must_use]
 pub fn permitted(changes: &HeaderChanges) -> HeaderChanges {
     let ours = |name: &HeaderName| {
-        HOP_BY_HOP.contains(name) || [header::CONTENT_LENGTH, header::TRAILER, header::EXPECT].contains(name)
+        HOP_BY_HOP.contains(name)
+            || [header::HOST, header::CONTENT_LENGTH, header::TRAILER, header::EXPECT].contains(name)
     };
     HeaderChanges {
         set: changes.set.iter().filter(|(name, _)| !ours(name)).cloned().collect(),
-        remove: changes
-            .remove
-            .iter()
-            .filter(|name| !ours(name) && *name != header::HOST)
-            .cloned()
-            .collect(),
+        remove: changes.remove.iter().filter(|name| !ours(name)).cloned().collect(),
     }
 }
 
@@ -384,6 +379,7 @@ mod tests {
             "content-length",
             "trailer",
             "expect",
+            "host",
         ];
         let value = |text| HeaderValue::from_static(text);
         let mut changes = HeaderChanges {
@@ -391,14 +387,12 @@ mod tests {
                 .map(|name| (HeaderName::from_static(name), value("9")))
                 .into_iter()
                 .collect(),
-            remove: own.into_iter().chain(["host"]).map(HeaderName::from_static).collect(),
+            remove: own.into_iter().map(HeaderName::from_static).collect(),
         };
         assert!(permitted(&changes).is_empty());
-        changes.set.extend([
-            (FORWARDED_FOR, value("1.1.1.1")),
-            (CALL_ID, value("theirs")),
-            (header::HOST, value("b.test")),
-        ]);
+        changes
+            .set
+            .extend([(FORWARDED_FOR, value("1.1.1.1")), (CALL_ID, value("theirs"))]);
         changes.remove.extend([header::COOKIE, FORWARDED_PROTO, CALL_ID]);
         let call = CallHeaders {
             request_changes: Some(Arc::new(permitted(&changes))),
@@ -407,7 +401,7 @@ mod tests {
         let mut headers = map(&[("host", "a.test"), ("cookie", "c"), ("content-length", "3"), ("x", "y")]);
         to_upstream(&mut headers, &call, peer(), None);
         let expected = map(&[
-            ("host", "b.test"),
+            ("host", "a.test"),
             ("content-length", "3"),
             ("x", "y"),
             ("x-call-id", "theirs"),
