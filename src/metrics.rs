@@ -51,6 +51,8 @@ pub const QUEUED: &str = "gateway_function_queued";
 /// 1 while a function is not called because it keeps failing, else 0; of
 /// functions with `breaker`.
 pub const BREAKER_OPEN: &str = "gateway_function_breaker_open";
+/// Further tries of calls. OpenFaaS has no such name.
+pub const FUNCTION_RETRIES: &str = "gateway_function_retries_total";
 /// Desired replicas.
 pub const SERVICE_COUNT: &str = "gateway_service_count";
 /// Replicas that can take calls.
@@ -137,6 +139,7 @@ impl Metrics {
                 "Function calls that were not sent on, by reason.",
                 &[FUNCTION_NAME, "reason"],
             ),
+            retries: add.counters(FUNCTION_RETRIES, "Further tries of function calls.", &[FUNCTION_NAME]),
         };
         add.gauges(BUILD_INFO, "Always 1; the label tells the version.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])

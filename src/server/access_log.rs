@@ -42,6 +42,7 @@ pub(super) struct Record {
     counted: Option<Counted>,
     /// Freed after the call was counted.
     slot: Option<Slot>,
+    retries: u32,
     status: u16,
     bytes: u64,
     complete: bool,
@@ -73,6 +74,7 @@ impl Record {
             upstream: None,
             counted: None,
             slot: None,
+            retries: 0,
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             complete: false,
@@ -130,6 +132,13 @@ impl Observe for Record {
         }
     }
 
+    fn retried(&mut self) {
+        self.retries += 1;
+        if let Some(counted) = &self.counted {
+            counted.metrics.retried();
+        }
+    }
+
     fn head(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }
@@ -161,6 +170,7 @@ impl Drop for Record {
                 peer = %self.peer,
                 call_id = self.call_id.as_deref(),
                 upstream = self.upstream.as_deref(),
+                retries = (self.retries > 0).then_some(self.retries),
                 aborted = (!self.complete).then_some(true),
             );
         }

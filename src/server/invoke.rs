@@ -20,6 +20,7 @@ use super::{
     problem_response,
 };
 use crate::{
+    config::FunctionSettings,
     model::FunctionRef,
     policy::{Admitted, Pass, Policy},
     problem::Problem,
@@ -30,6 +31,7 @@ use crate::{
         headers::{self, CallHeaders},
         target, upgrade,
     },
+    scaling,
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
@@ -107,9 +109,13 @@ async fn forward(
         pass = admit(applied, &function, &request, peer, record).await?;
         call_headers.request_changes = applied.request_changes();
     }
+    let scaling = scaling::Policy {
+        activation: function.settings.activation,
+        ..snapshot.policy
+    };
     snapshot
         .scaling
-        .ensure(&function.function, snapshot.policy)
+        .ensure(&function.function, scaling)
         .await
         .map_err(|error| unavailable(&function.function, error))?;
 
@@ -119,7 +125,7 @@ async fn forward(
         record.count(metrics);
     }
     let server = &snapshot.config.server;
-    let (answer_timeout, answer_setting) = function.answer_timeout;
+    let total = function.settings.total;
     // The function's time starts when it is called, not when the call came in.
     let called = Instant::now();
     let call = Call {
@@ -127,11 +133,13 @@ async fn forward(
         peer,
         started: called,
         receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
-        answer: Deadline::new(called, answer_timeout, answer_setting).or_earlier(Deadline::new(
+        answer: Deadline::new(called, total.after, total.setting).or_earlier(Deadline::new(
             called,
             server.write_timeout,
             "server.write_timeout",
         )),
+        settings: &function.settings,
+        budget: function.budget.as_deref(),
     };
     let choose = || {
         snapshot
@@ -204,6 +212,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
     if let Some(known) = snapshot.functions.get(name) {
         return Ok(known);
     }
+    let version = snapshot.functions.version();
     let function = FunctionRef::parse(name, snapshot.config.default_namespace())
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
@@ -223,19 +232,38 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
-    let settings = snapshot.config.function(&function);
+    let mut settings = snapshot.config.function(&function);
+    let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
     let entry = Arc::new(CalledFunction {
-        answer_timeout: (settings.total.after, settings.total.setting),
+        budget: settings.retries.is_some().then(Arc::default),
         policy: Policy::new(&function, &settings, &snapshot.states, snapshot.generation, exists),
+        settings,
         metrics,
         function,
     });
-    if exists {
-        snapshot.functions.insert(name, &entry);
+    if exists && annotated {
+        snapshot.functions.insert(name, &entry, version);
     }
     Ok(entry)
+}
+
+/// Adds what the function's annotations say. When they cannot be read the call
+/// goes on without them, and the next one reads them again.
+async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut FunctionSettings) -> bool {
+    match snapshot.provider.status(function, false).await {
+        Ok(status) => {
+            for mistake in settings.annotate(&status.annotations.unwrap_or_default()) {
+                tracing::warn!(%function, "annotation ignored: {mistake}");
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%function, %error, "annotations cannot be read; called without them");
+            false
+        }
+    }
 }
 
 /// What a caller is told when its function cannot be called. Only a function
@@ -257,8 +285,12 @@ fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
 /// Joins caller and function until both have closed or the process aborts.
 fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
     tasks.spawn(async move {
-        let Switched { upstream, mut guards } = switched;
-        match upgrade::join(downstream, upstream).await {
+        let Switched {
+            upstream,
+            idle,
+            mut guards,
+        } = switched;
+        match upgrade::join(downstream, upstream, idle).await {
             Ok((_, down)) => {
                 guards.data(usize::try_from(down).unwrap_or(usize::MAX));
                 guards.ended();

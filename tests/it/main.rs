@@ -22,6 +22,7 @@ mod policy;
 mod proxy;
 mod reload;
 mod remote;
+mod retries;
 mod smuggling;
 mod streaming;
 mod timeouts;
