@@ -63,7 +63,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
     metrics.function("figlet.openfaas-fn").refused("rate_limit");
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
-    let limited = "[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
+    let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");
     Policy::new(&figlet, &limited.function(&figlet), &states, 1, true).expect("limits");
