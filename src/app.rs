@@ -22,6 +22,7 @@ use crate::{
     auth::{Auth, Credentials},
     config::{Config, Loaded, ProviderKind, Sources},
     metrics::{Metrics, query::Prometheus, replicas},
+    policy::States,
     provider::{
         Provider,
         memory::MemoryProvider,
@@ -59,8 +60,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let metrics = Arc::new(Metrics::new());
     let executable =
         std::env::current_exe().map_err(|error| failed(format!("cannot find this executable: {error}")))?;
+    let states = Arc::new(States::default());
+    metrics.show_states(Arc::clone(&states));
     let builder = Arc::new(Builder {
         metrics: Arc::clone(&metrics),
+        states: Arc::clone(&states),
         tasks: background.clone(),
         executable,
         environment: sources.environment.clone(),
@@ -88,6 +92,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let view = current.clone();
     let source = move || {
         let snapshot = view.get();
+        // With their series, one reading later.
+        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
         replicas::Source {
             generation: snapshot.generation,
             provider: Arc::clone(&snapshot.provider),
@@ -178,6 +184,7 @@ impl Control for Reloads {
 /// Builds snapshots, carrying over what has not changed.
 struct Builder {
     metrics: Arc<Metrics>,
+    states: Arc<States>,
     tasks: Tasks,
     executable: PathBuf,
     environment: BTreeMap<String, String>,
@@ -224,6 +231,7 @@ impl Builder {
             prometheus,
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
+            states: Arc::clone(&self.states),
             alive: self.metrics.live_generation(),
             source,
             config,
@@ -308,6 +316,9 @@ impl Build for Replacing {
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
         self.listeners.serve(self.keep(Bound::default()));
+        self.builder
+            .states
+            .reconfigure(next.generation, |function| next.config.function(function));
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }

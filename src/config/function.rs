@@ -345,7 +345,7 @@ impl FunctionSettings {
     }
 
     /// Nothing turned on.
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         let bound = Bound {
             after: Duration::MAX,
             setting: "",

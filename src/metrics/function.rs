@@ -24,6 +24,7 @@ pub(super) struct Family {
     pub(super) seconds: HistogramVec,
     pub(super) started: IntCounterVec,
     pub(super) in_flight: IntGaugeVec,
+    pub(super) refused: IntCounterVec,
     pub(super) retries: IntCounterVec,
 }
 
@@ -39,6 +40,8 @@ pub struct FunctionMetrics {
     rest: Mutex<BTreeMap<u16, ByCode>>,
     /// Codes whose series exist in the registry.
     registered: Mutex<BTreeSet<u16>>,
+    /// Reasons of refusals whose series exist in the registry.
+    refusals: Mutex<BTreeSet<&'static str>>,
     forgotten: AtomicBool,
 }
 
@@ -60,6 +63,7 @@ impl FunctionMetrics {
             fast: Default::default(),
             rest: Mutex::default(),
             registered: Mutex::default(),
+            refusals: Mutex::default(),
             forgotten: AtomicBool::new(false),
         }
     }
@@ -83,6 +87,16 @@ impl FunctionMetrics {
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a call that was not sent on, for a reason of [`Refused`](crate::policy::Refused).
+    pub fn refused(&self, reason: &'static str) {
+        let mut refusals = lock(&self.refusals);
+        // Under the lock, so that no series comes back once they are removed.
+        if !self.is_forgotten() {
+            refusals.insert(reason);
+            self.family.refused.with_label_values(&[&*self.label, reason]).inc();
+        }
     }
 
     /// Counts a call that has ended, with the status its caller got.
@@ -123,6 +137,9 @@ impl FunctionMetrics {
             let labels = [self.label.as_str(), &code.to_string()];
             let _ = self.family.total.remove_label_values(&labels);
             let _ = self.family.seconds.remove_label_values(&labels);
+        }
+        for reason in std::mem::take(&mut *lock(&self.refusals)) {
+            let _ = self.family.refused.remove_label_values(&[&*self.label, reason]);
         }
         let _ = self.family.started.remove_label_values(&[&self.label]);
         let _ = self.family.in_flight.remove_label_values(&[&self.label]);

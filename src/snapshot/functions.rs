@@ -14,7 +14,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::{config::FunctionSettings, metrics::FunctionMetrics, model::FunctionRef, proxy::retry::Budget};
+use crate::{
+    config::FunctionSettings, metrics::FunctionMetrics, model::FunctionRef, policy::Policy, proxy::retry::Budget,
+};
 
 /// A function as calls see it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct CalledFunction {
     pub settings: FunctionSettings,
     /// How many of its calls may be tried again; with `settings.retries` only.
     pub budget: Option<Arc<Budget>>,
+    /// How its settings hold calls up and change them; `None` is not at all.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// Functions by the name in the URL.

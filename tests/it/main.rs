@@ -18,6 +18,7 @@ mod lifecycle;
 mod live;
 mod metrics;
 mod openapi;
+mod policy;
 mod proxy;
 mod reload;
 mod remote;

@@ -77,6 +77,7 @@ impl Desk {
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             functions: FunctionTable::default(),
             metrics: Arc::clone(&metrics),
+            states: Arc::default(),
             alive: metrics.live_generation(),
             source,
             provider: shared,
