@@ -22,6 +22,7 @@ use crate::{
     auth::{Auth, Credentials},
     config::{Config, Loaded, ProviderKind, Sources},
     metrics::{Metrics, query::Prometheus, replicas},
+    policy::States,
     provider::{
         Provider,
         memory::MemoryProvider,
@@ -29,7 +30,7 @@ use crate::{
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
-    reload::{Build, Outcome, Reloader, Snapshots, Trigger, Verdict},
+    reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     scaling::{Policy, Scaling},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
@@ -59,8 +60,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let metrics = Arc::new(Metrics::new());
     let executable =
         std::env::current_exe().map_err(|error| failed(format!("cannot find this executable: {error}")))?;
+    let states = Arc::new(States::default());
+    metrics.show_states(Arc::clone(&states));
     let builder = Arc::new(Builder {
         metrics: Arc::clone(&metrics),
+        states: Arc::clone(&states),
         tasks: background.clone(),
         executable,
         environment: sources.environment.clone(),
@@ -86,26 +90,25 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         background.clone(),
     ));
     let view = current.clone();
-    background.spawn(replicas::refresh_forever(
-        move || {
-            let snapshot = view.get();
-            replicas::Source {
-                generation: snapshot.generation,
-                provider: Arc::clone(&snapshot.provider),
-                metrics: Arc::clone(&snapshot.metrics),
-                interval: snapshot.config.metrics.refresh_interval,
-            }
-        },
-        background.draining().clone(),
-        |_known| {},
-    ));
+    let source = move || {
+        let snapshot = view.get();
+        // With their series, one reading later.
+        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
+        replicas::Source {
+            generation: snapshot.generation,
+            provider: Arc::clone(&snapshot.provider),
+            metrics: Arc::clone(&snapshot.metrics),
+            interval: snapshot.config.metrics.refresh_interval,
+        }
+    };
+    background.spawn(replicas::refresh_forever(source, background.draining().clone()));
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
         bound: Mutex::default(),
     });
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
-    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
+    let reloader = Reloader::start(sources, live, &background);
     let _first = control.reloader.set(reloader.clone());
     listeners.serve(bound);
     reloader.on_file_change(&background);
@@ -164,18 +167,24 @@ impl Control for Reloads {
         &self.sources
     }
 
-    fn last(&self) -> Option<Outcome> {
-        self.reloader.get()?.last()
+    fn journal(&self) -> Journal {
+        self.reloader.get().map(Reloader::journal).unwrap_or_default()
     }
 
-    async fn reload(&self) -> Option<Outcome> {
-        Some(self.reloader.get()?.request(Trigger::Api).await)
+    async fn reload(&self, caller: Caller, expected: Option<Vec<String>>) -> Option<Outcome> {
+        let ask = Ask {
+            trigger: Trigger::Api,
+            caller: Some(caller),
+            expected,
+        };
+        Some(self.reloader.get()?.request(ask).await)
     }
 }
 
 /// Builds snapshots, carrying over what has not changed.
 struct Builder {
     metrics: Arc<Metrics>,
+    states: Arc<States>,
     tasks: Tasks,
     executable: PathBuf,
     environment: BTreeMap<String, String>,
@@ -222,6 +231,7 @@ impl Builder {
             prometheus,
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
+            states: Arc::clone(&self.states),
             alive: self.metrics.live_generation(),
             source,
             config,
@@ -306,6 +316,9 @@ impl Build for Replacing {
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
         self.listeners.serve(self.keep(Bound::default()));
+        self.builder
+            .states
+            .reconfigure(next.generation, |function| next.config.function(function));
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }

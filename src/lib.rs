@@ -19,6 +19,7 @@ pub mod scaling;
 
 pub mod auth;
 pub mod client;
+pub mod policy;
 pub mod provider;
 pub mod proxy;
 pub mod watchdog;

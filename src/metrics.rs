@@ -20,9 +20,12 @@ use prometheus::{
     core::Collector,
 };
 
+use crate::policy::States;
+
 pub mod exporter;
 mod function;
 mod generation;
+mod load;
 pub mod query;
 pub mod replicas;
 
@@ -41,6 +44,15 @@ pub const FUNCTION_SECONDS: &str = "gateway_functions_seconds";
 pub const INVOCATION_STARTED: &str = "gateway_function_invocation_started";
 /// Calls under way.
 pub const INVOCATION_INFLIGHT: &str = "gateway_function_invocation_inflight";
+/// Calls that were not sent on, by reason.
+pub const REFUSED_TOTAL: &str = "gateway_function_refused_total";
+/// Calls that wait for their turn, of functions with `max_in_flight`.
+pub const QUEUED: &str = "gateway_function_queued";
+/// 1 while a function is not called because it keeps failing, else 0; of
+/// functions with `breaker`.
+pub const BREAKER_OPEN: &str = "gateway_function_breaker_open";
+/// Further tries of calls. OpenFaaS has no such name.
+pub const FUNCTION_RETRIES: &str = "gateway_function_retries_total";
 /// Desired replicas.
 pub const SERVICE_COUNT: &str = "gateway_service_count";
 /// Replicas that can take calls.
@@ -122,6 +134,12 @@ impl Metrics {
                 &[FUNCTION_NAME],
             ),
             in_flight: add.gauges(INVOCATION_INFLIGHT, "Function calls under way.", &[FUNCTION_NAME]),
+            refused: add.counters(
+                REFUSED_TOTAL,
+                "Function calls that were not sent on, by reason.",
+                &[FUNCTION_NAME, "reason"],
+            ),
+            retries: add.counters(FUNCTION_RETRIES, "Further tries of function calls.", &[FUNCTION_NAME]),
         };
         add.gauges(BUILD_INFO, "Always 1; the label tells the version.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -219,6 +237,17 @@ impl Metrics {
         functions
             .get(label)
             .map_or(0.0, |function| function.invocations() as f64)
+    }
+
+    /// Whether a function has series.
+    pub fn has_function(&self, label: &str) -> bool {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.contains_key(label)
+    }
+
+    /// Shows what limits and breakers come to. Call once.
+    pub fn show_states(&self, states: Arc<States>) {
+        Adder(&self.registry).collector(load::Loads::new(states));
     }
 
     /// Counts a request to one of the gateway's own routes. `path` is the

@@ -15,6 +15,7 @@ use poem_openapi::Object;
 pub use crate::{model::PROBLEM_JSON, proxy::headers::INTERNAL as INTERNAL_HEADER};
 
 use crate::{
+    policy::Refused,
     provider::ProviderError,
     proxy::ForwardError,
     upstream::{ConnectError, SendError},
@@ -183,12 +184,33 @@ impl From<ForwardError> for Problem {
                 problem(StatusCode::BAD_GATEWAY)
             }
             ForwardError::AnswerTimeout(passed) => problem(StatusCode::GATEWAY_TIMEOUT).setting(passed.setting),
+            ForwardError::AnswerTooLarge(large) => problem(StatusCode::BAD_GATEWAY).setting(large.setting),
+            ForwardError::RequestTooLarge(large) => problem(StatusCode::PAYLOAD_TOO_LARGE)
+                .component("gateway")
+                .setting(large.setting),
             ForwardError::ReceiveTimeout(passed) => problem(StatusCode::REQUEST_TIMEOUT)
                 .component("gateway")
                 .setting(passed.setting),
             ForwardError::Target(_) | ForwardError::Unreadable(_) => {
                 problem(StatusCode::BAD_REQUEST).component("gateway")
             }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let status = match refused {
+            Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::RateLimit { .. } | Refused::QueueFull { .. } | Refused::QueueTimeout { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Refused::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let problem = Self::new(status, refused.to_string()).setting(refused.setting());
+        match refused.retry_after() {
+            Some(after) => problem.retry_after(after),
+            None => problem,
         }
     }
 }
@@ -240,6 +262,65 @@ mod tests {
             retry_after: Duration::from_millis(10),
         });
         assert_eq!((not_ready.status, not_ready.retry_after), (503, Some(1)));
+    }
+
+    #[test]
+    fn each_refusal_names_its_key_and_when_to_try_again() {
+        let calls = 3;
+        let (wait, waited) = (Duration::from_millis(2100), Duration::from_secs(5));
+        for (refused, status, retry_after, key, says) in [
+            (
+                Refused::BodyTooLarge { length: 9, limit: 8 },
+                413,
+                None,
+                "body.max_request",
+                "larger than 8 bytes",
+            ),
+            (
+                Refused::RateLimit { wait },
+                429,
+                Some(3),
+                "rate_limit",
+                "possible in 3 seconds",
+            ),
+            (
+                Refused::BreakerOpen { rest: Duration::ZERO },
+                503,
+                Some(1),
+                "breaker",
+                "keeps failing",
+            ),
+            (
+                Refused::QueueFull { calls, queued: 0 },
+                429,
+                Some(1),
+                "max_in_flight",
+                "3 calls are under way",
+            ),
+            (
+                Refused::QueueFull { calls, queued: 2 },
+                429,
+                Some(1),
+                "max_queued",
+                "2 wait for their turn",
+            ),
+            (
+                Refused::QueueTimeout { calls, waited },
+                429,
+                Some(1),
+                "queue_timeout",
+                "none ended within 5s",
+            ),
+        ] {
+            let problem = Problem::from(refused);
+            assert_eq!(
+                (problem.status, problem.retry_after),
+                (status, retry_after),
+                "{refused:?}"
+            );
+            assert_eq!(problem.setting, Some(format!("functions.\"NAME\".{key}")));
+            assert!(problem.detail.contains(says), "{}", problem.detail);
+        }
     }
 
     #[test]

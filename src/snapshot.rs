@@ -12,6 +12,7 @@ use crate::{
     auth::Auth,
     config::Config,
     metrics::{LiveGeneration, Metrics, query::Prometheus},
+    policy::States,
     provider::Provider,
     scaling::{Policy, Scaling},
 };
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub functions: FunctionTable,
     /// The process's metrics; the same in every snapshot.
     pub metrics: Arc<Metrics>,
+    /// What limits and breakers remember; the same in every snapshot.
+    pub states: Arc<States>,
     /// Counts this snapshot until its last user has gone.
     pub alive: LiveGeneration,
 }

@@ -27,6 +27,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("telemetry", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
+    ("policy", 3),
     ("watchdog", 3),
     // where functions live
     ("provider", 4),

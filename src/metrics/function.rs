@@ -24,6 +24,8 @@ pub(super) struct Family {
     pub(super) seconds: HistogramVec,
     pub(super) started: IntCounterVec,
     pub(super) in_flight: IntGaugeVec,
+    pub(super) refused: IntCounterVec,
+    pub(super) retries: IntCounterVec,
 }
 
 /// The metrics of one function.
@@ -32,11 +34,14 @@ pub struct FunctionMetrics {
     family: Family,
     started: IntCounter,
     in_flight: IntGauge,
+    retries: IntCounter,
     /// Filled from the front; a slot never changes once it is set.
     fast: [OnceLock<ByCode>; FAST_CODES],
     rest: Mutex<BTreeMap<u16, ByCode>>,
     /// Codes whose series exist in the registry.
     registered: Mutex<BTreeSet<u16>>,
+    /// Reasons of refusals whose series exist in the registry.
+    refusals: Mutex<BTreeSet<&'static str>>,
     forgotten: AtomicBool,
 }
 
@@ -53,10 +58,12 @@ impl FunctionMetrics {
             label: label.to_owned(),
             started: family.started.with_label_values(&[label]),
             in_flight: family.in_flight.with_label_values(&[label]),
+            retries: family.retries.with_label_values(&[label]),
             family: family.clone(),
             fast: Default::default(),
             rest: Mutex::default(),
             registered: Mutex::default(),
+            refusals: Mutex::default(),
             forgotten: AtomicBool::new(false),
         }
     }
@@ -71,10 +78,25 @@ impl FunctionMetrics {
         self.started.inc();
     }
 
+    /// Counts a further try of a call.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
     /// Counts a call as under way until the guard is dropped.
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a call that was not sent on, for a reason of [`Refused`](crate::policy::Refused).
+    pub fn refused(&self, reason: &'static str) {
+        let mut refusals = lock(&self.refusals);
+        // Under the lock, so that no series comes back once they are removed.
+        if !self.is_forgotten() {
+            refusals.insert(reason);
+            self.family.refused.with_label_values(&[&*self.label, reason]).inc();
+        }
     }
 
     /// Counts a call that has ended, with the status its caller got.
@@ -116,8 +138,12 @@ impl FunctionMetrics {
             let _ = self.family.total.remove_label_values(&labels);
             let _ = self.family.seconds.remove_label_values(&labels);
         }
+        for reason in std::mem::take(&mut *lock(&self.refusals)) {
+            let _ = self.family.refused.remove_label_values(&[&*self.label, reason]);
+        }
         let _ = self.family.started.remove_label_values(&[&self.label]);
         let _ = self.family.in_flight.remove_label_values(&[&self.label]);
+        let _ = self.family.retries.remove_label_values(&[&self.label]);
     }
 
     fn codes(&self) -> impl Iterator<Item = &ByCode> {

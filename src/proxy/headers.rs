@@ -1,9 +1,11 @@
 //! Which headers cross the gateway, and which it adds. Pure functions, and the
 //! one place where the names of special headers are written.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
+
+use crate::config::HeaderChanges;
 
 /// Identifies a call; kept when the caller sent one.
 pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
@@ -152,6 +154,32 @@ pub struct CallHeaders {
     pub call_id: HeaderValue,
     /// Unix time in nanoseconds, as text.
     pub start_time: HeaderValue,
+    /// What the operator changes of the request, after everything else.
+    pub request_changes: Option<Arc<HeaderChanges>>,
+}
+
+/// The changes without those of headers that say how a message is framed, where
+/// it is for, or what becomes of its connection: these are the gateway's.
+#[must_use]
+pub fn permitted(changes: &HeaderChanges) -> HeaderChanges {
+    let ours = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name)
+            || [header::HOST, header::CONTENT_LENGTH, header::TRAILER, header::EXPECT].contains(name)
+    };
+    HeaderChanges {
+        set: changes.set.iter().filter(|(name, _)| !ours(name)).cloned().collect(),
+        remove: changes.remove.iter().filter(|name| !ours(name)).cloned().collect(),
+    }
+}
+
+/// Removes and sets headers. The changes must be [`permitted`].
+pub fn change(headers: &mut HeaderMap, changes: &HeaderChanges) {
+    for name in &changes.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &changes.set {
+        headers.insert(name, value.clone());
+    }
 }
 
 /// Turns a caller's headers into those the function sees (compatibility.md
@@ -181,6 +209,9 @@ pub fn to_upstream(headers: &mut HeaderMap, call: &CallHeaders, peer: SocketAddr
     }
     if let Some(host) = host {
         headers.insert(header::HOST, host.clone());
+    }
+    if let Some(changes) = &call.request_changes {
+        change(headers, changes);
     }
 }
 
@@ -229,6 +260,7 @@ mod tests {
         CallHeaders {
             call_id: HeaderValue::from_static("id"),
             start_time: HeaderValue::from_static("17"),
+            request_changes: None,
         }
     }
 
@@ -335,6 +367,49 @@ mod tests {
         for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"] {
             assert_eq!(headers[name], given[name]);
         }
+    }
+
+    #[test]
+    fn an_operator_has_the_last_word_but_not_on_framing() {
+        let own = [
+            "connection",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+            "content-length",
+            "trailer",
+            "expect",
+            "host",
+        ];
+        let value = |text| HeaderValue::from_static(text);
+        let mut changes = HeaderChanges {
+            set: own
+                .map(|name| (HeaderName::from_static(name), value("9")))
+                .into_iter()
+                .collect(),
+            remove: own.into_iter().map(HeaderName::from_static).collect(),
+        };
+        assert!(permitted(&changes).is_empty());
+        changes
+            .set
+            .extend([(FORWARDED_FOR, value("1.1.1.1")), (CALL_ID, value("theirs"))]);
+        changes.remove.extend([header::COOKIE, FORWARDED_PROTO, CALL_ID]);
+        let call = CallHeaders {
+            request_changes: Some(Arc::new(permitted(&changes))),
+            ..call()
+        };
+        let mut headers = map(&[("host", "a.test"), ("cookie", "c"), ("content-length", "3"), ("x", "y")]);
+        to_upstream(&mut headers, &call, peer(), None);
+        let expected = map(&[
+            ("host", "a.test"),
+            ("content-length", "3"),
+            ("x", "y"),
+            ("x-call-id", "theirs"),
+            ("x-start-time", "17"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-host", "a.test"),
+        ]);
+        assert_eq!(headers, expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::{FunctionMetrics, InFlight},
+    policy::Slot,
     proxy::body::{Deadline, Observe},
     snapshot::Snapshot,
     upstream::Address,
@@ -39,6 +40,9 @@ pub(super) struct Record {
     call_id: Option<String>,
     upstream: Option<String>,
     counted: Option<Counted>,
+    /// Freed after the call was counted.
+    slot: Option<Slot>,
+    retries: u32,
     status: u16,
     bytes: u64,
     complete: bool,
@@ -46,7 +50,7 @@ pub(super) struct Record {
 
 struct Counted {
     metrics: Arc<FunctionMetrics>,
-    _in_flight: InFlight,
+    _in_flight: Option<InFlight>,
     since: Instant,
 }
 
@@ -69,6 +73,8 @@ impl Record {
             call_id: None,
             upstream: None,
             counted: None,
+            slot: None,
+            retries: 0,
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             complete: false,
@@ -87,10 +93,25 @@ impl Record {
     pub(super) fn count(&mut self, metrics: &Arc<FunctionMetrics>) {
         metrics.started();
         self.counted = Some(Counted {
-            _in_flight: metrics.in_flight(),
+            _in_flight: Some(metrics.in_flight()),
             metrics: Arc::clone(metrics),
             since: Instant::now(),
         });
+    }
+
+    /// Counts a call that is not sent on, with the status that its caller gets.
+    pub(super) fn refused(&mut self, metrics: &Arc<FunctionMetrics>, reason: &'static str) {
+        metrics.refused(reason);
+        self.counted = Some(Counted {
+            _in_flight: None,
+            metrics: Arc::clone(metrics),
+            since: self.started,
+        });
+    }
+
+    /// Keeps the call's right to run until it has ended.
+    pub(super) fn hold(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
     }
 
     /// Until when the answer must have been written.
@@ -108,6 +129,13 @@ impl Observe for Record {
     fn sent(&mut self, address: &Address, target: &Uri) {
         if self.log_upstream {
             self.upstream = Some(format!("{address}{}", target.path()));
+        }
+    }
+
+    fn retried(&mut self) {
+        self.retries += 1;
+        if let Some(counted) = &self.counted {
+            counted.metrics.retried();
         }
     }
 
@@ -142,6 +170,7 @@ impl Drop for Record {
                 peer = %self.peer,
                 call_id = self.call_id.as_deref(),
                 upstream = self.upstream.as_deref(),
+                retries = (self.retries > 0).then_some(self.retries),
                 aborted = (!self.complete).then_some(true),
             );
         }

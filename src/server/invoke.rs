@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -20,15 +20,18 @@ use super::{
     problem_response,
 };
 use crate::{
+    config::FunctionSettings,
     model::FunctionRef,
+    policy::{Admitted, Pass, Policy},
     problem::Problem,
     provider::ProviderError,
     proxy::{
         self, Answer, Call, Switched,
-        body::{Deadline, Observe},
+        body::{self, Deadline, Observe},
         headers::{self, CallHeaders},
         target, upgrade,
     },
+    scaling,
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
@@ -47,9 +50,19 @@ pub(super) async fn call(
     let mut record = Record::new(&snapshot, Kind::Function, &request, peer, started);
     record.call_id(&call_headers.call_id);
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
-    let mut record = Some(record);
-    let answered = forward(&snapshot, request, peer, started, &call_headers, &mut record).await;
-    match answered {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let (mut record, mut policy) = (Some(record), None);
+    let answered = forward(
+        &snapshot,
+        request,
+        peer,
+        started,
+        &call_headers,
+        &mut record,
+        &mut policy,
+    )
+    .await;
+    let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
                 tunnel(tasks, downstream, switched);
@@ -65,9 +78,14 @@ pub(super) async fn call(
             headers::complete(response.headers_mut(), &call_headers);
             response
         }
+    };
+    if let Some(policy) = policy {
+        policy.answer(origin.as_ref(), response.headers_mut());
     }
+    response
 }
 
+/// `policy` is for the answer, whatever it will be.
 async fn forward(
     snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
@@ -75,14 +93,29 @@ async fn forward(
     started: Instant,
     call_headers: &CallHeaders,
     record: &mut Option<Record>,
+    policy: &mut Option<Arc<Policy>>,
 ) -> Result<Answer<Record>, Problem> {
     let path = request.uri().path().to_owned();
     let (raw_name, rest) =
         target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
     let function = resolve(snapshot, &target::decode_name(raw_name)).await?;
+    let mut call_headers = call_headers.clone();
+    let mut pass = None;
+    if let Some(applied) = &function.policy {
+        if let Some(permission) = applied.preflight(request.method(), request.headers()) {
+            return Ok(preflight(permission, &call_headers, record.take()));
+        }
+        *policy = Some(Arc::clone(applied));
+        pass = admit(applied, &function, &request, peer, record).await?;
+        call_headers.request_changes = applied.request_changes();
+    }
+    let scaling = scaling::Policy {
+        activation: function.settings.activation,
+        ..snapshot.policy
+    };
     snapshot
         .scaling
-        .ensure(&function.function, snapshot.policy)
+        .ensure(&function.function, scaling)
         .await
         .map_err(|error| unavailable(&function.function, error))?;
 
@@ -92,19 +125,21 @@ async fn forward(
         record.count(metrics);
     }
     let server = &snapshot.config.server;
-    let (answer_timeout, answer_setting) = function.answer_timeout;
+    let total = function.settings.total;
     // The function's time starts when it is called, not when the call came in.
     let called = Instant::now();
     let call = Call {
-        headers: call_headers.clone(),
+        headers: call_headers,
         peer,
         started: called,
         receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
-        answer: Deadline::new(called, answer_timeout, answer_setting).or_earlier(Deadline::new(
+        answer: Deadline::new(called, total.after, total.setting).or_earlier(Deadline::new(
             called,
             server.write_timeout,
             "server.write_timeout",
         )),
+        settings: &function.settings,
+        budget: function.budget.as_deref(),
     };
     let choose = || {
         snapshot
@@ -113,10 +148,63 @@ async fn forward(
             .map_err(|error| unavailable(&function.function, error))
     };
     let answer = proxy::forward(request, rest, &call, choose, record).await;
+    if let Some(pass) = pass {
+        match &answer {
+            Ok(answer) => pass.answered(answer.response.status().as_u16()),
+            // No answer. What else there is was the caller's doing, or ours.
+            Err(problem) if matches!(problem.status, 502 | 504) => pass.unanswered(),
+            Err(_) => drop(pass),
+        }
+    }
     answer.map_err(|problem| Problem {
         detail: format!("function {}: {}", function.function, problem.detail),
         ..problem
     })
+}
+
+/// Returns when the call may go on, and holds its slot in the record. The pass
+/// wants to know how the call ended.
+async fn admit(
+    policy: &Policy,
+    function: &CalledFunction,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+    record: &mut Option<Record>,
+) -> Result<Option<Pass>, Problem> {
+    match policy.admit(request.headers(), peer.ip()).await {
+        Ok(Admitted { pass, slot }) => {
+            if let Some(record) = record {
+                record.hold(slot);
+            }
+            Ok(pass)
+        }
+        Err(refused) => {
+            if let Some((record, metrics)) = record.as_mut().zip(function.metrics.as_ref()) {
+                record.refused(metrics, refused.reason());
+            }
+            let problem = Problem::from(refused);
+            Err(Problem {
+                detail: format!("function {}: {}", function.function, problem.detail),
+                ..problem
+            })
+        }
+    }
+}
+
+/// The answer to a preflight request. Its call is none of the function's.
+fn preflight(permission: HeaderMap, call_headers: &CallHeaders, record: Option<Record>) -> Answer<Record> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = permission;
+    headers::complete(response.headers_mut(), call_headers);
+    if let Some(mut record) = record {
+        record.head(StatusCode::NO_CONTENT);
+        record.ended();
+    }
+    Answer {
+        response,
+        switched: None,
+    }
 }
 
 /// The function of a name in a URL: from the table, or looked up and put there.
@@ -124,6 +212,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
     if let Some(known) = snapshot.functions.get(name) {
         return Ok(known);
     }
+    let version = snapshot.functions.version();
     let function = FunctionRef::parse(name, snapshot.config.default_namespace())
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
@@ -143,16 +232,38 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
-    let answer = snapshot.config.function(&function).total;
+    let mut settings = snapshot.config.function(&function);
+    let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
+    // Before the policy: what limits remember goes when these go.
+    let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
     let entry = Arc::new(CalledFunction {
-        answer_timeout: (answer.after, answer.setting),
-        metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
+        budget: settings.retries.is_some().then(Arc::default),
+        policy: Policy::new(&function, &settings, &snapshot.states, snapshot.generation, exists),
+        settings,
+        metrics,
         function,
     });
-    if exists {
-        snapshot.functions.insert(name, &entry);
+    if exists && annotated {
+        snapshot.functions.insert(name, &entry, version);
     }
     Ok(entry)
+}
+
+/// Adds what the function's annotations say. When they cannot be read the call
+/// goes on without them, and the next one reads them again.
+async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut FunctionSettings) -> bool {
+    match snapshot.provider.status(function, false).await {
+        Ok(status) => {
+            for mistake in settings.annotate(&status.annotations.unwrap_or_default()) {
+                tracing::warn!(%function, "annotation ignored: {mistake}");
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%function, %error, "annotations cannot be read; called without them");
+            false
+        }
+    }
 }
 
 /// What a caller is told when its function cannot be called. Only a function
@@ -174,8 +285,12 @@ fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
 /// Joins caller and function until both have closed or the process aborts.
 fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
     tasks.spawn(async move {
-        let Switched { upstream, mut guards } = switched;
-        match upgrade::join(downstream, upstream).await {
+        let Switched {
+            upstream,
+            idle,
+            mut guards,
+        } = switched;
+        match upgrade::join(downstream, upstream, idle).await {
             Ok((_, down)) => {
                 guards.data(usize::try_from(down).unwrap_or(usize::MAX));
                 guards.ended();
@@ -200,6 +315,7 @@ fn call_headers(request: &HeaderMap) -> CallHeaders {
     CallHeaders {
         call_id,
         start_time: text(&nanos.to_string()),
+        request_changes: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -19,6 +19,7 @@ use faas_gateway::{
         replicas::{self, Known, Source},
     },
     model::{FunctionRef, FunctionStatus, from_json},
+    policy::{Policy, States},
     provider::{
         Provider,
         remote::{RemoteProvider, Settings},
@@ -59,6 +60,13 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 fn names_labels_and_types_are_those_of_openfaas() {
     let metrics = Metrics::new();
     called(&metrics, "figlet.openfaas-fn", 200);
+    metrics.function("figlet.openfaas-fn").refused("rate_limit");
+    let states = Arc::new(States::default());
+    metrics.show_states(Arc::clone(&states));
+    let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
+    let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
+    let figlet = FunctionRef::new("figlet", "openfaas-fn");
+    Policy::new(&figlet, &limited.function(&figlet), &states, 1, true).expect("limits");
     metrics.set_services(&[replicas::service(&status("figlet", "openfaas-fn"))]);
     metrics.api_request(&Method::GET, "/system/functions", 200, Duration::from_millis(1));
     metrics.config_read(true, SystemTime::UNIX_EPOCH + Duration::from_secs(12));
@@ -75,6 +83,10 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "gateway_functions_seconds_sum{code,function_name}",
         "gateway_function_invocation_started{function_name}",
         "gateway_function_invocation_inflight{function_name}",
+        "gateway_function_refused_total{function_name,reason}",
+        "gateway_function_queued{function_name}",
+        "gateway_function_breaker_open{function_name}",
+        "gateway_function_retries_total{function_name}",
         "gateway_service_count{function_name}",
         "gateway_service_ready_count{function_name}",
         "gateway_service_target_load{function_name,scaling_type}",
@@ -101,12 +113,18 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "# TYPE gateway_functions_seconds histogram",
         "# TYPE gateway_function_invocation_started counter",
         "# TYPE gateway_function_invocation_inflight gauge",
+        "# TYPE gateway_function_refused_total counter",
+        "# TYPE gateway_function_queued gauge",
+        "# TYPE gateway_function_breaker_open gauge",
         "# TYPE gateway_service_count gauge",
         "# TYPE http_requests_total counter",
         "# TYPE http_request_duration_seconds histogram",
         r#"gateway_function_invocation_total{code="200",function_name="figlet.openfaas-fn"} 1"#,
         r#"gateway_function_invocation_started{function_name="figlet.openfaas-fn"} 1"#,
         r#"gateway_function_invocation_inflight{function_name="figlet.openfaas-fn"} 0"#,
+        r#"gateway_function_refused_total{function_name="figlet.openfaas-fn",reason="rate_limit"} 1"#,
+        r#"gateway_function_queued{function_name="figlet.openfaas-fn"} 0"#,
+        r#"gateway_function_breaker_open{function_name="figlet.openfaas-fn"} 0"#,
         r#"gateway_service_target_load{function_name="figlet.openfaas-fn",scaling_type="rps"} 50"#,
         r#"gateway_service_min{function_name="figlet.openfaas-fn"} 1"#,
         "gateway_config_last_reload_successful 1",
@@ -119,6 +137,12 @@ fn names_labels_and_types_are_those_of_openfaas() {
         concat!("gateway_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    states.retain(|_| false);
+    metrics.forget_function("figlet.openfaas-fn");
+    let text = metrics.render();
+    for gone in [metrics::REFUSED_TOTAL, metrics::QUEUED, metrics::BREAKER_OPEN] {
+        assert!(!text.contains(gone), "{gone} is still in\n{text}");
     }
     assert!(!text.contains("aaaa"), "only the live configuration has a series");
     drop(in_use);
@@ -420,31 +444,53 @@ async fn a_provider_that_fails_costs_no_counters() {
     );
 }
 
-#[tokio::test]
-async fn readings_repeat_until_stopped() {
+/// How long it took until the provider was asked for its list so many times.
+/// After the first time, another configuration is live if `next` is its interval.
+async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -> Duration {
     let provider = ScriptedProvider::answering(Answer::json(200, &json!([]))).await;
-    let source = Source {
-        generation: 1,
+    let source = |generation, interval| Source {
+        generation,
         provider: remote(&provider),
         metrics: Arc::new(Metrics::new()),
-        interval: Duration::from_millis(1),
+        interval,
+    };
+    let asked = || {
+        provider
+            .asked()
+            .iter()
+            .filter(|asked| asked.path == "/system/functions")
+            .count()
     };
     let stop = CancellationToken::new();
-    let seen = Arc::new(Mutex::new(0));
-    let forever = replicas::refresh_forever(
-        move || source.clone(),
-        stop.clone(),
-        move |_| {
-            let mut seen = seen.lock().expect("no panic");
-            *seen += 1;
-            if *seen == 3 {
-                stop.cancel();
-            }
-        },
-    );
-    tokio::time::timeout(Duration::from_secs(10), forever)
+    let started = tokio::time::Instant::now();
+    let newest = || match next {
+        Some(interval) if asked() > 0 => source(2, interval),
+        _ => source(1, interval),
+    };
+    let enough = async {
+        while asked() < times {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+        started.elapsed()
+    };
+    let forever = replicas::refresh_forever(newest, stop.clone());
+    let (took, ()) = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(enough, forever) })
         .await
         .expect("it stops");
+    took
+}
+
+#[tokio::test]
+async fn readings_repeat_until_stopped() {
+    let interval = Duration::from_millis(20);
+    assert!(until_asked(3, interval, None).await >= interval * 2);
+}
+
+#[tokio::test]
+async fn point_19_the_gauges_follow_a_new_configuration_without_waiting_for_the_old_interval() {
+    let hour = Duration::from_secs(3600);
+    until_asked(4, hour, Some(Duration::from_millis(1))).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use faas_gateway::{
     shutdown::Tasks,
     snapshot::{
         Current, FunctionTable, Snapshot, Source,
-        control::{Control, Outcome},
+        control::{Caller, Control, Journal, Outcome},
     },
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -37,11 +37,11 @@ impl Control for NoFiles {
         &self.0
     }
 
-    fn last(&self) -> Option<Outcome> {
-        None
+    fn journal(&self) -> Journal {
+        Journal::default()
     }
 
-    async fn reload(&self) -> Option<Outcome> {
+    async fn reload(&self, _caller: Caller, _expected: Option<Vec<String>>) -> Option<Outcome> {
         None
     }
 }
@@ -77,6 +77,7 @@ impl Desk {
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             functions: FunctionTable::default(),
             metrics: Arc::clone(&metrics),
+            states: Arc::default(),
             alive: metrics.live_generation(),
             source,
             provider: shared,

@@ -1,0 +1,229 @@
+//! What applies to the calls of one function: whether a call may go on now,
+//! and what is changed of its headers.
+//!
+//! A [`Policy`] is resolved once per function and configuration; a function
+//! without settings has none. What limits and breakers remember lives longer, in
+//! [`States`]. Nothing here calls a function or knows how refusals are told.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::{
+    config::{FunctionSettings, HeaderChanges},
+    model::FunctionRef,
+    proxy::headers,
+};
+
+pub mod breaker;
+pub mod cors;
+pub mod queue;
+pub mod rate;
+mod states;
+
+pub use breaker::Pass;
+pub use queue::Slot;
+pub use states::{Load, States};
+
+use breaker::Breaker;
+use cors::Cors;
+use queue::Queue;
+use rate::RateLimit;
+
+/// What applies to the calls of one function.
+#[derive(Debug)]
+pub struct Policy {
+    max_request: Option<u64>,
+    rate_limit: Option<Arc<RateLimit>>,
+    breaker: Option<Arc<Breaker>>,
+    queue: Option<Arc<Queue>>,
+    request_changes: Option<Arc<HeaderChanges>>,
+    response_changes: Option<HeaderChanges>,
+    cors: Option<Cors>,
+}
+
+/// Why a call did not get to its function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// The declared length of the request's body is above the bound.
+    #[error("the request's body of {length} bytes is larger than {limit} bytes, the most that is allowed")]
+    BodyTooLarge {
+        /// Declared, in bytes.
+        length: u64,
+        /// Allowed, in bytes.
+        limit: u64,
+    },
+    /// The caller's allowance is used up.
+    #[error("too many calls; the next one is possible in {} seconds", seconds(*.wait))]
+    RateLimit {
+        /// Until there is an allowance again.
+        wait: Duration,
+    },
+    /// The function keeps failing.
+    #[error("the function keeps failing and is not called for another {} seconds", seconds(*.rest))]
+    BreakerOpen {
+        /// Until a trial call; zero while one is under way.
+        rest: Duration,
+    },
+    /// Too many calls run, and too many wait.
+    #[error("{calls} calls are under way and {queued} wait for their turn, the most that are allowed")]
+    QueueFull {
+        /// Most calls under way.
+        calls: usize,
+        /// Most calls that wait.
+        queued: usize,
+    },
+    /// The call waited too long for its turn.
+    #[error("{calls} calls are under way, the most that are allowed, and none ended within {waited:?}")]
+    QueueTimeout {
+        /// Most calls under way.
+        calls: usize,
+        /// How long it waited.
+        waited: Duration,
+    },
+}
+
+/// Seconds to wait, at least 1.
+fn seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+impl Refused {
+    /// The reason as metrics name it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::RateLimit { .. } => "rate_limit",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::QueueFull { .. } => "queue_full",
+            Self::QueueTimeout { .. } => "queue_timeout",
+        }
+    }
+
+    /// The configuration key; the name of the function in it is written `NAME`.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Self::BodyTooLarge { .. } => "functions.\"NAME\".body.max_request",
+            Self::RateLimit { .. } => "functions.\"NAME\".rate_limit",
+            Self::BreakerOpen { .. } => "functions.\"NAME\".breaker",
+            Self::QueueFull { queued: 0, .. } => "functions.\"NAME\".max_in_flight",
+            Self::QueueFull { .. } => "functions.\"NAME\".max_queued",
+            Self::QueueTimeout { .. } => "functions.\"NAME\".queue_timeout",
+        }
+    }
+
+    /// When trying again makes sense; never for what is too large.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BodyTooLarge { .. } => None,
+            Self::RateLimit { wait } => Some(*wait),
+            Self::BreakerOpen { rest } => Some(*rest),
+            // Nobody knows when a call ends.
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } => Some(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// A call that may go on.
+#[derive(Debug)]
+pub struct Admitted {
+    /// To be told how the call ended.
+    pub pass: Option<Pass>,
+    /// To be kept until the last byte of the answer.
+    pub slot: Option<Slot>,
+}
+
+impl Policy {
+    /// What the settings come to for a function; `None` is nothing at all.
+    /// `generation` is the number of the configuration that they are from;
+    /// `known` tells whether the function is known to exist.
+    pub fn new(
+        function: &FunctionRef,
+        settings: &FunctionSettings,
+        states: &States,
+        generation: u64,
+        known: bool,
+    ) -> Option<Arc<Self>> {
+        let used = states.of(function, settings, generation, known);
+        let changes = |changes: &HeaderChanges| Some(headers::permitted(changes)).filter(|some| !some.is_empty());
+        let policy = Self {
+            max_request: settings.max_request,
+            rate_limit: used.rate_limit,
+            breaker: used.breaker,
+            queue: used.queue,
+            request_changes: changes(&settings.request_headers).map(Arc::new),
+            response_changes: changes(&settings.response_headers),
+            cors: settings.cors.as_ref().map(Cors::new),
+        };
+        (!policy.is_empty()).then(|| Arc::new(policy))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.max_request.is_none()
+            && self.rate_limit.is_none()
+            && self.breaker.is_none()
+            && self.queue.is_none()
+            && self.request_changes.is_none()
+            && self.response_changes.is_none()
+            && self.cors.is_none()
+    }
+
+    /// The headers of the 204 for a preflight request, where the gateway answers those.
+    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref()?.preflight(method, request)
+    }
+
+    /// Returns when a call with these headers may go on: after the checks that
+    /// need no waiting, and when it is its turn. Dropping the future gives up
+    /// its turn.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn admit(&self, request: &HeaderMap, client: IpAddr) -> Result<Admitted, Refused> {
+        if let Some(limit) = self.max_request
+            && let Some(length) = declared_length(request).filter(|length| *length > limit)
+        {
+            return Err(Refused::BodyTooLarge { length, limit });
+        }
+        if let Some(rate_limit) = &self.rate_limit {
+            rate_limit
+                .check(request, client)
+                .map_err(|wait| Refused::RateLimit { wait })?;
+        }
+        let pass = match &self.breaker {
+            Some(breaker) => {
+                let admitted = breaker.admit(Instant::now());
+                Some(admitted.map_err(|rest| Refused::BreakerOpen { rest })?)
+            }
+            None => None,
+        };
+        let slot = match &self.queue {
+            Some(queue) => Some(queue.turn().await?),
+            None => None,
+        };
+        Ok(Admitted { pass, slot })
+    }
+
+    /// What is changed of the request, as the function sees it.
+    pub fn request_changes(&self) -> Option<Arc<HeaderChanges>> {
+        self.request_changes.clone()
+    }
+
+    /// Changes the headers of an answer, the function's or the gateway's own, to
+    /// a request from `origin`.
+    pub fn answer(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+        if let Some(changes) = &self.response_changes {
+            headers::change(answer, changes);
+        }
+        if let Some(cors) = &self.cors {
+            cors.answer(origin, answer);
+        }
+    }
+}
+
+/// The length that the request declares, unless it comes in chunks.
+fn declared_length(request: &HeaderMap) -> Option<u64> {
+    request.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
