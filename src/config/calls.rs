@@ -2,7 +2,7 @@
 //!
 //! Every key is optional, so that `[functions."*"]` can give what a function's
 //! own table leaves out, and a route what its function leaves out. What they
-//! come to, defaults included, is in [`super::function`] and [`super::route`].
+//! come to, defaults included, is in [`super::function`].
 
 use std::{collections::BTreeMap, time::Duration};
 

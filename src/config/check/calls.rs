@@ -39,23 +39,9 @@ const FRAMING: &[&str] = &[
 /// What decides where a request goes and how it is sent.
 const ROUTING: &[&str] = &["host", "expect"];
 
-/// What the gateway itself sets in requests.
-const OURS_IN_REQUESTS: &[&str] = &[
-    "x-call-id",
-    "x-start-time",
-    "x-forwarded-host",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-];
-
-/// What the gateway itself sets in responses.
-const OURS_IN_RESPONSES: &[&str] = &[
-    "x-call-id",
-    "x-start-time",
-    "x-duration-seconds",
-    "x-served-by",
-    "x-openfaas-internal",
-];
+/// What the gateway tells callers and functions about a call. What it says of
+/// itself and of the caller (`X-Served-By`, `X-Forwarded-For`) can be changed.
+const ABOUT_THE_CALL: &[&str] = &["x-call-id", "x-start-time", "x-duration-seconds", "x-openfaas-internal"];
 
 /// The table and where problems go.
 pub(super) struct At<'a> {
@@ -176,20 +162,20 @@ pub(super) fn values(path: &[String], table: &Function, config: &Config, found: 
     }
     if let Some(headers) = &table.headers {
         let framing = "it frames the message or is about one connection";
-        let ours = "the gateway sets it";
+        let ours = "it is what the gateway says about the call";
         at.headers(
             "headers.request",
             headers.request.as_ref(),
             &[
                 (FRAMING, framing),
                 (ROUTING, "it decides where the request goes and how it is sent"),
-                (OURS_IN_REQUESTS, ours),
+                (ABOUT_THE_CALL, ours),
             ],
         );
         at.headers(
             "headers.response",
             headers.response.as_ref(),
-            &[(FRAMING, framing), (OURS_IN_RESPONSES, ours)],
+            &[(FRAMING, framing), (ABOUT_THE_CALL, ours)],
         );
     }
     if let Some(cors) = &table.cors {

@@ -31,10 +31,11 @@ pub(super) fn path(text: &str) -> Result<(), String> {
     }
     // RFC 3986 section 3.3.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
-    let odd = text
-        .chars()
-        .find(|character| !u8::try_from(*character).is_ok_and(plain));
-    odd.map_or(Ok(()), |odd| Err(format!("has {odd:?}, which no path can have")))
+    if text.bytes().all(plain) {
+        Ok(())
+    } else {
+        fail("has a character that no path can have")
+    }
 }
 
 /// A host name or address, or `*.` before a name.
