@@ -52,16 +52,7 @@ pub(super) async fn call(
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (mut record, mut policy) = (Some(record), None);
-    let answered = forward(
-        &snapshot,
-        request,
-        peer,
-        started,
-        &call_headers,
-        &mut record,
-        &mut policy,
-    )
-    .await;
+    let answered = forward(&snapshot, request, peer, &call_headers, &mut record, &mut policy).await;
     let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
@@ -90,7 +81,6 @@ async fn forward(
     snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
     peer: SocketAddr,
-    started: Instant,
     call_headers: &CallHeaders,
     record: &mut Option<Record>,
     policy: &mut Option<Arc<Policy>>,
@@ -109,13 +99,13 @@ async fn forward(
         pass = admit(applied, &function, &request, peer, record).await?;
         call_headers.request_changes = applied.request_changes();
     }
-    let scaling = scaling::Policy {
+    let activation = scaling::Policy {
         activation: function.settings.activation,
         ..snapshot.policy
     };
     snapshot
         .scaling
-        .ensure(&function.function, scaling)
+        .ensure(&function.function, activation)
         .await
         .map_err(|error| unavailable(&function.function, error))?;
 
@@ -126,13 +116,14 @@ async fn forward(
     }
     let server = &snapshot.config.server;
     let total = function.settings.total;
-    // The function's time starts when it is called, not when the call came in.
+    // The function's time starts when it is called, not when the call came in;
+    // and while a call waits here, nobody reads what its caller sends.
     let called = Instant::now();
     let call = Call {
         headers: call_headers,
         peer,
         started: called,
-        receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
+        receive: Deadline::new(called, server.read_timeout, "server.read_timeout"),
         answer: Deadline::new(called, total.after, total.setting).or_earlier(Deadline::new(
             called,
             server.write_timeout,
@@ -237,7 +228,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
     let entry = Arc::new(CalledFunction {
-        budget: settings.retries.is_some().then(Arc::default),
+        budget: snapshot.states.budget(&function, &settings, exists),
         policy: Policy::new(&function, &settings, &snapshot.states, snapshot.generation, exists),
         settings,
         metrics,
