@@ -34,17 +34,36 @@ use crate::{
     upstream::Body,
 };
 
-/// Answers a function call, with the function's answer or with a problem.
+/// What led to a function.
+pub(super) enum Called {
+    /// Its name in the path.
+    ByName,
+    /// A route, which wrote the name into the path.
+    ByRoute(ByRoute),
+}
+
+/// A call that a route led to.
+pub(super) struct ByRoute {
+    /// The route, whose settings are above the function's.
+    pub(super) route: Arc<Route>,
+    /// What the function has in the [`FunctionTable`](crate::snapshot::FunctionTable) on this route.
+    pub(super) key: String,
+}
+
+/// Answers a function call, with the function's answer or with a problem. The
+/// request's path is `/function/NAME[/rest]`.
 pub(super) async fn call(
     snapshot: Arc<Snapshot>,
-    tasks: &Tasks,
+    service: &Service,
     mut request: Request<Incoming>,
-    peer: SocketAddr,
-    started: Instant,
+    called: &Called,
+    mut record: Record,
+    (peer, started): (SocketAddr, Instant),
     accept: &HeaderMap,
 ) -> Response<Body> {
+    let tasks = &service.tasks;
     let call_headers = call_headers(request.headers());
-    let mut record = Record::new(&snapshot, Kind::Function, &request, peer, started);
+    record.function_call();
     record.call_id(&call_headers.call_id);
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let mut record = Some(record);
