@@ -291,6 +291,8 @@ fn read(
         if config.provider.process.state_dir.is_none() {
             config.provider.process.state_dir = default_state_dir(environment);
         }
+        let below = config.server.base_path.trim_end_matches('/').len();
+        config.server.base_path.truncate(below);
         for base in [&mut config.provider.url, &mut config.provider.logs_url] {
             base.iter_mut().for_each(end_in_slash);
         }

@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+mod calls;
+mod routes;
+
 use super::{
     Config, Origins,
     duration::format,
@@ -13,7 +16,6 @@ use super::{
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
-use crate::model::FunctionRef;
 
 /// Smallest bound on a request's head: what HTTP libraries need to work with.
 const MIN_HEADER_BYTES: u64 = 8192;
@@ -84,7 +86,9 @@ pub(super) fn relations(config: &Config) -> Found {
     for (name, image) in &config.provider.process.images {
         check_image(name, image, &mut found);
     }
-    functions(config, &mut found);
+    calls::functions(config, &mut found);
+    routes::routes(config, &mut found);
+    routes::base_path(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.error(&["logging.level"], message);
     }
@@ -154,14 +158,32 @@ fn listeners(config: &Config, found: &mut Found) {
             format!("{listen} is already the address of server.listen"),
         );
     }
-    if config.provider_kind() == ProviderKind::Process
-        && !listen.ip().is_loopback()
-        && !config.is_protected()
-        && !config.server.allow_unauthenticated_public
+    if let Some(internal) = config.server.internal_listen
+        && internal.port() != 0
     {
+        for (key, other) in [("server.listen", listen), ("metrics.listen", config.metrics_listen())] {
+            if internal == other {
+                found.error(
+                    &["server.internal_listen", key],
+                    format!("{internal} is already the address of {key}"),
+                );
+            }
+        }
+    }
+    let open = config.provider_kind() == ProviderKind::Process
+        && !config.is_protected()
+        && !config.server.allow_unauthenticated_public;
+    let addresses = [
+        ("server.listen", Some(listen)),
+        ("server.internal_listen", config.server.internal_listen),
+    ];
+    for (key, listen) in addresses {
+        let Some(listen) = listen.filter(|address| open && !address.ip().is_loopback()) else {
+            continue;
+        };
         found.error(
             &[
-                "server.listen",
+                key,
                 "auth.basic",
                 "auth.proxy_url",
                 "server.allow_unauthenticated_public",
@@ -224,35 +246,6 @@ fn check_image(name: &str, image: &Image, found: &mut Found) {
             key("mode"),
             format!("expected one of \"{}\", found '{mode}'", MODES.join("\" \"")),
         );
-    }
-}
-
-fn functions(config: &Config, found: &mut Found) {
-    let default_namespace = config.default_namespace();
-    let mut seen: Vec<(FunctionRef, &str)> = Vec::new();
-    for (name, function) in &config.functions {
-        let path = ["functions", name].map(str::to_owned);
-        if name != EVERY_FUNCTION {
-            match FunctionRef::parse(name, default_namespace) {
-                Ok(function) => match seen.iter().find(|(other, _)| *other == function) {
-                    Some((_, other)) => found.error_at(
-                        vec![path.to_vec()],
-                        format!("is the same function as functions.\"{other}\"; keep one of them"),
-                    ),
-                    None => seen.push((function, name)),
-                },
-                Err(error) => found.error_at(vec![path.to_vec()], error.to_string()),
-            }
-        }
-        let Some(total) = function.timeouts.as_ref().and_then(|timeouts| timeouts.total) else {
-            continue;
-        };
-        let total_key = child(&child(&path, "timeouts"), "total");
-        if total.is_zero() {
-            found.error_at(vec![total_key], "must be longer than zero");
-        } else if total > config.server.write_timeout {
-            found.warn(cut_short(&dotted(&total_key), total, config));
-        }
     }
 }
 
