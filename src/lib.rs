@@ -21,6 +21,7 @@ pub mod auth;
 pub mod client;
 pub mod provider;
 pub mod proxy;
+pub mod routing;
 pub mod watchdog;
 
 pub mod config;

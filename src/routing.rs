@@ -47,8 +47,17 @@ pub struct RouteTable {
 #[derive(Debug, Default)]
 struct Paths {
     routes: HashMap<String, Vec<Arc<Route>>>,
+    /// The same by their normalized paths.
+    plain: HashMap<String, Vec<Arc<Route>>>,
     /// Length of the longest path, in bytes.
     longest: usize,
+}
+
+/// How paths are compared.
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    Received,
+    Normalized,
 }
 
 /// A route, as calls see it.
@@ -100,7 +109,17 @@ pub enum Found<'t> {
     },
 }
 
-impl Found<'_> {
+impl<'t> Found<'t> {
+    fn new(routes: &'t [Arc<Route>], route: Option<&'t Arc<Route>>, named: bool) -> Self {
+        match route {
+            Some(route) => Self::Route { route, named },
+            None => Self::Method {
+                allow: allow(routes),
+                named,
+            },
+        }
+    }
+
     /// Whether the host was named by what was found.
     pub fn is_named(&self) -> bool {
         let (Self::Route { named, .. } | Self::Method { named, .. }) = self;
@@ -164,13 +183,19 @@ impl RouteTable {
     /// decides, from the most exact to none, and there the longest path; that
     /// no route there has the method changes neither.
     pub fn find(&self, asked: Asked<'_>) -> Option<Found<'_>> {
+        self.read(asked, Reading::Received)
+    }
+
+    fn read(&self, asked: Asked<'_>, reading: Reading) -> Option<Found<'_>> {
         let named = asked.host.and_then(|host| {
-            let exact = self.exact.get(host).and_then(|paths| paths.find(asked, true));
-            exact.or_else(|| {
-                host::parents(host).find_map(|parent| self.wildcard.get(parent).and_then(|paths| paths.find(asked, true)))
-            })
+            let exact = self.exact.get(host).and_then(|paths| paths.find(asked, reading));
+            exact.or_else(|| host::parents(host).find_map(|parent| self.wildcard.get(parent)?.find(asked, reading)))
         });
-        named.or_else(|| self.any.find(asked, false))
+        if let Some((routes, found)) = named {
+            return Some(Found::new(routes, found, true));
+        }
+        let (routes, found) = self.any.find(asked, reading)?;
+        Some(Found::new(routes, found, false))
     }
 
     /// Whether a path is one that a function, or a proxy before it, could read
@@ -186,7 +211,7 @@ impl RouteTable {
         if path::has_dot_segment(&plain) {
             return true;
         }
-        match self.find(Asked { path: &plain, ..asked }) {
+        match self.read(Asked { path: &plain, ..asked }, Reading::Normalized) {
             Some(Found::Route { route: other, .. }) => !Arc::ptr_eq(route, other),
             Some(Found::Method { .. }) | None => true,
         }
@@ -196,28 +221,27 @@ impl RouteTable {
 impl Paths {
     fn add(&mut self, route: &Arc<Route>) {
         self.longest = self.longest.max(route.path.len());
-        self.routes
-            .entry(route.path.clone())
-            .or_default()
-            .push(Arc::clone(route));
+        let plain = path::normalized(&route.path).unwrap_or_else(|| route.path.clone());
+        for (by_path, path) in [(&mut self.routes, route.path.clone()), (&mut self.plain, plain)] {
+            by_path.entry(path).or_default().push(Arc::clone(route));
+        }
     }
 
-    fn find(&self, asked: Asked<'_>, named: bool) -> Option<Found<'_>> {
+    /// The routes of the longest path, and which of them has the method.
+    fn find(&self, asked: Asked<'_>, reading: Reading) -> Option<(&[Arc<Route>], Option<&Arc<Route>>)> {
+        let by_path = match reading {
+            Reading::Received => &self.routes,
+            Reading::Normalized => &self.plain,
+        };
         let routes = path::prefixes(asked.path)
             .take_while(|prefix| prefix.len() <= self.longest)
-            .filter_map(|prefix| self.routes.get(prefix))
+            .filter_map(|prefix| by_path.get(prefix))
             .last()?;
         let with = |method: &Method| routes.iter().find(|route| route.takes(method));
         let route = with(asked.method)
             .or_else(|| routes.iter().find(|route| route.methods.is_empty()))
             .or_else(|| with(asked.preflight?).filter(|route| route.cross_origin));
-        Some(match route {
-            Some(route) => Found::Route { route, named },
-            None => Found::Method {
-                allow: allow(routes),
-                named,
-            },
-        })
+        Some((routes, route))
     }
 }
 

@@ -71,7 +71,10 @@ mod tests {
             request.body(()).expect("a request")
         };
         assert_eq!(of(&request("/a")).as_deref(), Some("header.test"));
-        assert_eq!(of(&request("http://u:p@Target.test:2/a")).as_deref(), Some("target.test"));
+        assert_eq!(
+            of(&request("http://u:p@Target.test:2/a")).as_deref(),
+            Some("target.test")
+        );
         assert_eq!(of(&Request::get("/a").body(()).expect("a request")), None);
     }
 

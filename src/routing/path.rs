@@ -49,7 +49,11 @@ pub fn rewritten(path: &str, prefix: &str, rewrite: Option<&str>) -> String {
     } else {
         format!("{}{rest}", rewrite.trim_end_matches('/'))
     };
-    if whole.starts_with('/') { whole } else { format!("/{whole}") }
+    if whole.starts_with('/') {
+        whole
+    } else {
+        format!("/{whole}")
+    }
 }
 
 /// The part of a path below a base path (empty, or like `/faas`), where it is there.
@@ -110,7 +114,13 @@ mod tests {
         ] {
             assert_eq!(normalized(path).as_deref(), plain, "{path}");
         }
-        for (path, dots) in [("/a/../b", true), ("/a/.", true), ("/..;x/a", true), ("/...", false), ("/.a", false)] {
+        for (path, dots) in [
+            ("/a/../b", true),
+            ("/a/.", true),
+            ("/..;x/a", true),
+            ("/...", false),
+            ("/.a", false),
+        ] {
             assert_eq!(has_dot_segment(path), dots, "{path}");
         }
     }

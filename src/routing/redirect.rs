@@ -55,7 +55,9 @@ impl Redirect {
 /// `https://host…` or `//host…`.
 fn names_a_host(to: &str) -> bool {
     to.split_once("//").is_some_and(|(scheme, host)| {
-        (scheme.is_empty() || scheme.ends_with(':')) && !scheme.contains('/') && !host.trim_start_matches(['/', '\\']).is_empty()
+        (scheme.is_empty() || scheme.ends_with(':'))
+            && !scheme.contains('/')
+            && !host.trim_start_matches(['/', '\\']).is_empty()
     })
 }
 
@@ -84,7 +86,13 @@ mod tests {
         for (to, path, prefix, query, expected) in [
             ("https://new.test/", "/a/b", "", None, "https://new.test/a/b"),
             ("https://new.test", "/a", "", Some("x=1&y"), "https://new.test/a?x=1&y"),
-            ("https://new.test/v2", "/v1/a%20b/", "/v1", None, "https://new.test/v2/a%20b/"),
+            (
+                "https://new.test/v2",
+                "/v1/a%20b/",
+                "/v1",
+                None,
+                "https://new.test/v2/a%20b/",
+            ),
             ("https://new.test/v2/", "/v1", "/v1", None, "https://new.test/v2/"),
             ("/v2", "/v1/a", "/v1", Some(""), "/v2/a?"),
             ("/v2?old=1#top", "/v1/a", "/v1", Some("b=2"), "/v2/a?old=1&b=2#top"),

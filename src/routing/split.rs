@@ -87,7 +87,10 @@ fn number(value: &[u8], function: &str) -> f64 {
         .chain_update([0])
         .chain_update(value)
         .finalize();
-    let bits = digest.iter().take(6).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let bits = digest
+        .iter()
+        .take(6)
+        .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
     (bits as f64 + 0.5) / (1_u64 << 48) as f64
 }
 
@@ -139,7 +142,11 @@ mod tests {
             assert!((counts[function] - expected).abs() < 200, "{counts:?}");
         }
         assert_eq!(counts.len(), 3);
-        assert_eq!(placed_at, placed(&split(&[("c", 10), ("b", 20), ("a", 70)])), "order means nothing");
+        assert_eq!(
+            placed_at,
+            placed(&split(&[("c", 10), ("b", 20), ("a", 70)])),
+            "order means nothing"
+        );
     }
 
     #[test]

@@ -46,7 +46,11 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
 /// the route's path only. `None` when the name cannot be that of a cookie.
 pub fn set_cookie(name: &str, id: &str, path: &str, secure: bool) -> Option<HeaderValue> {
     // A semicolon would begin another attribute.
-    let path = if path.is_empty() || path.contains(';') { "/" } else { path };
+    let path = if path.is_empty() || path.contains(';') {
+        "/"
+    } else {
+        path
+    };
     let secure = if secure { "; Secure" } else { "" };
     HeaderValue::try_from(format!("{name}={id}; Path={path}; HttpOnly; SameSite=Lax{secure}")).ok()
 }

@@ -1,5 +1,6 @@
 //! `/function/{name}[.{namespace}][/rest]`: from a request to its function.
 //!
+//! Calls on routes come here too, in this form: see [`super::routed`].
 //! Resolves the name, waits for a replica where it must, and hands over to
 //! [`crate::proxy`]. What a call may wait for and for how long is decided by the
 //! snapshot it began with.
@@ -15,11 +16,9 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    access_log::{Kind, Record},
-    problem_response,
-};
+use super::{Reach, Service, access_log::Record, problem_response};
 use crate::{
+    config::{Config, Visibility},
     model::FunctionRef,
     problem::Problem,
     provider::ProviderError,
@@ -29,6 +28,7 @@ use crate::{
         headers::{self, CallHeaders},
         target, upgrade,
     },
+    routing::{Route, split::KEY_MARK},
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
@@ -67,7 +67,16 @@ pub(super) async fn call(
     record.call_id(&call_headers.call_id);
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let mut record = Some(record);
-    let answered = forward(&snapshot, request, peer, started, &call_headers, &mut record).await;
+    let reach = service.reach;
+    let answered = forward(
+        &snapshot,
+        request,
+        (called, reach),
+        (peer, started),
+        &call_headers,
+        &mut record,
+    )
+    .await;
     match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
@@ -90,15 +99,18 @@ pub(super) async fn call(
 async fn forward(
     snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
-    peer: SocketAddr,
-    started: Instant,
+    (called, reach): (&Called, Reach),
+    (peer, started): (SocketAddr, Instant),
     call_headers: &CallHeaders,
     record: &mut Option<Record>,
 ) -> Result<Answer<Record>, Problem> {
     let path = request.uri().path().to_owned();
     let (raw_name, rest) =
         target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
-    let function = resolve(snapshot, &target::decode_name(raw_name)).await?;
+    let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
+    if function.internal && reach == Reach::Public {
+        return Err(ProviderError::unknown_function(&function.function).into());
+    }
     snapshot
         .scaling
         .ensure(&function.function, snapshot.policy)
@@ -139,20 +151,32 @@ async fn forward(
 }
 
 /// The function of a name in a URL: from the table, or looked up and put there.
-async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunction>, Problem> {
-    if let Some(known) = snapshot.functions.get(name) {
+///
+/// Functions that a route leads to have entries of their own, with the route's
+/// settings; no name in a URL is looked up that could be one of those.
+async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Result<Arc<CalledFunction>, Problem> {
+    let (key, route) = match called {
+        Called::ByName if name.contains(KEY_MARK) => (None, None),
+        Called::ByName => (Some(name), None),
+        Called::ByRoute(by) => (Some(by.key.as_str()), by.route.settings(&snapshot.config)),
+    };
+    if let Some(known) = key.and_then(|key| snapshot.functions.get(key)) {
         return Ok(known);
     }
     let function = FunctionRef::parse(name, snapshot.config.default_namespace())
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
         match snapshot.provider.upstream(&function) {
-            Err(error @ ProviderError::NotFound(_)) => return Err(error.into()),
+            Err(ProviderError::NotFound(_)) => return Err(ProviderError::unknown_function(&function).into()),
             _ => true,
         }
     } else {
         match snapshot.scaling.exists(&function, snapshot.policy).await {
             Ok(()) => true,
+            // In the words that hide a function that is there.
+            Err(ProviderError::NotFound(_)) if snapshot.policy.from_zero || hides(&snapshot.config) => {
+                return Err(ProviderError::unknown_function(&function).into());
+            }
             Err(error) if snapshot.policy.from_zero => return Err(unavailable(&function, error)),
             // The provider will say itself what it makes of the call; nothing is
             // counted under a name that nobody vouched for.
@@ -162,16 +186,25 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
-    let answer = snapshot.config.function(&function).total;
+    let settings = snapshot.config.function_on_route(&function, route);
+    let answer = settings.total;
     let entry = Arc::new(CalledFunction {
         answer_timeout: (answer.after, answer.setting),
+        internal: settings.internal,
         metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
         function,
     });
-    if exists {
-        snapshot.functions.insert(name, &entry);
+    if exists && let Some(key) = key {
+        snapshot.functions.insert(key, &entry);
     }
     Ok(entry)
+}
+
+/// Whether some function is internal. Then nobody may tell from the answer
+/// which functions are and which do not exist.
+fn hides(config: &Config) -> bool {
+    let mut functions = config.functions.values();
+    functions.any(|function| function.visibility == Some(Visibility::Internal))
 }
 
 /// What a caller is told when its function cannot be called. Only a function

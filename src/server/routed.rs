@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use uuid::Uuid;
 
 use super::{
-    invoke::{Called, ByRoute},
+    invoke::{ByRoute, Called},
     way,
 };
 use crate::{

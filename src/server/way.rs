@@ -155,8 +155,23 @@ mod tests {
 
     #[test]
     fn the_gateway_s_own_paths_are_between_routes_with_hosts_and_those_without() {
-        let table = table(&[route("named", "hosts = [\"shop.test\"]\npath = \"/\""), route("any", "path = \"/\"")].concat());
-        for target in ["/function/f", "/system/info", "/ui/", "/docs", "/openapi.json", "/healthz", "/ui", "/function"] {
+        let table = table(
+            &[
+                route("named", "hosts = [\"shop.test\"]\npath = \"/\""),
+                route("any", "path = \"/\""),
+            ]
+            .concat(),
+        );
+        for target in [
+            "/function/f",
+            "/system/info",
+            "/ui/",
+            "/docs",
+            "/openapi.json",
+            "/healthz",
+            "/ui",
+            "/function",
+        ] {
             assert_eq!(way(&table, "GET", "shop.test", target), "named");
             assert_eq!(way(&table, "GET", "other.test", target), "own", "{target}");
         }
@@ -193,7 +208,10 @@ mod tests {
 
     #[test]
     fn the_base_path_is_taken_off_the_gateway_s_own_paths_only() {
-        let table = table(&format!("[server]\nbase_path = \"/faas\"\n{}", route("any", "path = \"/v1\"")));
+        let table = table(&format!(
+            "[server]\nbase_path = \"/faas\"\n{}",
+            route("any", "path = \"/v1\"")
+        ));
         for (target, expected) in [
             ("/faas/function/f/x?y=%20", "/function/f/x?y=%20"),
             ("/faas", "/"),
@@ -214,7 +232,13 @@ mod tests {
     #[test]
     fn a_preflight_request_takes_the_way_of_what_it_asks_for() {
         let cors = "path = \"/open\"\nmethods = [\"PUT\"]\ncors = { origins = [\"*\"] }";
-        let table = table(&[route("open", cors), route("closed", "path = \"/closed\"\nmethods = [\"PUT\"]")].concat());
+        let table = table(
+            &[
+                route("open", cors),
+                route("closed", "path = \"/closed\"\nmethods = [\"PUT\"]"),
+            ]
+            .concat(),
+        );
         let asks = |path: &str, method: &str| {
             let request = Request::options(path).header("origin", "https://x.test");
             let request = request.header("access-control-request-method", method);
@@ -228,14 +252,22 @@ mod tests {
     #[test]
     fn a_thousand_routes_cost_what_ten_cost() {
         let table_of = |count: usize| {
-            let routes = (0..count).map(|n| route(&format!("r{n}"), &format!("hosts = [\"h{n}.test\", \"*.w{n}.test\"]\npath = \"/p{n}\"")));
+            let routes = (0..count).map(|n| {
+                route(
+                    &format!("r{n}"),
+                    &format!("hosts = [\"h{n}.test\", \"*.w{n}.test\"]\npath = \"/p{n}\""),
+                )
+            });
             table(&routes.collect::<String>())
         };
         let (few, many) = (table_of(10), table_of(1000));
         assert_eq!(way(&many, "GET", "h999.test", "/p999/x"), "r999");
         assert_eq!(way(&many, "GET", "a.b.w998.test", "/p998"), "r998");
         let time = |table: &RouteTable| {
-            let request = Request::get("/p7/x").header("host", "a.w7.test").body(()).expect("a request");
+            let request = Request::get("/p7/x")
+                .header("host", "a.w7.test")
+                .body(())
+                .expect("a request");
             let of_one = || {
                 let begun = std::time::Instant::now();
                 for _ in 0..2000 {

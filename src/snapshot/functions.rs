@@ -19,6 +19,8 @@ pub struct CalledFunction {
     pub metrics: Option<Arc<FunctionMetrics>>,
     /// Bound on its whole answer, and the key that set it.
     pub answer_timeout: (Duration, &'static str),
+    /// Whether only the internal listener leads to it.
+    pub internal: bool,
 }
 
 /// Functions by the name in the URL.
