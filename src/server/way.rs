@@ -96,7 +96,8 @@ mod tests {
     use crate::config::{self, Sources};
 
     fn table(toml: &str) -> RouteTable {
-        let loaded = config::parse(Some(toml), &Sources::default()).expect("the test's configuration is right");
+        let toml = format!("provider.kind = \"memory\"\n{toml}");
+        let loaded = config::parse(Some(&toml), &Sources::default()).expect("the test's configuration is right");
         RouteTable::new(&loaded.config)
     }
 

@@ -21,6 +21,7 @@ mod openapi;
 mod proxy;
 mod reload;
 mod remote;
+mod routing;
 mod smuggling;
 mod streaming;
 mod timeouts;
