@@ -43,9 +43,11 @@ pub struct RouteTable {
     base_path: String,
 }
 
-/// The routes of one host, by their paths.
+/// The routes of one host, or of none, by their paths.
 #[derive(Debug, Default)]
 struct Paths {
+    /// Whether they have a host.
+    named: bool,
     routes: HashMap<String, Vec<Arc<Route>>>,
     /// The same by their normalized paths.
     plain: HashMap<String, Vec<Arc<Route>>>,
@@ -109,17 +111,7 @@ pub enum Found<'t> {
     },
 }
 
-impl<'t> Found<'t> {
-    fn new(routes: &'t [Arc<Route>], route: Option<&'t Arc<Route>>, named: bool) -> Self {
-        match route {
-            Some(route) => Self::Route { route, named },
-            None => Self::Method {
-                allow: allow(routes),
-                named,
-            },
-        }
-    }
-
+impl Found<'_> {
     /// Whether the host was named by what was found.
     pub fn is_named(&self) -> bool {
         let (Self::Route { named, .. } | Self::Method { named, .. }) = self;
@@ -161,7 +153,9 @@ impl RouteTable {
                             Some(rest) => table.wildcard.entry(rest.to_owned()),
                             None => table.exact.entry(host),
                         };
-                        paths.or_default().add(&route);
+                        let paths = paths.or_default();
+                        paths.named = true;
+                        paths.add(&route);
                     }
                 }
             }
@@ -191,11 +185,7 @@ impl RouteTable {
             let exact = self.exact.get(host).and_then(|paths| paths.find(asked, reading));
             exact.or_else(|| host::parents(host).find_map(|parent| self.wildcard.get(parent)?.find(asked, reading)))
         });
-        if let Some((routes, found)) = named {
-            return Some(Found::new(routes, found, true));
-        }
-        let (routes, found) = self.any.find(asked, reading)?;
-        Some(Found::new(routes, found, false))
+        named.or_else(|| self.any.find(asked, reading))
     }
 
     /// Whether a path is one that a function, or a proxy before it, could read
@@ -228,7 +218,7 @@ impl Paths {
     }
 
     /// The routes of the longest path, and which of them has the method.
-    fn find(&self, asked: Asked<'_>, reading: Reading) -> Option<(&[Arc<Route>], Option<&Arc<Route>>)> {
+    fn find(&self, asked: Asked<'_>, reading: Reading) -> Option<Found<'_>> {
         let by_path = match reading {
             Reading::Received => &self.routes,
             Reading::Normalized => &self.plain,
@@ -241,7 +231,14 @@ impl Paths {
         let route = with(asked.method)
             .or_else(|| routes.iter().find(|route| route.methods.is_empty()))
             .or_else(|| with(asked.preflight?).filter(|route| route.cross_origin));
-        Some((routes, route))
+        let named = self.named;
+        Some(match route {
+            Some(route) => Found::Route { route, named },
+            None => Found::Method {
+                allow: allow(routes),
+                named,
+            },
+        })
     }
 }
 

@@ -176,13 +176,13 @@ impl BasedFiles {
 }
 
 /// What is kept for this base path, or made for it and kept from now on.
-fn kept(slot: &ArcSwapOption<Based>, base: &str, make: impl FnOnce() -> File) -> Arc<Based> {
+fn kept(slot: &ArcSwapOption<Based>, base: &str, write: impl FnOnce() -> File) -> Arc<Based> {
     if let Some(known) = slot.load_full().filter(|known| known.base == base) {
         return known;
     }
     let made = Arc::new(Based {
         base: base.to_owned(),
-        file: make(),
+        file: write(),
     });
     slot.store(Some(Arc::clone(&made)));
     made
