@@ -1,8 +1,8 @@
 //! One HTTP service: functions straight to the proxy, everything else to the API.
 //!
 //! The road to functions pays nothing for the API's framework: a path below
-//! `/function/` never reaches poem, nor does a call on a route. Both share the listener, the access log and
-//! the panic guard.
+//! `/function/` never reaches poem, nor does a call on a route. Both share the
+//! listener, the access log and the panic guard with the API.
 
 use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 

@@ -1,5 +1,7 @@
 //! Several functions that share a route's calls by weight. Chance is an argument.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::sticky::Sticky;
@@ -23,7 +25,7 @@ pub struct Target {
     pub function: String,
     /// Names the function on this route, apart from every function and from
     /// the same function on other routes.
-    pub key: String,
+    pub key: Arc<str>,
     weight: u32,
 }
 
@@ -31,7 +33,7 @@ impl Split {
     pub(super) fn new(route: usize, written: &config::Route) -> Self {
         let target = |function: &str, weight| Target {
             function: function.to_owned(),
-            key: format!("{route}{KEY_MARK}{function}"),
+            key: format!("{route}{KEY_MARK}{function}").into(),
             weight,
         };
         let alone = written.function.iter().map(|function| target(function, 1));
@@ -106,7 +108,7 @@ mod tests {
             targets: targets
                 .map(|(function, weight)| Target {
                     function: (*function).to_owned(),
-                    key: String::new(),
+                    key: "".into(),
                     weight: *weight,
                 })
                 .collect(),

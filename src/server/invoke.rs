@@ -1,6 +1,7 @@
 //! `/function/{name}[.{namespace}][/rest]`: from a request to its function.
 //!
 //! Calls on routes come here too, in this form: see [`super::routed`].
+//!
 //! Resolves the name, waits for a replica where it must, and hands over to
 //! [`crate::proxy`]. What a call may wait for and for how long is decided by the
 //! snapshot it began with.
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use super::{Reach, Service, access_log::Record, problem_response};
 use crate::{
-    config::{Config, Visibility},
+    config::{Config, FunctionSettings, Visibility},
     model::FunctionRef,
     problem::Problem,
     provider::ProviderError,
@@ -47,7 +48,7 @@ pub(super) struct ByRoute {
     /// The route, whose settings are above the function's.
     pub(super) route: Arc<Route>,
     /// What the function has in the [`FunctionTable`](crate::snapshot::FunctionTable) on this route.
-    pub(super) key: String,
+    pub(super) key: Arc<str>,
 }
 
 /// Answers a function call, with the function's answer or with a problem. The
@@ -158,7 +159,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
     let (key, route) = match called {
         Called::ByName if name.contains(KEY_MARK) => (None, None),
         Called::ByName => (Some(name), None),
-        Called::ByRoute(by) => (Some(by.key.as_str()), by.route.settings(&snapshot.config)),
+        Called::ByRoute(by) => (Some(&*by.key), by.route.settings(&snapshot.config)),
     };
     if let Some(known) = key.and_then(|key| snapshot.functions.get(key)) {
         return Ok(known);
@@ -190,7 +191,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
     let answer = settings.total;
     let entry = Arc::new(CalledFunction {
         answer_timeout: (answer.after, answer.setting),
-        internal: settings.internal,
+        internal: is_internal(&snapshot.config, &function, &settings),
         metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
         function,
     });
@@ -198,6 +199,18 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
         snapshot.functions.insert(key, &entry);
     }
     Ok(entry)
+}
+
+/// Whether only the internal listener leads to a function.
+///
+/// Where the default namespace is the provider's secret, `NAME.anything` may be
+/// what the configuration calls `NAME`, and is as internal as that unless it
+/// has a table of its own.
+fn is_internal(config: &Config, function: &FunctionRef, settings: &FunctionSettings) -> bool {
+    let maybe_default = config.default_namespace().is_empty()
+        && !function.namespace.is_empty()
+        && !config.functions.contains_key(&function.to_string());
+    settings.internal || (maybe_default && config.function(&FunctionRef::new(&*function.name, "")).internal)
 }
 
 /// Whether some function is internal. Then nobody may tell from the answer

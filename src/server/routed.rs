@@ -96,7 +96,7 @@ fn call<B>(route: &Arc<Route>, target: &Target, request: &mut Request<B>) -> Res
     headers::set_forwarded_prefix(request.headers_mut(), &route.path);
     Ok(Called::ByRoute(ByRoute {
         route: Arc::clone(route),
-        key: target.key.clone(),
+        key: Arc::clone(&target.key),
     }))
 }
 

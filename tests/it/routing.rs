@@ -465,8 +465,8 @@ async fn internal_functions_are_found_on_the_internal_listener_only() {
             })
             .await;
         let inside = logged_address(&opened, "at");
-        for path in ["/function/one", "/one/x"] {
-            let unknown = path.replace("one", "non");
+        for path in ["/function/one", "/function/one.any", "/function/%6fne", "/one/x"] {
+            let unknown = path.replace("one", "non").replace("%6fne", "non");
             let (status, headers, text) = refusal(&gateway, gateway.address(), &unknown).await;
             assert_eq!(status, 404);
             let hidden = refusal(&gateway, gateway.address(), path).await;
