@@ -471,7 +471,9 @@ async fn internal_functions_are_found_on_the_internal_listener_only() {
             assert_eq!(status, 404);
             let hidden = refusal(&gateway, gateway.address(), path).await;
             assert_eq!(hidden, (404, headers, text.replace("non", "one")), "{path}");
-            assert_eq!(refusal(&gateway, inside, path).await.0, 200, "{path}");
+            // The scripted provider does not decode names.
+            let plain = path.replace("%6f", "o");
+            assert_eq!(refusal(&gateway, inside, &plain).await.0, 200, "{path}");
         }
         assert_eq!(refusal(&gateway, inside, "/system/functions").await.0, 200);
         assert_eq!(refusal(&gateway, gateway.address(), "/function/two").await.0, 200);
