@@ -206,6 +206,7 @@ impl Gateway {
 /// Called after every change of a function: what was known of it is out of date.
 fn changed(snapshot: &Snapshot, function: &FunctionRef) {
     snapshot.scaling.forget(function);
+    snapshot.functions.forget(function);
 }
 
 fn no_route(base: &str, uri: &Uri) -> Problem {

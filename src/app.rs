@@ -29,7 +29,7 @@ use crate::{
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
-    reload::{Build, Outcome, Reloader, Snapshots, Trigger, Verdict},
+    reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     routing::RouteTable,
     scaling::{Policy, Scaling},
     shutdown::{StopSignals, Tasks},
@@ -87,26 +87,23 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         background.clone(),
     ));
     let view = current.clone();
-    background.spawn(replicas::refresh_forever(
-        move || {
-            let snapshot = view.get();
-            replicas::Source {
-                generation: snapshot.generation,
-                provider: Arc::clone(&snapshot.provider),
-                metrics: Arc::clone(&snapshot.metrics),
-                interval: snapshot.config.metrics.refresh_interval,
-            }
-        },
-        background.draining().clone(),
-        |_known| {},
-    ));
+    let source = move || {
+        let snapshot = view.get();
+        replicas::Source {
+            generation: snapshot.generation,
+            provider: Arc::clone(&snapshot.provider),
+            metrics: Arc::clone(&snapshot.metrics),
+            interval: snapshot.config.metrics.refresh_interval,
+        }
+    };
+    background.spawn(replicas::refresh_forever(source, background.draining().clone()));
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
         bound: Mutex::default(),
     });
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
-    let reloader = Reloader::start(sources, loaded.fingerprint, live, &background);
+    let reloader = Reloader::start(sources, live, &background);
     let _first = control.reloader.set(reloader.clone());
     listeners.serve(bound);
     reloader.on_file_change(&background);
@@ -170,12 +167,17 @@ impl Control for Reloads {
         &self.sources
     }
 
-    fn last(&self) -> Option<Outcome> {
-        self.reloader.get()?.last()
+    fn journal(&self) -> Journal {
+        self.reloader.get().map(Reloader::journal).unwrap_or_default()
     }
 
-    async fn reload(&self) -> Option<Outcome> {
-        Some(self.reloader.get()?.request(Trigger::Api).await)
+    async fn reload(&self, caller: Caller, expected: Option<Vec<String>>) -> Option<Outcome> {
+        let ask = Ask {
+            trigger: Trigger::Api,
+            caller: Some(caller),
+            expected,
+        };
+        Some(self.reloader.get()?.request(ask).await)
     }
 }
 

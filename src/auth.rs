@@ -84,6 +84,12 @@ impl Auth {
         self.credentials.clone()
     }
 
+    /// The name of everyone who is let in, where basic authentication decides.
+    pub fn user(&self) -> Option<&str> {
+        let credentials = self.credentials.as_ref().filter(|_| self.proxy.is_none());
+        credentials.map(|credentials| credentials.user.as_str())
+    }
+
     /// Whether anyone is refused at all.
     pub fn is_on(&self) -> bool {
         self.credentials.is_some() || self.proxy.is_some()

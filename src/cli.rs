@@ -45,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 )]
 struct Cli {
     #[command(flatten)]
-    layers: Layers,
+    serve: ServeArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -53,7 +53,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway (the default)
-    Serve(Layers),
+    Serve(ServeArgs),
     /// Check a configuration file, or a directory of them, and print everything that is wrong with it
     Check {
         /// The TOML file, or a directory of which all *.toml are read in the order of their names
@@ -85,6 +85,25 @@ enum Command {
     Watchdog(crate::watchdog::Args),
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    layers: Layers,
+    /// Refuse a changed file as a whole when a key in it needs a restart (reload.strict)
+    #[arg(long)]
+    strict: bool,
+}
+
+impl ServeArgs {
+    fn sources(self) -> Sources {
+        let mut sources = self.layers.sources();
+        if self.strict {
+            sources.overrides.push(("reload.strict".to_owned(), "true".to_owned()));
+        }
+        sources
+    }
 }
 
 #[derive(Debug, Args)]
@@ -184,8 +203,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    match cli.command.unwrap_or(Command::Serve(cli.layers)) {
-        Command::Serve(layers) => serve(&layers.sources()),
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(arguments) => serve(&arguments.sources()),
         Command::Check { file, with_env } => check(file, with_env),
         Command::Config(ConfigArgs { layers, command: None }) => {
             with_configuration(&layers.sources(), |loaded| print(&show::Effective(loaded)))
@@ -377,15 +396,30 @@ mod tests {
             &["serve", "--config", "a.toml", "--listen", "127.0.0.1:1"],
         ] {
             let cli = parse(arguments);
-            let Command::Serve(layers) = cli.command.unwrap_or(Command::Serve(cli.layers)) else {
+            let Command::Serve(arguments) = cli.command.unwrap_or(Command::Serve(cli.serve)) else {
                 panic!("serve expected");
             };
-            let sources = layers.sources();
+            let sources = arguments.sources();
             assert_eq!(sources.file, Some(PathBuf::from("a.toml")));
             assert_eq!(
                 sources.overrides,
                 [("server.listen".to_owned(), "127.0.0.1:1".to_owned())]
             );
+        }
+    }
+
+    #[test]
+    fn strict_is_a_key_too() {
+        for arguments in [
+            &["--strict"][..],
+            &["serve", "--set", "reload.strict=false", "--strict"],
+        ] {
+            let cli = parse(arguments);
+            let Command::Serve(arguments) = cli.command.unwrap_or(Command::Serve(cli.serve)) else {
+                panic!("serve expected");
+            };
+            let last = arguments.sources().overrides.pop();
+            assert_eq!(last, Some(("reload.strict".to_owned(), "true".to_owned())));
         }
     }
 

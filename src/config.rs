@@ -61,7 +61,7 @@ pub use sections::{
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
-pub use source::{SetBy, Shadowed, SourceFile, source_files};
+pub use source::{FileChange, SetBy, Shadowed, SourceFile, changed_files, source_files};
 
 use interpolate::Secrets;
 use layer::Layer;
@@ -171,7 +171,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let mut loaded = parse_files(&files, sources)?;
     let referenced = loaded.config.referenced_files();
     loaded.fingerprint = Fingerprint::of(sources, &files, &referenced);
-    loaded.files = source_files(&files, &referenced);
+    loaded.files = source_files(&files, &referenced, &loaded.origins);
     Ok(loaded)
 }
 

@@ -41,6 +41,8 @@ pub const FUNCTION_SECONDS: &str = "gateway_functions_seconds";
 pub const INVOCATION_STARTED: &str = "gateway_function_invocation_started";
 /// Calls under way.
 pub const INVOCATION_INFLIGHT: &str = "gateway_function_invocation_inflight";
+/// Further tries of calls. OpenFaaS has no such name.
+pub const FUNCTION_RETRIES: &str = "gateway_function_retries_total";
 /// Desired replicas.
 pub const SERVICE_COUNT: &str = "gateway_service_count";
 /// Replicas that can take calls.
@@ -122,6 +124,7 @@ impl Metrics {
                 &[FUNCTION_NAME],
             ),
             in_flight: add.gauges(INVOCATION_INFLIGHT, "Function calls under way.", &[FUNCTION_NAME]),
+            retries: add.counters(FUNCTION_RETRIES, "Further tries of function calls.", &[FUNCTION_NAME]),
         };
         add.gauges(BUILD_INFO, "Always 1; the label tells the version.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])

@@ -18,8 +18,8 @@ mod system;
 mod wire;
 
 pub use config::{
-    ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus,
-    ConfigValue, Configuration,
+    ConfigActor, ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent, ConfigFileChange, ConfigReload,
+    ConfigShadow, ConfigSource, ConfigStatus, ConfigValue, Configuration,
 };
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,

@@ -183,6 +183,10 @@ impl From<ForwardError> for Problem {
                 problem(StatusCode::BAD_GATEWAY)
             }
             ForwardError::AnswerTimeout(passed) => problem(StatusCode::GATEWAY_TIMEOUT).setting(passed.setting),
+            ForwardError::AnswerTooLarge(large) => problem(StatusCode::BAD_GATEWAY).setting(large.setting),
+            ForwardError::RequestTooLarge(large) => problem(StatusCode::PAYLOAD_TOO_LARGE)
+                .component("gateway")
+                .setting(large.setting),
             ForwardError::ReceiveTimeout(passed) => problem(StatusCode::REQUEST_TIMEOUT)
                 .component("gateway")
                 .setting(passed.setting),

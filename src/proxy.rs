@@ -1,7 +1,7 @@
 //! The road a call takes: one request to one upstream and its answer back.
 //!
 //! Bodies stream both ways, frame by frame, trailers included; nothing is
-//! buffered. What to call and whether it may be called is decided before
+//! buffered but small request bodies of functions with retries. What to call and whether it may be called is decided before
 //! (routing, authentication, scaling); this module turns a request and an
 //! [`Upstream`](crate::upstream::Upstream) into a response or a [`ForwardError`].
 //!
@@ -10,6 +10,7 @@
 pub mod body;
 mod forward;
 pub mod headers;
+pub mod retry;
 pub mod target;
 pub mod upgrade;
 

@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    config::Config,
+    config::{Bound, Config},
     model::{FunctionRef, FunctionStatus},
     provider::{Provider, ProviderError},
     shutdown::Tasks,
@@ -36,7 +36,7 @@ pub struct Policy {
     /// How often a starting function is looked at.
     pub poll_interval: Duration,
     /// How long a call waits for a replica.
-    pub activation_timeout: Duration,
+    pub activation: Bound,
     /// How long a replica count is believed.
     pub cache_ttl: Duration,
 }
@@ -47,8 +47,20 @@ impl Policy {
         Self {
             from_zero: config.from_zero(),
             poll_interval: config.scaling.poll_interval,
-            activation_timeout: config.scaling.activation_timeout,
+            activation: Bound {
+                after: config.scaling.activation_timeout,
+                setting: "scaling.activation_timeout",
+            },
             cache_ttl: config.scaling.cache_ttl,
+        }
+    }
+
+    /// The error of a function that did not come up in time.
+    fn late(&self, function: &FunctionRef) -> ProviderError {
+        let Bound { after, setting } = self.activation;
+        ProviderError::NotReady {
+            reason: format!("function {function} did not become ready within {setting} ({after:?})"),
+            retry_after: self.poll_interval.max(Duration::from_secs(1)),
         }
     }
 }
@@ -132,9 +144,7 @@ impl Scaling {
     pub async fn ensure(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
         if self.provider.tracks_replicas() {
             return match self.provider.upstream(function) {
-                Err(ProviderError::NotReady { .. }) if policy.from_zero => {
-                    self.share(function, Flight::Activate, policy).await.map(drop)
-                }
+                Err(ProviderError::NotReady { .. }) if policy.from_zero => self.activated(function, policy).await,
                 Err(error) => Err(error),
                 Ok(_) => Ok(()),
             };
@@ -145,7 +155,16 @@ impl Scaling {
         if self.share(function, Flight::Look, policy).await? {
             return Ok(());
         }
-        self.share(function, Flight::Activate, policy).await.map(drop)
+        self.activated(function, policy).await
+    }
+
+    /// Waits for the function's activation, as long as this call may: the one
+    /// that began it may have had another bound.
+    async fn activated(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+        tokio::time::timeout(policy.activation.after, self.share(function, Flight::Activate, policy))
+            .await
+            .unwrap_or_else(|_| Err(policy.late(function)))
+            .map(drop)
     }
 
     /// Whether the provider knows the function, for names met for the first time.
@@ -227,14 +246,7 @@ impl Scaling {
 
     async fn activate(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
         let started = Instant::now();
-        let late = || ProviderError::NotReady {
-            reason: format!(
-                "function {function} did not become ready within scaling.activation_timeout ({:?})",
-                policy.activation_timeout
-            ),
-            retry_after: policy.poll_interval.max(Duration::from_secs(1)),
-        };
-        let outcome = tokio::time::timeout(policy.activation_timeout, async {
+        let outcome = tokio::time::timeout(policy.activation.after, async {
             self.want_replicas(function, policy).await?;
             loop {
                 let mut changed = self.provider.changed();
@@ -251,7 +263,7 @@ impl Scaling {
             }
         })
         .await
-        .unwrap_or_else(|_| Err(late()));
+        .unwrap_or_else(|_| Err(policy.late(function)));
         match &outcome {
             Ok(()) => tracing::info!(%function, wait_ms = started.elapsed().as_millis(), "function activated"),
             Err(error) => tracing::warn!(%function, %error, "function not activated"),

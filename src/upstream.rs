@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 mod connect;
+mod health;
 mod pool;
 
 pub use connect::{Address, ConnectError, TlsConfig};
+pub use health::{Health, left_out};
 pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};
 
 /// Where one call goes and which path the function sees.

@@ -7,7 +7,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use poem::http::StatusCode;
+use poem::{http::StatusCode, web::RemoteAddr};
 use poem_openapi::{ApiResponse, OpenApi, param::Header};
 
 use super::{
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::{
     auth::Auth,
-    config::{self, ConfigError, Difference, Explained, Loaded, Shadowed, Sources},
+    config::{self, ConfigError, Difference, Explained, FileChange, Loaded, Shadowed, Sources},
     metrics::query::Prometheus,
     model::{
-        ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus,
-        ConfigValue, Configuration,
+        ConfigActor, ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent, ConfigFileChange, ConfigReload,
+        ConfigShadow, ConfigSource, ConfigStatus, ConfigValue, Configuration,
     },
     problem::Problem,
-    snapshot::{Snapshot, control::Verdict},
+    snapshot::control::{Caller, Outcome, Verdict},
 };
 
 /// What errors call the document that was sent.
@@ -78,7 +78,8 @@ impl ConfigApi {
             hash: source.fingerprint.to_string(),
             values: values.into_iter().map(value).collect(),
         };
-        Ok(Effective::Ok(Json(answer), etag(&snapshot)))
+        let etag = etag(&answer.hash);
+        Ok(Effective::Ok(Json(answer), etag))
     }
 
     /// Which configuration is live
@@ -89,17 +90,20 @@ impl ConfigApi {
     #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn status(&self, Admitted(snapshot): Admitted, live: Live) -> Result<Json<ConfigStatus>, ApiError<OwnInfo>> {
         let source = &snapshot.source;
-        let last_attempt = live.control.last().map_or_else(
+        let journal = live.control.journal();
+        let last_attempt = journal.last.map_or_else(
             || ConfigAttempt {
                 trigger: "start".to_owned(),
                 result: Verdict::Applied.as_str().to_owned(),
                 errors: Vec::new(),
+                warnings: source.warnings.clone(),
                 at: source.loaded_at.into(),
             },
             |last| ConfigAttempt {
                 trigger: last.trigger.as_str().to_owned(),
                 result: last.verdict.as_str().to_owned(),
                 errors: last.errors,
+                warnings: last.warnings,
                 at: last.at.into(),
             },
         );
@@ -116,6 +120,7 @@ impl ConfigApi {
                 .collect(),
             loaded_at: source.loaded_at.into(),
             last_attempt,
+            history: journal.history.into_iter().map(ConfigEvent::from).collect(),
             pending_restart: owned(&source.pending_restart),
             shadowed_by_env: source.origins.shadowed().into_iter().map(shadow).collect(),
             live_generations: snapshot.metrics.live_generations(),
@@ -184,37 +189,46 @@ impl ConfigApi {
     #[oai(path = "/system/config/reload", method = "post", operation_id = "reloadConfig")]
     async fn reload(
         &self,
-        Admitted(_snapshot): Admitted,
+        Admitted(snapshot): Admitted,
         live: Live,
+        peer: &RemoteAddr,
         /// Reload only if this is what is live: the `ETag` of `/system/config`.
         #[oai(name = "If-Match")]
         if_match: Header<Option<String>>,
     ) -> Result<Reloaded, ApiError<Reloading>> {
-        let before = etag(&live.current.get());
-        if let Some(expected) = if_match.0
-            && !matches(&expected, &before)
-        {
-            let text = format!("the live configuration is {before}, not what If-Match names; look again");
-            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text).into());
-        }
-        let Some(outcome) = live.control.reload().await else {
+        let caller = Caller {
+            user: snapshot.auth.user().map(str::to_owned),
+            address: peer.as_socket_addr().copied(),
+        };
+        let expected = if_match.0.as_deref().and_then(expected);
+        let Some(outcome) = live.control.reload(caller, expected).await else {
             let starting = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is starting");
             return Err(starting.retry_after(Duration::from_secs(1)).into());
         };
-        if outcome.verdict == Verdict::Failed {
-            return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, outcome.errors).into());
+        let hash = outcome.hash.to_string();
+        match outcome.verdict {
+            Verdict::Applied | Verdict::Unchanged => {}
+            Verdict::Failed => {
+                return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, outcome.errors).into());
+            }
+            Verdict::Superseded => {
+                let live = etag(&hash);
+                let text = format!("the live configuration is {live}, not what If-Match names; look again");
+                return Err(Problem::new(StatusCode::PRECONDITION_FAILED, text).into());
+            }
         }
-        let now = live.current.get();
+        let etag = etag(&hash);
         let answer = ConfigReload {
             result: outcome.verdict.as_str().to_owned(),
-            generation: now.generation,
-            hash: now.source.fingerprint.to_string(),
+            generation: outcome.generation,
+            hash,
             changed: outcome.changed,
             pending_restart: owned(&outcome.pending_restart),
             shadowed_by_env: outcome.shadowed.into_iter().map(shadow).collect(),
+            warnings: outcome.warnings,
             at: outcome.at.into(),
         };
-        Ok(Reloaded::Ok(Json(answer), etag(&now), now.generation))
+        Ok(Reloaded::Ok(Json(answer), etag, outcome.generation))
     }
 }
 
@@ -232,17 +246,19 @@ fn refused(errors: &[ConfigError]) -> Problem {
     Problem::several(StatusCode::UNPROCESSABLE_ENTITY, errors)
 }
 
-fn etag(snapshot: &Snapshot) -> String {
-    format!("\"{}\"", snapshot.source.fingerprint)
+fn etag(hash: &str) -> String {
+    format!("\"{hash}\"")
 }
 
-/// Whether a list of entity tags has this one; weak tags never match (RFC 9110
-/// section 13.1.1).
-fn matches(if_match: &str, etag: &str) -> bool {
-    if_match
-        .split(',')
-        .map(str::trim)
-        .any(|candidate| candidate == "*" || candidate == etag)
+/// The hashes that an `If-Match` permits; `None` for `*`, which permits any.
+/// Weak tags never match (RFC 9110 section 13.1.1) and are left out.
+fn expected(if_match: &str) -> Option<Vec<String>> {
+    let tags = || if_match.split(',').map(str::trim);
+    if tags().any(|tag| tag == "*") {
+        return None;
+    }
+    let strong = tags().filter_map(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
+    Some(strong.map(str::to_owned).collect())
 }
 
 fn value(explained: Explained) -> ConfigValue {
@@ -266,6 +282,32 @@ impl From<Difference> for ConfigChange {
     }
 }
 
+impl From<Outcome> for ConfigEvent {
+    fn from(outcome: Outcome) -> Self {
+        let actor = |caller: Caller| ConfigActor {
+            user: caller.user,
+            address: caller.address.map(|address| address.to_string()),
+        };
+        let file = |file: FileChange| ConfigFileChange {
+            path: file.path.display().to_string(),
+            change: file.change.to_owned(),
+        };
+        Self {
+            trigger: outcome.trigger.as_str().to_owned(),
+            actors: outcome.callers.into_iter().map(actor).collect(),
+            at: outcome.at.into(),
+            result: outcome.verdict.as_str().to_owned(),
+            from_generation: outcome.from,
+            to_generation: outcome.generation,
+            old_hash: outcome.old_hash.to_string(),
+            hash: outcome.hash.to_string(),
+            files: outcome.files.into_iter().map(file).collect(),
+            changed: outcome.changed,
+            errors: outcome.errors.len() as u64,
+        }
+    }
+}
+
 fn shadow(shadowed: Shadowed) -> ConfigShadow {
     ConfigShadow {
         key: shadowed.key,
@@ -284,15 +326,17 @@ mod tests {
 
     #[test]
     fn entity_tags_match_as_http_says() {
-        for (if_match, matched) in [
-            ("\"a\"", true),
-            ("\"b\", \"a\"", true),
-            ("*", true),
-            ("W/\"a\"", false),
-            ("a", false),
-            ("", false),
+        let tags = |tags: &[&str]| Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
+        for (if_match, hashes) in [
+            ("\"a\"", tags(&["a"])),
+            ("\"b\", \"a\"", tags(&["b", "a"])),
+            ("*", None),
+            ("W/\"a\"", tags(&[])),
+            ("a", tags(&[])),
+            ("\"", tags(&[])),
+            ("", tags(&[])),
         ] {
-            assert_eq!(matches(if_match, "\"a\""), matched, "{if_match}");
+            assert_eq!(expected(if_match), hashes, "{if_match}");
         }
     }
 }

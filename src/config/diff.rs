@@ -18,8 +18,6 @@ const STATE_DIR: &str = "provider.process.state_dir";
 pub struct Changes {
     /// Keys that changed and take effect at once, in the order of the file.
     pub keys: Vec<String>,
-    /// Sections that have such keys.
-    pub sections: BTreeSet<String>,
     /// Keys that changed but take effect at the next start.
     pub restart: Vec<&'static str>,
 }
@@ -28,11 +26,6 @@ impl Changes {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.restart.is_empty()
-    }
-
-    /// Whether a section, such as `provider`, has a change that takes effect at once.
-    pub fn touches(&self, section: &str) -> bool {
-        self.sections.contains(section)
     }
 }
 
@@ -109,7 +102,6 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         if changes.restart.contains(&key.as_str()) {
             continue;
         }
-        changes.sections.extend(path.first().cloned());
         changes.keys.push(key);
     }
     changes
@@ -119,10 +111,15 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
 /// about to replace the running one.
 ///
 /// # Errors
-/// The mixture breaks a rule that neither configuration breaks alone: a listener
+/// There are such keys and the new configuration has `reload.strict`. Or the
+/// mixture breaks a rule that neither configuration breaks alone: a listener
 /// that stays public must not get commands of this machine without authentication.
 pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Changes), Vec<ConfigError>> {
     let changes = diff(running, &next.config);
+    if next.config.reload.strict && !changes.restart.is_empty() {
+        let refused = changes.restart.iter().map(|key| strictly(key, &next.origins));
+        return Err(refused.collect());
+    }
     for key in &changes.restart {
         let config = &mut next.config;
         match *key {
@@ -151,6 +148,22 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
         Ok((next, changes))
     } else {
         Err(errors)
+    }
+}
+
+/// Why a change is refused that needs a restart. Without the values, which may
+/// be secret.
+fn strictly(key: &str, origins: &Origins) -> ConfigError {
+    let of = |key: &str| origins.of(&key.split('.').map(str::to_owned).collect::<Vec<_>>());
+    // An address that nobody wrote follows from the provider.
+    let derived = || of("provider.kind").or_else(|| of("provider.url"));
+    let place = of(key).or_else(|| derived().filter(|_| key != STATE_DIR));
+    ConfigError {
+        origin: place.unwrap_or_else(|| "configuration".to_owned()),
+        key: key.to_owned(),
+        message: "changing it needs a restart, which reload.strict refuses to wait for; restart the gateway, keep the \
+                  running value, or turn strictness off (reload.strict, --strict) to have the rest applied"
+            .to_owned(),
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Bound {
 }
 
 /// What applies to the calls of one function.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FunctionSettings {
     /// Bound on the function's whole answer.
     pub total: Bound,
@@ -51,6 +51,9 @@ pub struct FunctionSettings {
     pub rate_limit: Option<RateLimitSettings>,
     /// When to try again.
     pub retries: Option<RetrySettings>,
+    /// What the file says about retries, where the function's annotations may
+    /// say the rest ([`FunctionSettings::annotate`]).
+    pub annotated: Option<Box<Retries>>,
     /// When to stop calling.
     pub breaker: Option<BreakerSettings>,
     /// Changes of the request's headers.
@@ -301,7 +304,46 @@ impl Function {
     }
 }
 
+/// The annotation that gives `retries.attempts`.
+const RETRY_ATTEMPTS: &str = "com.openfaas.retry.attempts";
+
+/// The annotation that gives `retries.statuses`, separated by commas.
+const RETRY_CODES: &str = "com.openfaas.retry.codes";
+
 impl FunctionSettings {
+    /// The key of `max_request`, for telling a caller.
+    pub const MAX_REQUEST: &str = "body.max_request";
+    /// The key of `max_response`.
+    pub const MAX_RESPONSE: &str = "body.max_response";
+
+    /// Takes what the file leaves out of `retries` from the function's
+    /// annotations, where `retries.annotations` says so.
+    ///
+    /// Returns what is wrong with them; such a value counts as absent.
+    pub fn annotate(&mut self, annotations: &BTreeMap<String, String>) -> Vec<String> {
+        let Some(table) = &self.annotated else {
+            return Vec::new();
+        };
+        let mut table = Retries::clone(table);
+        let mut mistakes = Vec::new();
+        if let (None, Some(text)) = (table.attempts, annotations.get(RETRY_ATTEMPTS)) {
+            table.attempts = text.trim().parse().ok();
+            if table.attempts.is_none() {
+                mistakes.push(format!("{RETRY_ATTEMPTS}: '{text}' is not a number of tries"));
+            }
+        }
+        if let (None, Some(text)) = (&table.statuses, annotations.get(RETRY_CODES)) {
+            table.statuses = text.split(',').map(status).collect();
+            if table.statuses.is_none() {
+                mistakes.push(format!(
+                    "{RETRY_CODES}: '{text}' is not a list of statuses such as 502,503"
+                ));
+            }
+        }
+        self.retries = retries(table);
+        mistakes
+    }
+
     /// Nothing turned on.
     fn none() -> Self {
         let bound = Bound {
@@ -318,6 +360,7 @@ impl FunctionSettings {
             in_flight: None,
             rate_limit: None,
             retries: None,
+            annotated: None,
             breaker: None,
             request_headers: HeaderChanges::default(),
             response_headers: HeaderChanges::default(),
@@ -345,6 +388,11 @@ impl FunctionSettings {
                 wait: table.queue_timeout.unwrap_or(Duration::from_secs(10)),
             });
         self.rate_limit = table.rate_limit.and_then(rate_limit);
+        self.annotated = table
+            .retries
+            .clone()
+            .filter(|retries| retries.annotations == Some(true))
+            .map(Box::new);
         self.retries = table.retries.and_then(retries);
         self.breaker = table.breaker.and_then(breaker);
         if let Some(headers) = table.headers {
@@ -368,6 +416,10 @@ fn rate_limit(table: RateLimit) -> Option<RateLimitSettings> {
             RateKey::Header => RateBy::Header(table.header?.parse().ok()?),
         },
     })
+}
+
+fn status(text: &str) -> Option<u16> {
+    text.trim().parse().ok().filter(|status| (100..1000).contains(status))
 }
 
 fn retries(table: Retries) -> Option<RetrySettings> {

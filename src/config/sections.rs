@@ -242,5 +242,7 @@ section! {
         pub debounce: Duration,
         /// Longest wait for that silence.
         pub debounce_max: Duration,
+        /// Refuse a reload that changes a key which needs a restart.
+        pub strict: bool,
     }
 }

@@ -1,7 +1,11 @@
 //! What a configuration was read from, and whose word counted for a key that
 //! several layers set.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
 use figment::value::Value;
 
@@ -21,15 +25,57 @@ pub struct SourceFile {
     pub sha256: Option<String>,
 }
 
+/// A file that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// Where it is.
+    pub path: PathBuf,
+    /// `added`, `removed` or `changed`.
+    pub change: &'static str,
+}
+
+/// `changed /etc/faas-gateway/gateway.toml`
+impl fmt::Display for FileChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.change, self.path.display())
+    }
+}
+
+/// The files whose content differs, in the order of their paths. One that
+/// could not be read counts as not there.
+pub fn changed_files(old: &[SourceFile], new: &[SourceFile]) -> Vec<FileChange> {
+    let contents = |files: &[SourceFile]| -> BTreeMap<PathBuf, String> {
+        let readable = files
+            .iter()
+            .filter_map(|file| Some((file.path.clone(), file.sha256.clone()?)));
+        readable.collect()
+    };
+    let (old, new) = (contents(old), contents(new));
+    let paths: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    paths
+        .into_iter()
+        .filter_map(|path| {
+            let change = match (old.get(path), new.get(path)) {
+                (Some(old), Some(new)) if old == new => return None,
+                (Some(_), Some(_)) => "changed",
+                (None, _) => "added",
+                (_, None) => "removed",
+            };
+            let path = path.clone();
+            Some(FileChange { path, change })
+        })
+        .collect()
+}
+
 /// The configuration's files, whose content is known, and the files it refers
-/// to, which are read.
-pub fn source_files(files: &[ConfigFile], referenced: &[PathBuf]) -> Vec<SourceFile> {
+/// to, which are read. What variables gave is masked in their paths.
+pub fn source_files(files: &[ConfigFile], referenced: &[PathBuf], origins: &Origins) -> Vec<SourceFile> {
     let own = files.iter().map(|file| SourceFile {
         path: file.path.clone(),
         sha256: Some(sha256(file.content.as_bytes())),
     });
     let others = referenced.iter().map(|path| SourceFile {
-        path: path.clone(),
+        path: PathBuf::from(origins.masked(path.display().to_string())),
         sha256: std::fs::read(path).ok().map(|content| sha256(&content)),
     });
     own.chain(others).collect()
@@ -141,5 +187,38 @@ pub(super) fn written(value: &Value) -> String {
     match value.as_str() {
         Some(text) => toml_text(text),
         None => serde_json::to_string(value).unwrap_or_else(|_| "a value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_files_are_told_from_those_that_are_the_same() {
+        let files = |files: &[(&str, Option<&str>)]| -> Vec<SourceFile> {
+            let files = files.iter().map(|(path, sha256)| SourceFile {
+                path: path.into(),
+                sha256: sha256.map(str::to_owned),
+            });
+            files.collect()
+        };
+        let old = files(&[
+            ("same", Some("1")),
+            ("edited", Some("1")),
+            ("gone", Some("1")),
+            ("lost", Some("1")),
+            ("never", None),
+        ]);
+        let new = files(&[
+            ("new", Some("1")),
+            ("edited", Some("2")),
+            ("same", Some("1")),
+            ("lost", None),
+            ("never", None),
+        ]);
+        let shown: Vec<_> = changed_files(&old, &new).iter().map(FileChange::to_string).collect();
+        assert_eq!(shown, ["changed edited", "removed gone", "removed lost", "added new"]);
+        assert_eq!(changed_files(&old, &old), []);
     }
 }

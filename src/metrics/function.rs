@@ -24,6 +24,7 @@ pub(super) struct Family {
     pub(super) seconds: HistogramVec,
     pub(super) started: IntCounterVec,
     pub(super) in_flight: IntGaugeVec,
+    pub(super) retries: IntCounterVec,
 }
 
 /// The metrics of one function.
@@ -32,6 +33,7 @@ pub struct FunctionMetrics {
     family: Family,
     started: IntCounter,
     in_flight: IntGauge,
+    retries: IntCounter,
     /// Filled from the front; a slot never changes once it is set.
     fast: [OnceLock<ByCode>; FAST_CODES],
     rest: Mutex<BTreeMap<u16, ByCode>>,
@@ -53,6 +55,7 @@ impl FunctionMetrics {
             label: label.to_owned(),
             started: family.started.with_label_values(&[label]),
             in_flight: family.in_flight.with_label_values(&[label]),
+            retries: family.retries.with_label_values(&[label]),
             family: family.clone(),
             fast: Default::default(),
             rest: Mutex::default(),
@@ -69,6 +72,11 @@ impl FunctionMetrics {
     /// Counts a call that is about to be sent on.
     pub fn started(&self) {
         self.started.inc();
+    }
+
+    /// Counts a further try of a call.
+    pub fn retried(&self) {
+        self.retries.inc();
     }
 
     /// Counts a call as under way until the guard is dropped.
@@ -118,6 +126,7 @@ impl FunctionMetrics {
         }
         let _ = self.family.started.remove_label_values(&[&self.label]);
         let _ = self.family.in_flight.remove_label_values(&[&self.label]);
+        let _ = self.family.retries.remove_label_values(&[&self.label]);
     }
 
     fn codes(&self) -> impl Iterator<Item = &ByCode> {

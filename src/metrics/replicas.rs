@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -225,29 +226,34 @@ pub struct Source {
     pub interval: Duration,
 }
 
+/// How soon a new configuration is noticed between two readings.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Reads and publishes until `stop`, asking `source` for the newest snapshot's
-/// parts each time. `known` gets every reading, the first at once.
-pub async fn refresh_forever(
-    source: impl Fn() -> Source + Send,
-    stop: CancellationToken,
-    known: impl Fn(Known) + Send,
-) {
-    let mut reader = Reader::default();
-    let mut generation = None;
-    loop {
-        let now = source();
-        if generation.replace(now.generation) != Some(now.generation) {
-            // A reload may have changed the provider, and with it what failed.
-            reader.failing.clear();
+/// parts each time. A new snapshot ends the pause: its provider may be another,
+/// its interval shorter.
+pub async fn refresh_forever(source: impl Fn() -> Source + Send, stop: CancellationToken) {
+    let forever = async {
+        let mut reader = Reader::default();
+        let mut now = source();
+        loop {
+            reader.read(&*now.provider).await;
+            publish(&mut reader, &now.metrics);
+            let next_reading = Instant::now() + now.interval;
+            let mut newest = source();
+            while newest.generation == now.generation && Instant::now() < next_reading {
+                tokio::time::sleep_until(next_reading.min(Instant::now() + LOOK)).await;
+                newest = source();
+            }
+            if newest.generation != now.generation {
+                // What failed belongs to the provider before, perhaps.
+                reader.failing.clear();
+            }
+            now = newest;
         }
-        tokio::select! {
-            () = reader.read(&*now.provider) => {}
-            () = stop.cancelled() => return,
-        }
-        known(publish(&mut reader, &now.metrics));
-        tokio::select! {
-            () = tokio::time::sleep(now.interval) => {}
-            () = stop.cancelled() => return,
-        }
+    };
+    tokio::select! {
+        () = forever => {}
+        () = stop.cancelled() => {}
     }
 }

@@ -49,6 +49,8 @@ pub struct ConfigStatus {
     pub loaded_at: Timestamp,
     /// The newest attempt to read the configuration.
     pub last_attempt: ConfigAttempt,
+    /// The newest reloads that changed something or failed, at most 20, newest first.
+    pub history: Vec<ConfigEvent>,
     /// Keys that keep their running value until a restart.
     pub pending_restart: Vec<String>,
     /// Keys of the file that a variable or the command line overrides.
@@ -78,8 +80,60 @@ pub struct ConfigAttempt {
     pub result: String,
     /// Everything that was wrong.
     pub errors: Vec<String>,
+    /// What is permitted but odd about what went live.
+    pub warnings: Vec<String>,
     /// When it ended.
     pub at: Timestamp,
+}
+
+/// A reload that changed something or failed.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigEvent")]
+pub struct ConfigEvent {
+    /// What asked for it: `watch`, `poll`, `signal` or `api`.
+    pub trigger: String,
+    /// Everybody who asked for it over the API.
+    pub actors: Vec<ConfigActor>,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How it ended: `applied` or `failed`.
+    pub result: String,
+    /// Number of the configuration that was live before.
+    pub from_generation: u64,
+    /// Number of the configuration that was live afterwards.
+    pub to_generation: u64,
+    /// SHA-256 of everything that the one before was read from.
+    pub old_hash: String,
+    /// SHA-256 of everything that the one afterwards was read from.
+    pub hash: String,
+    /// Files that differed from those of the one before; none when they could not be read.
+    pub files: Vec<ConfigFileChange>,
+    /// Keys that changed and went live.
+    pub changed: Vec<String>,
+    /// How many mistakes there were.
+    pub errors: u64,
+}
+
+/// Who asked over the API.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigActor")]
+pub struct ConfigActor {
+    /// The user name, where basic authentication decides.
+    #[oai(skip_serializing_if_is_none)]
+    pub user: Option<String>,
+    /// Address and port of the other end of the connection.
+    #[oai(skip_serializing_if_is_none)]
+    pub address: Option<String>,
+}
+
+/// A file that was not as before.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigFileChange")]
+pub struct ConfigFileChange {
+    /// Path of the file.
+    pub path: String,
+    /// `added`, `removed` or `changed`.
+    pub change: String,
 }
 
 /// A key of the file whose value does not count.
@@ -150,6 +204,8 @@ pub struct ConfigReload {
     pub pending_restart: Vec<String>,
     /// Keys that changed in the file to no effect.
     pub shadowed_by_env: Vec<ConfigShadow>,
+    /// What is permitted but odd about what went live.
+    pub warnings: Vec<String>,
     /// When it ended.
     pub at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Bodies that keep time and keep what must live as long as they do.
+//! Bodies that keep time and measure, and keep what must live as long as they do.
 
 use std::{
     pin::Pin,
@@ -13,7 +13,10 @@ use http_body_util::BodyExt;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
-use crate::upstream::{Address, Body, BoxError};
+use crate::{
+    config::Bound,
+    upstream::{Address, Body, BoxError},
+};
 
 /// A bound that a stream ran into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -50,11 +53,41 @@ impl Deadline {
     }
 }
 
-/// A body that fails when its deadline passes and holds a guard until its last
-/// frame, or until it is dropped.
+/// A body that is larger than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("larger than {setting} ({limit} bytes)")]
+pub struct TooLarge {
+    /// The configuration key that fired.
+    pub setting: &'static str,
+    /// Its value, in bytes.
+    pub limit: u64,
+}
+
+impl TooLarge {
+    /// Fails when a body of at least `bytes` cannot keep within `limit`.
+    ///
+    /// # Errors
+    /// Itself.
+    pub fn check(bytes: u64, limit: Option<u64>, setting: &'static str) -> Result<(), Self> {
+        match limit {
+            Some(limit) if bytes > limit => Err(Self { setting, limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A body that fails when its deadline passes, when it is silent for too long
+/// or when it gets too large. It holds a guard until its last frame, or until
+/// it is dropped.
 pub struct TimedBody<B, G> {
     inner: B,
     deadline: Deadline,
+    idle: Option<Bound>,
+    limit: Option<TooLarge>,
+    /// Bytes of data so far.
+    seen: u64,
+    /// The end of the wait that is on.
+    due: Option<Deadline>,
     sleep: Option<Pin<Box<Sleep>>>,
     guard: Option<G>,
 }
@@ -70,14 +103,76 @@ impl<B: HttpBody, G: Observe> TimedBody<B, G> {
         Self {
             inner,
             deadline,
+            idle: None,
+            limit: None,
+            seen: 0,
+            due: None,
             sleep: None,
             guard: (!empty).then_some(guard),
         }
+    }
+
+    /// Bounds the silence between two frames. Only waiting counts: what is
+    /// not asked for is not silent.
+    #[must_use]
+    pub fn idle(mut self, bound: Option<Bound>) -> Self {
+        self.idle = bound;
+        self
+    }
+
+    /// Bounds the data, to so many bytes because of `setting`.
+    #[must_use]
+    pub fn limit(mut self, limit: Option<u64>, setting: &'static str) -> Self {
+        self.limit = limit.map(|limit| TooLarge { setting, limit });
+        self
+    }
+
+    /// What a frame that has come means for the bounds.
+    fn admit(&mut self, frame: &Frame<Bytes>) -> Result<(), BoxError> {
+        // A body that is always ready never waits, however late it is.
+        if Instant::now() >= self.deadline.at {
+            return Err(self.deadline.passed.into());
+        }
+        if self.idle.is_some() {
+            self.due = None;
+        }
+        let Some(data) = frame.data_ref() else { return Ok(()) };
+        if let Some(limit) = self.limit {
+            self.seen += data.len() as u64;
+            TooLarge::check(self.seen, Some(limit.limit), limit.setting)?;
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.data(data.len());
+        }
+        Ok(())
+    }
+
+    /// Resolves when the wait that is on has lasted too long. Armed only once
+    /// the body makes us wait: most are there at once.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<DeadlinePassed> {
+        let due = match (self.due, self.idle) {
+            (Some(due), _) => due,
+            (None, None) => self.deadline,
+            (None, Some(idle)) => self
+                .deadline
+                .or_earlier(Deadline::new(Instant::now(), idle.after, idle.setting)),
+        };
+        self.due = Some(due);
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.at)));
+        if sleep.deadline() != due.at {
+            sleep.as_mut().reset(due.at);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(due.passed)
     }
 }
 
 /// Watches an answer go by.
 pub trait Observe {
+    /// The call is about to be sent again.
+    fn retried(&mut self) {}
     /// The request is about to go to this address, with this target.
     fn sent(&mut self, _address: &Address, _target: &Uri) {}
     /// The answer's head arrived with this status.
@@ -110,19 +205,14 @@ where
         let this = &mut *self;
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                // A body that is always ready never waits, however late it is.
-                if Instant::now() >= this.deadline.at {
+                if let Err(error) = this.admit(&frame) {
                     this.guard = None;
-                    return Poll::Ready(Some(Err(this.deadline.passed.into())));
+                    return Poll::Ready(Some(Err(error)));
                 }
-                if let Some(guard) = &mut this.guard {
-                    if let Some(data) = frame.data_ref() {
-                        guard.data(data.len());
-                    }
-                    if this.inner.is_end_stream() {
-                        guard.ended();
-                        this.guard = None;
-                    }
+                if this.inner.is_end_stream()
+                    && let Some(mut guard) = this.guard.take()
+                {
+                    guard.ended();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -137,14 +227,9 @@ where
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                // Armed only once the body makes us wait: most are there at once.
-                let deadline = this.deadline;
-                let sleep = this
-                    .sleep
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.at)));
-                ready!(sleep.as_mut().poll(cx));
+                let passed = ready!(this.poll_due(cx));
                 this.guard = None;
-                Poll::Ready(Some(Err(deadline.passed.into())))
+                Poll::Ready(Some(Err(passed.into())))
             }
         }
     }
@@ -170,12 +255,13 @@ pub fn empty() -> Body {
     full(Bytes::new())
 }
 
-/// The deadline that ended a body, if that is what an error chain is about.
-pub fn passed_deadline(error: &(dyn std::error::Error + 'static)) -> Option<DeadlinePassed> {
+/// The bound that ended a body ([`DeadlinePassed`], [`TooLarge`]), if that is
+/// what an error chain is about.
+pub fn bound_in<E: std::error::Error + Copy + 'static>(error: &(dyn std::error::Error + 'static)) -> Option<E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(passed) = error.downcast_ref::<DeadlinePassed>() {
-            return Some(*passed);
+        if let Some(bound) = error.downcast_ref::<E>() {
+            return Some(*bound);
         }
         next = error.source();
     }

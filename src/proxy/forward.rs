@@ -1,9 +1,13 @@
 //! One call: send, wait, hand the answer on.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -11,15 +15,19 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{
-    body::{self, Deadline, DeadlinePassed, Observe, TimedBody, passed_deadline},
+    body::{self, Deadline, DeadlinePassed, Observe, TimedBody, TooLarge, bound_in},
     headers::{self, CallHeaders},
+    retry::{self, Budget},
     target,
 };
-use crate::upstream::{Address, Body, BoxError, ConnectError, InFlight, SendError, SendFailure, Upstream};
+use crate::{
+    config::{Bound, FunctionSettings},
+    upstream::{Address, Body, BoxError, ConnectError, Endpoint, InFlight, SendError, SendFailure, Upstream},
+};
 
 /// Everything about a call but its request and its upstream.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct Call<'a> {
     /// Id and start time, as both sides see them.
     pub headers: CallHeaders,
     /// The caller's address.
@@ -30,6 +38,22 @@ pub struct Call {
     pub receive: Deadline,
     /// Bound on the function's whole answer.
     pub answer: Deadline,
+    /// What applies to the function: bounds, retries, ejection of replicas.
+    pub settings: &'a FunctionSettings,
+    /// How many calls may be tried again; without it, as many as there are.
+    pub budget: Option<&'a Budget>,
+}
+
+impl Call<'_> {
+    /// Until when the head of an answer to a try that begins now must be there.
+    fn first_byte(&self) -> Deadline {
+        match self.settings.first_byte {
+            None => self.answer,
+            Some(bound) => self
+                .answer
+                .or_earlier(Deadline::new(Instant::now(), bound.after, bound.setting)),
+        }
+    }
 }
 
 /// Why a call got no answer from its function.
@@ -50,6 +74,12 @@ pub enum ForwardError {
     /// The caller broke off, or sent something that is no body.
     #[error("the request's body could not be read to its end: {0}")]
     Unreadable(String),
+    /// The caller's request is larger than it may be.
+    #[error("the request's body is {0}")]
+    RequestTooLarge(TooLarge),
+    /// The answer says that it is larger than it may be.
+    #[error("the function's answer is {0}")]
+    AnswerTooLarge(TooLarge),
     /// The upstream switched protocols, which nobody asked for.
     #[error("the function answered 101 Switching Protocols to a request that asked for no switch")]
     Switched,
@@ -70,6 +100,8 @@ pub struct Answer<G> {
 pub struct Switched<G> {
     /// The upstream's connection, to be joined with the caller's.
     pub upstream: OnUpgrade,
+    /// Bound on both sides' silence.
+    pub idle: Option<Bound>,
     /// The observer and the endpoint's count; drop them when the tunnel ends.
     pub guards: Guards<G>,
 }
@@ -77,9 +109,9 @@ pub struct Switched<G> {
 /// Sends a request to an upstream and returns its answer, body unread.
 ///
 /// `rest` is the path behind the function's name. `choose` names an upstream;
-/// it is asked again, a few times, when a connection fails before anything was
-/// sent. `observer` is taken when there is an answer; it sees the answer's
-/// bytes and is dropped with its last one.
+/// it is asked again for each further try: a few when no connection was made,
+/// and those of the function's retries. `observer` is taken when there is an
+/// answer; it sees the answer's bytes and is dropped with its last one.
 ///
 /// Dropping the future, or the response's body, cancels the call upstream.
 ///
@@ -88,7 +120,7 @@ pub struct Switched<G> {
 pub async fn forward<B, E, G>(
     request: Request<B>,
     rest: &str,
-    call: &Call,
+    call: &Call<'_>,
     mut choose: impl FnMut() -> Result<Upstream, E>,
     observer: &mut Option<G>,
 ) -> Result<Answer<G>, E>
@@ -98,7 +130,10 @@ where
     E: From<ForwardError>,
     G: Observe + Send + Unpin + 'static,
 {
+    let settings = call.settings;
     let (mut parts, body) = request.into_parts();
+    TooLarge::check(body.size_hint().lower(), settings.max_request, MAX_REQUEST)
+        .map_err(ForwardError::RequestTooLarge)?;
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
     // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
@@ -119,49 +154,167 @@ where
     parts.uri = target::upstream_uri(&upstream.path, &original, rest).map_err(ForwardError::Target)?;
     parts.version = http::Version::HTTP_11;
     parts.extensions.clear();
-    let body = if body.is_end_stream() {
-        body.map_err(Into::into).boxed_unsync()
-    } else {
-        TimedBody::new(body, call.receive, ()).boxed_unsync()
-    };
+    if let Some(budget) = call.budget.filter(|_| settings.retries.is_some()) {
+        budget.call();
+    }
+    let (kept, body) = keep(&parts, body, call).await?;
 
     let mut request = Request::from_parts(parts, body);
-    let mut tries = 0;
+    let mut retries = 0;
     let (response, in_flight) = loop {
         let in_flight = upstream.endpoint.begin();
         if let Some(observer) = observer.as_mut() {
             observer.sent(upstream.endpoint.address(), request.uri());
         }
-        let sent = tokio::time::timeout_at(call.answer.at, upstream.endpoint.send(request)).await;
-        match sent {
-            Ok(Ok(response)) => break (response, in_flight),
-            Ok(Err(failure)) => {
-                let SendFailure { error, unsent } = *failure;
-                // The bound was the caller's whole wait for a connection.
-                let late = matches!(error, SendError::Connect(ConnectError::Timeout { .. }));
-                match unsent {
-                    // A replica that just went away is not the caller's concern.
-                    Some(unsent) if tries < MAX_CONNECT_TRIES && !late => {
-                        tries += 1;
-                        request = unsent;
-                        tokio::time::sleep(CONNECT_PAUSE * tries).await;
-                        upstream = choose()?;
-                    }
-                    _ => return Err(failed(error).into()),
-                }
-            }
-            Err(_) => return Err(ForwardError::AnswerTimeout(call.answer.passed).into()),
+        let mut tried = attempt(call, &upstream.endpoint, request).await;
+        note(call, &upstream.endpoint, &tried);
+        let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
+            let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
+            Some((pause, unsent.or_else(|| kept.as_ref().map(Kept::request))?))
+        });
+        let Some((pause, next)) = again else {
+            break (tried.map_err(|failed| failed.error)?, in_flight);
+        };
+        retries += 1;
+        if let Some(observer) = observer.as_mut() {
+            observer.retried();
         }
+        drop((tried, in_flight));
+        tokio::time::sleep(pause).await;
+        request = next;
+        upstream = choose()?;
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
         return Err(ForwardError::Switched.into());
     }
+    TooLarge::check(response.size_hint().lower(), settings.max_response, MAX_RESPONSE)
+        .map_err(ForwardError::AnswerTooLarge)?;
     let guards = Guards {
         observer: observer.take(),
         _in_flight: in_flight,
     };
     Ok(answer(response, call, upgrade, guards))
 }
+
+/// A request that can be sent again after an upstream may have seen it.
+struct Kept {
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Kept {
+    fn request(&self) -> Request<Body> {
+        Request::from_parts(self.parts.clone(), body::full(self.body.clone()))
+    }
+}
+
+/// The body to send, and what is kept of the request where it may be sent
+/// again: its method is one that may, and its body is known to be small. Such a
+/// body is read here to its end.
+async fn keep<B>(parts: &Parts, body: B, call: &Call<'_>) -> Result<(Option<Kept>, Body), ForwardError>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let settings = call.settings;
+    let small = |max| body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= max);
+    let keep = settings
+        .retries
+        .as_ref()
+        .is_some_and(|retries| retries.methods.contains(&parts.method) && small(retries.max_body));
+    let kept = |body| Kept {
+        parts: parts.clone(),
+        body,
+    };
+    if body.is_end_stream() {
+        return Ok((
+            keep.then(|| kept(Bytes::new())),
+            body.map_err(Into::into).boxed_unsync(),
+        ));
+    }
+    let body = TimedBody::new(body, call.receive, ()).limit(settings.max_request, MAX_REQUEST);
+    if !keep {
+        return Ok((None, body.boxed_unsync()));
+    }
+    let bytes = body.collect().await.map_err(|error| unreadable(&*error))?.to_bytes();
+    Ok((Some(kept(bytes.clone())), body::full(bytes)))
+}
+
+/// How a try went.
+type Tried = Result<Response<Incoming>, Box<Failed>>;
+
+/// A try that got no answer.
+struct Failed {
+    error: ForwardError,
+    /// The request, when nothing of it was sent.
+    unsent: Option<Request<Body>>,
+}
+
+async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>) -> Tried {
+    let due = call.first_byte();
+    let (error, unsent) = match tokio::time::timeout_at(due.at, endpoint.send(request)).await {
+        Ok(Ok(response)) => return Ok(response),
+        Ok(Err(failure)) => {
+            let SendFailure { error, unsent } = *failure;
+            (failed(error), unsent)
+        }
+        Err(_) => (ForwardError::AnswerTimeout(due.passed), None),
+    };
+    Err(Box::new(Failed { error, unsent }))
+}
+
+/// Lets the endpoint know how a try went, where failing replicas are ejected.
+/// What the caller did wrong is no failure of the replica.
+fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Tried) {
+    let Some(breaker) = &call.settings.breaker else { return };
+    let failed = match tried {
+        Ok(response) => breaker.statuses.contains(&response.status().as_u16()),
+        Err(failed) if failed.error.is_the_functions() => true,
+        Err(_) => return,
+    };
+    if failed {
+        endpoint
+            .health()
+            .failed(breaker.failures, breaker.open, breaker.open_max);
+    } else {
+        endpoint.health().succeeded();
+    }
+}
+
+/// How long to wait before another try; `None` when there is none to make.
+fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Duration> {
+    let unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
+    let Some(settings) = &call.settings.retries else {
+        // The bound on connecting was the caller's whole wait for a connection.
+        let late = tried.as_ref().is_err_and(|failed| {
+            matches!(
+                failed.error,
+                ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. }))
+            )
+        });
+        // A replica that just went away is not the caller's concern.
+        return (unsent && !late && retries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (retries + 1));
+    };
+    let repeatable = match tried {
+        Ok(response) => kept && settings.statuses.contains(&response.status().as_u16()),
+        Err(failed) => unsent || (kept && failed.error.is_the_functions()),
+    };
+    if !repeatable || retries >= settings.attempts {
+        return None;
+    }
+    let asked = tried.as_ref().ok().and_then(|response| {
+        let value = response.headers().get(header::RETRY_AFTER)?;
+        retry::retry_after(value, SystemTime::now())
+    });
+    let wait = retry::wait(settings, retries + 1, rand::random(), asked)?;
+    let in_time = Instant::now() + wait < call.answer.at;
+    let affordable = |budget: &Budget| budget.withdraw(settings.budget);
+    (in_time && call.budget.is_none_or(affordable)).then_some(wait)
+}
+
+/// Keys of the bounds on bodies.
+const MAX_REQUEST: &str = FunctionSettings::MAX_REQUEST;
+const MAX_RESPONSE: &str = FunctionSettings::MAX_RESPONSE;
 
 /// How often a call looks for another connection when none was made.
 const MAX_CONNECT_TRIES: u32 = 2;
@@ -172,7 +325,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 
 fn answer<G>(
     mut response: Response<Incoming>,
-    call: &Call,
+    call: &Call<'_>,
     asked: Option<HeaderValue>,
     mut guards: Guards<G>,
 ) -> Answer<G>
@@ -191,11 +344,18 @@ where
         headers::set_upgrade(&mut parts.headers, protocol);
         return Answer {
             response: Response::from_parts(parts, body::empty()),
-            switched: Some(Switched { upstream, guards }),
+            switched: Some(Switched {
+                upstream,
+                idle: call.settings.idle,
+                guards,
+            }),
         };
     }
+    let body = TimedBody::new(body, call.answer, guards)
+        .idle(call.settings.idle)
+        .limit(call.settings.max_response, MAX_RESPONSE);
     Answer {
-        response: Response::from_parts(parts, TimedBody::new(body, call.answer, guards).boxed_unsync()),
+        response: Response::from_parts(parts, body.boxed_unsync()),
         switched: None,
     }
 }
@@ -227,19 +387,30 @@ impl<G: Observe> Observe for Guards<G> {
 }
 
 fn failed(error: SendError) -> ForwardError {
-    if let SendError::Broken { cause, .. } = &error
-        && let Some(passed) = passed_deadline(cause)
-    {
-        return ForwardError::ReceiveTimeout(passed);
-    }
-    if let SendError::Broken { cause, .. } = &error
-        && cause.is_user()
-        && let Some(body) = std::error::Error::source(cause)
-    {
-        return ForwardError::Unreadable(body.to_string());
-    }
     match error {
         SendError::Connect(_) => ForwardError::Unreachable(error),
-        SendError::Broken { .. } => ForwardError::Broken(error),
+        SendError::Broken { ref cause, .. } => match std::error::Error::source(cause) {
+            // What the request's body failed with.
+            Some(body) if cause.is_user() => unreadable(body),
+            _ => ForwardError::Broken(error),
+        },
+    }
+}
+
+/// Why a request's body could not be read.
+fn unreadable(error: &(dyn std::error::Error + 'static)) -> ForwardError {
+    if let Some(passed) = bound_in::<DeadlinePassed>(error) {
+        return ForwardError::ReceiveTimeout(passed);
+    }
+    match bound_in::<TooLarge>(error) {
+        Some(large) => ForwardError::RequestTooLarge(large),
+        None => ForwardError::Unreadable(error.to_string()),
+    }
+}
+
+impl ForwardError {
+    /// Whether the function failed to answer, rather than the caller to ask.
+    fn is_the_functions(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::AnswerTimeout(_))
     }
 }

@@ -34,7 +34,7 @@ impl Reloader {
         let mut mounts = Mounts::default();
         loop {
             // A change of `[reload]` itself is to be followed at once.
-            self.last.mark_unchanged();
+            self.journal.mark_unchanged();
             let (config, file) = (self.live.config(), self.sources.file.clone());
             let timing = Timing::new(&config.reload);
             mounts.look(&self).await;
@@ -48,7 +48,7 @@ impl Reloader {
             let cause = tokio::select! {
                 cause = notice => cause,
                 // Without a sender the gateway is stopping; nothing is to be watched.
-                Ok(()) = self.last.changed() => continue,
+                Ok(()) = self.journal.changed() => continue,
             };
             self.request(match cause {
                 Cause::Event => Trigger::Watch,

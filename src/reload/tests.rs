@@ -7,19 +7,21 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use super::*;
+use super::{transaction::SECOND_LOOK, *};
+use crate::config::{self, FileChange};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Remembers the live configuration; can be made to fail or to wait.
 struct Fake {
-    live: Mutex<(Config, u64)>,
+    live: Mutex<(Config, u64, Source)>,
     reports: Mutex<Vec<Outcome>>,
     fails: AtomicBool,
     begun: AtomicUsize,
@@ -36,6 +38,10 @@ impl Live for Fake {
         self.live.lock().expect("lock").1
     }
 
+    fn source(&self) -> Source {
+        self.live.lock().expect("lock").2.clone()
+    }
+
     async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         let _passed = self.gate.acquire().await.expect("open");
@@ -43,7 +49,8 @@ impl Live for Fake {
             return Err(vec!["provider.url: cannot be built".to_owned()]);
         }
         let mut live = self.live.lock().expect("lock");
-        *live = (loaded.config, live.1 + 1);
+        let source = Source::new(&loaded);
+        *live = (loaded.config, live.1 + 1, source);
         Ok(())
     }
 
@@ -81,14 +88,14 @@ impl Gateway {
         write(directory.path(), content);
         let loaded = config::load(&sources).expect("valid");
         let live = Arc::new(Fake {
-            live: Mutex::new((loaded.config, 1)),
+            live: Mutex::new((loaded.config.clone(), 1, Source::new(&loaded))),
             reports: Mutex::default(),
             fails: AtomicBool::new(false),
             begun: AtomicUsize::new(0),
             gate: Semaphore::new(1),
         });
         let tasks = Tasks::new();
-        let reloader = Reloader::start(sources, loaded.fingerprint, live.clone(), &tasks);
+        let reloader = Reloader::start(sources, live.clone(), &tasks);
         Self {
             directory,
             live,
@@ -101,8 +108,8 @@ impl Gateway {
         write(self.directory.path(), content);
     }
 
-    async fn reload(&self, trigger: Trigger) -> Outcome {
-        tokio::time::timeout(DEADLINE, self.reloader.request(trigger))
+    async fn reload(&self, ask: impl Into<Ask>) -> Outcome {
+        tokio::time::timeout(DEADLINE, self.reloader.request(ask))
             .await
             .expect("an outcome")
     }
@@ -138,11 +145,11 @@ async fn a_changed_file_goes_live() {
     assert_eq!((outcome.verdict, outcome.generation), (Verdict::Applied, 2));
     assert_eq!(outcome.changed, ["logging.level"]);
     assert_eq!(gateway.level(), "debug");
-    assert_eq!(gateway.reloader.last(), Some(outcome.clone()));
+    assert_eq!(gateway.reloader.journal().last, Some(outcome.clone()));
     assert_eq!(gateway.reports(), 1);
     gateway.reload(Trigger::Poll).await;
     assert_eq!(
-        gateway.reloader.last(),
+        gateway.reloader.journal().last,
         Some(outcome),
         "a look that found nothing is no news"
     );
@@ -301,6 +308,111 @@ async fn point_21_requests_that_wait_share_the_next_reload() {
     }
     assert_eq!(gateway.live.begun.load(Ordering::SeqCst), 2);
     assert_eq!(gateway.level(), "warn");
+}
+
+#[tokio::test]
+async fn point_27_of_those_that_expect_the_same_configuration_one_is_served() {
+    let gateway = Gateway::start(FIRST);
+    let expecting_the_first = {
+        let live = gateway.live.source().fingerprint.to_string();
+        move || Ask {
+            expected: Some(vec![live.clone()]),
+            ..Trigger::Api.into()
+        }
+    };
+    let both = || async {
+        let [one, other] = [expecting_the_first(), expecting_the_first()];
+        let (one, other, any) = tokio::join!(
+            gateway.reload(one),
+            gateway.reload(other),
+            gateway.reload(Trigger::Poll)
+        );
+        [one.verdict, other.verdict, any.verdict]
+    };
+    assert_eq!(both().await, [Verdict::Unchanged; 3]);
+    gateway.write(SECOND);
+    assert_eq!(both().await, [Verdict::Applied, Verdict::Superseded, Verdict::Applied]);
+    assert_eq!(gateway.live.begun.load(Ordering::SeqCst), 1);
+
+    gateway.write("wrong = true\n");
+    let late = gateway.reload(expecting_the_first()).await;
+    assert_eq!(
+        (late.verdict, late.errors.len()),
+        (Verdict::Superseded, 0),
+        "nothing is read"
+    );
+    assert_eq!((late.generation, late.hash), (2, gateway.live.source().fingerprint));
+    assert_eq!(gateway.reloader.journal().history.len(), 1);
+}
+
+#[tokio::test]
+async fn point_29_the_newest_changes_and_failures_are_remembered() {
+    let gateway = Gateway::start(FIRST);
+    let caller = Caller {
+        user: Some("admin".to_owned()),
+        address: None,
+    };
+    gateway.write(SECOND);
+    let ask = Ask {
+        caller: Some(caller.clone()),
+        ..Trigger::Api.into()
+    };
+    let hash = gateway.live.source().fingerprint;
+    let applied = gateway.reload(ask).await;
+    assert_eq!((applied.from, applied.generation, applied.old_hash), (1, 2, hash));
+    assert_eq!(
+        (applied.hash, &applied.callers),
+        (gateway.live.source().fingerprint, &vec![caller])
+    );
+    let file = gateway.directory.path().join("gateway.toml");
+    let changed = vec![FileChange {
+        path: file.clone(),
+        change: "changed",
+    }];
+    assert_eq!(applied.files, changed);
+
+    gateway.write("wrong = true\nagain = true\n");
+    let failed = gateway.reload(Trigger::Watch).await;
+    assert_eq!((failed.from, failed.generation, failed.hash), (2, 2, applied.hash));
+    assert_eq!((failed.files.clone(), failed.errors.len()), (changed, 2));
+    gateway.reload(Trigger::Poll).await;
+    gateway.write(SECOND);
+    assert_eq!(gateway.reload(Trigger::Signal).await.verdict, Verdict::Unchanged);
+    let journal = gateway.reloader.journal();
+    assert_eq!(journal.history, [failed, applied], "newest first, each once");
+    assert_eq!(journal.last.map(|last| last.verdict), Some(Verdict::Unchanged));
+
+    for number in 0..25 {
+        gateway.write(&format!("# {number}\n{FIRST}"));
+        gateway.reload(Trigger::Watch).await;
+    }
+    let history = gateway.reloader.journal().history;
+    let generations: Vec<_> = history.iter().map(|outcome| outcome.generation).collect();
+    assert_eq!(generations, (8..=27).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn point_15_strict_refuses_a_change_that_needs_a_restart_as_a_whole() {
+    let gateway = Gateway::start(FIRST);
+    let needs_restart = format!("[provider.process]\nstate_dir = \"/elsewhere\"\n{SECOND}");
+    gateway.write(&format!("reload.strict = true\n{needs_restart}"));
+    let outcome = gateway.reload(Trigger::Watch).await;
+    assert_eq!(
+        (outcome.verdict, outcome.errors.len()),
+        (Verdict::Failed, 1),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.errors[0].contains("gateway.toml:3:1: provider.process.state_dir: ")
+            && outcome.errors[0].contains("(reload.strict, --strict)"),
+        "{:?}",
+        outcome.errors
+    );
+    assert_eq!((gateway.level().as_str(), outcome.pending_restart.len()), ("info", 0));
+    gateway.write(&needs_restart);
+    let outcome = gateway.reload(Trigger::Watch).await;
+    assert_eq!((outcome.verdict, outcome.pending_restart.len()), (Verdict::Applied, 1));
+    assert_eq!(gateway.level(), "debug");
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub(super) struct Record {
     call_id: Option<String>,
     upstream: Option<String>,
     counted: Option<Counted>,
+    retries: u32,
     status: u16,
     bytes: u64,
     complete: bool,
@@ -71,6 +72,7 @@ impl Record {
             call_id: None,
             upstream: None,
             counted: None,
+            retries: 0,
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             complete: false,
@@ -123,6 +125,13 @@ impl Observe for Record {
         }
     }
 
+    fn retried(&mut self) {
+        self.retries += 1;
+        if let Some(counted) = &self.counted {
+            counted.metrics.retried();
+        }
+    }
+
     fn head(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }
@@ -155,6 +164,7 @@ impl Drop for Record {
                 peer = %self.peer,
                 call_id = self.call_id.as_deref(),
                 upstream = self.upstream.as_deref(),
+                retries = (self.retries > 0).then_some(self.retries),
                 aborted = (!self.complete).then_some(true),
             );
         }

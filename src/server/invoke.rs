@@ -30,6 +30,7 @@ use crate::{
         target, upgrade,
     },
     routing::{Route, split::KEY_MARK},
+    scaling::Policy,
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
@@ -109,12 +110,16 @@ async fn forward(
     let (raw_name, rest) =
         target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
     let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
-    if function.internal && reach == Reach::Public {
+    if function.settings.internal && reach == Reach::Public {
         return Err(ProviderError::unknown_function(&function.function).into());
     }
+    let policy = Policy {
+        activation: function.settings.activation,
+        ..snapshot.policy
+    };
     snapshot
         .scaling
-        .ensure(&function.function, snapshot.policy)
+        .ensure(&function.function, policy)
         .await
         .map_err(|error| unavailable(&function.function, error))?;
 
@@ -124,7 +129,7 @@ async fn forward(
         record.count(metrics);
     }
     let server = &snapshot.config.server;
-    let (answer_timeout, answer_setting) = function.answer_timeout;
+    let total = function.settings.total;
     // The function's time starts when it is called, not when the call came in.
     let called = Instant::now();
     let call = Call {
@@ -132,11 +137,13 @@ async fn forward(
         peer,
         started: called,
         receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
-        answer: Deadline::new(called, answer_timeout, answer_setting).or_earlier(Deadline::new(
+        answer: Deadline::new(called, total.after, total.setting).or_earlier(Deadline::new(
             called,
             server.write_timeout,
             "server.write_timeout",
         )),
+        settings: &function.settings,
+        budget: function.budget.as_deref(),
     };
     let choose = || {
         snapshot
@@ -164,6 +171,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
     if let Some(known) = key.and_then(|key| snapshot.functions.get(key)) {
         return Ok(known);
     }
+    let version = snapshot.functions.version();
     let function = FunctionRef::parse(name, snapshot.config.default_namespace())
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
@@ -187,16 +195,20 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
             }
         }
     };
-    let settings = snapshot.config.function_on_route(&function, route);
-    let answer = settings.total;
+    let mut settings = snapshot.config.function_on_route(&function, route);
+    settings.internal = is_internal(&snapshot.config, &function, &settings);
+    let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
     let entry = Arc::new(CalledFunction {
-        answer_timeout: (answer.after, answer.setting),
-        internal: is_internal(&snapshot.config, &function, &settings),
+        budget: settings.retries.is_some().then(Arc::default),
+        settings,
         metrics: exists.then(|| snapshot.metrics.function(&function.to_string())),
         function,
     });
-    if exists && let Some(key) = key {
-        snapshot.functions.insert(key, &entry);
+    if exists
+        && annotated
+        && let Some(key) = key
+    {
+        snapshot.functions.insert(key, &entry, version);
     }
     Ok(entry)
 }
@@ -220,6 +232,23 @@ fn hides(config: &Config) -> bool {
     functions.any(|function| function.visibility == Some(Visibility::Internal))
 }
 
+/// Adds what the function's annotations say. When they cannot be read the call
+/// goes on without them, and the next one reads them again.
+async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut FunctionSettings) -> bool {
+    match snapshot.provider.status(function, false).await {
+        Ok(status) => {
+            for mistake in settings.annotate(&status.annotations.unwrap_or_default()) {
+                tracing::warn!(%function, "annotation ignored: {mistake}");
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%function, %error, "annotations cannot be read; called without them");
+            false
+        }
+    }
+}
+
 /// What a caller is told when its function cannot be called. Only a function
 /// that does not exist is a 404 (compatibility.md section 12); a provider that
 /// refuses the gateway has not refused the caller.
@@ -239,8 +268,12 @@ fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
 /// Joins caller and function until both have closed or the process aborts.
 fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
     tasks.spawn(async move {
-        let Switched { upstream, mut guards } = switched;
-        match upgrade::join(downstream, upstream).await {
+        let Switched {
+            upstream,
+            idle,
+            mut guards,
+        } = switched;
+        match upgrade::join(downstream, upstream, idle).await {
             Ok((_, down)) => {
                 guards.data(usize::try_from(down).unwrap_or(usize::MAX));
                 guards.ended();

@@ -70,9 +70,13 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
 async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: CancellationToken) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let server = &service.current.get().config.server;
-    let builder = builder(server);
-    let activity = Activity::new(Limits::new(server));
+    let (builder, limits) = {
+        // Let go at once: connections may stay for hours, and must not keep a snapshot.
+        let snapshot = service.current.get();
+        let server = &snapshot.config.server;
+        (builder(server), Limits::new(server))
+    };
+    let activity = Activity::new(limits);
     let stream = Lingering::new(stream, Arc::clone(&activity));
     let requests = Arc::clone(&activity);
     let respond = service_fn(move |request: Request<Incoming>| {

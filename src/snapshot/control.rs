@@ -5,10 +5,15 @@
 //! what the API tells about the configuration is in the [`Source`] of its
 //! snapshot.
 
+use std::{collections::VecDeque, fmt, net::SocketAddr};
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::config::{Fingerprint, Loaded, Origins, Shadowed, SourceFile, Sources};
+use crate::config::{FileChange, Fingerprint, Loaded, Origins, Shadowed, SourceFile, Sources};
+
+/// How many outcomes are remembered.
+const REMEMBERED: usize = 20;
 
 /// Why a reload was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,58 @@ impl Trigger {
     }
 }
 
+/// Who asked over the API.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The name basic authentication let in; `None` where it does not decide.
+    pub user: Option<String>,
+    /// The other end of the connection: a proxy, where one is in between.
+    pub address: Option<SocketAddr>,
+}
+
+/// For log lines: `admin at 127.0.0.1:5000`.
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.user.as_deref().unwrap_or("unknown"))?;
+        match self.address {
+            Some(address) => write!(f, " at {address}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A request for a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// What asks.
+    pub trigger: Trigger,
+    /// Who, if it came over the API.
+    pub caller: Option<Caller>,
+    /// Hashes of which one must be live when it is this request's turn; `None`
+    /// for whatever is live.
+    pub expected: Option<Vec<String>>,
+}
+
+impl Ask {
+    /// Whether it may be served while this is live.
+    pub fn accepts(&self, live: Fingerprint) -> bool {
+        self.expected
+            .as_ref()
+            .is_none_or(|hashes| hashes.contains(&live.to_string()))
+    }
+}
+
+/// Without conditions, by nobody in particular.
+impl From<Trigger> for Ask {
+    fn from(trigger: Trigger) -> Self {
+        Self {
+            trigger,
+            caller: None,
+            expected: None,
+        }
+    }
+}
+
 /// How a reload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -50,6 +107,8 @@ pub enum Verdict {
     Unchanged,
     /// The old generation stays; see [`Outcome::errors`].
     Failed,
+    /// Nothing was read: what is live is not what the request expects.
+    Superseded,
 }
 
 impl Verdict {
@@ -59,6 +118,7 @@ impl Verdict {
             Self::Applied => "applied",
             Self::Unchanged => "unchanged",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -68,14 +128,25 @@ impl Verdict {
 pub struct Outcome {
     /// What asked for it.
     pub trigger: Trigger,
+    /// Everybody who asked for it over the API.
+    pub callers: Vec<Caller>,
     /// How it ended.
     pub verdict: Verdict,
     /// Every mistake found, with place and key.
     pub errors: Vec<String>,
     /// What is permitted but odd about what went live.
     pub warnings: Vec<String>,
+    /// The generation that was live before.
+    pub from: u64,
     /// The generation that is live now.
     pub generation: u64,
+    /// Hash of what was live before.
+    pub old_hash: Fingerprint,
+    /// Hash of what is live now.
+    pub hash: Fingerprint,
+    /// Files whose content is not what the one that was live before was read
+    /// from; none when the files could not be read.
+    pub files: Vec<FileChange>,
     /// Keys that changed and are live.
     pub changed: Vec<String>,
     /// Keys that changed in the files and wait for a restart.
@@ -97,7 +168,38 @@ impl Outcome {
                 self.trigger.is_explicit() || last.is_some_and(|last| last.verdict == Verdict::Failed)
             }
             Verdict::Failed => last.is_none_or(|last| last.at != self.at),
+            Verdict::Superseded => false,
         }
+    }
+}
+
+/// What is remembered of reloads.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// The newest outcome, apart from looks that found nothing new; `None`
+    /// before the first.
+    pub last: Option<Outcome>,
+    /// The newest that changed something or failed, newest first.
+    pub history: VecDeque<Outcome>,
+}
+
+impl Journal {
+    /// Whether what the files say is not what is live, for it was refused.
+    pub fn is_failing(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.verdict == Verdict::Failed)
+    }
+
+    /// Adds an outcome and says whether it is news.
+    pub fn add(&mut self, outcome: &Outcome) -> bool {
+        if !outcome.is_news(self.last.as_ref()) {
+            return false;
+        }
+        if outcome.verdict != Verdict::Unchanged {
+            self.history.truncate(REMEMBERED - 1);
+            self.history.push_front(outcome.clone());
+        }
+        self.last = Some(outcome.clone());
+        true
     }
 }
 
@@ -108,13 +210,13 @@ pub trait Control: Send + Sync + 'static {
     /// command line of this process.
     fn sources(&self) -> &Sources;
 
-    /// The newest outcome, apart from looks that found nothing new; `None`
-    /// before the first.
-    fn last(&self) -> Option<Outcome>;
+    /// What became of the reloads so far.
+    fn journal(&self) -> Journal;
 
     /// Reads the files again and waits for the outcome; `None` when the gateway
-    /// is not that far yet. Dropping the future does not stop the reload.
-    async fn reload(&self) -> Option<Outcome>;
+    /// is not that far yet. `expected` is [`Ask::expected`]. Dropping the future
+    /// does not stop the reload.
+    async fn reload(&self, caller: Caller, expected: Option<Vec<String>>) -> Option<Outcome>;
 }
 
 /// What a snapshot's configuration was made from.
@@ -126,6 +228,8 @@ pub struct Source {
     pub fingerprint: Fingerprint,
     /// The files that were read.
     pub files: Vec<SourceFile>,
+    /// What is permitted but odd about it.
+    pub warnings: Vec<String>,
     /// Keys that keep their running value until a restart.
     pub pending_restart: Vec<&'static str>,
     /// When it was read.
@@ -139,6 +243,7 @@ impl Source {
             origins: loaded.origins.clone(),
             fingerprint: loaded.fingerprint,
             files: loaded.files.clone(),
+            warnings: loaded.warnings.clone(),
             pending_restart: loaded.pending_restart.clone(),
             loaded_at: Utc::now(),
         }

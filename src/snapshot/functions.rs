@@ -1,14 +1,21 @@
 //! What a call needs to know of its function, resolved once and kept.
 //!
-//! Keyed by the name as it stands in URLs, so that a warm call costs one look-up
+//! Keyed by the name as it stands in URLs, or by route and name for calls on
+//! routes, so that a warm call costs one look-up
 //! and no parsing. Only functions that exist get in, which bounds the table and
 //! the label values of the metrics.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 
-use crate::{metrics::FunctionMetrics, model::FunctionRef};
+use crate::{config::FunctionSettings, metrics::FunctionMetrics, model::FunctionRef, proxy::retry::Budget};
 
 /// A function as calls see it.
 #[derive(Debug)]
@@ -17,36 +24,87 @@ pub struct CalledFunction {
     pub function: FunctionRef,
     /// Its counters; `None` while it is not known to exist.
     pub metrics: Option<Arc<FunctionMetrics>>,
-    /// Bound on its whole answer, and the key that set it.
-    pub answer_timeout: (Duration, &'static str),
-    /// Whether only the internal listener leads to it.
-    pub internal: bool,
+    /// What applies to its calls.
+    pub settings: FunctionSettings,
+    /// How many of its calls may be tried again; with `settings.retries` only.
+    pub budget: Option<Arc<Budget>>,
 }
 
 /// Functions by the name in the URL.
 #[derive(Debug, Default)]
-pub struct FunctionTable(ArcSwap<HashMap<String, Arc<CalledFunction>>>);
+pub struct FunctionTable {
+    functions: ArcSwap<HashMap<String, Arc<CalledFunction>>>,
+    /// Counts what was forgotten, so that what was read before does not come back.
+    forgotten: AtomicU64,
+}
 
 impl FunctionTable {
     /// The function of this name, unless it is new or went away meanwhile.
     pub fn get(&self, name: &str) -> Option<Arc<CalledFunction>> {
-        let table = self.0.load();
+        let table = self.functions.load();
         let found = table.get(name)?;
         let gone = found.metrics.as_ref().is_none_or(|metrics| metrics.is_forgotten());
         (!gone).then(|| Arc::clone(found))
     }
 
+    /// What [`FunctionTable::insert`] must be given; taken before the function
+    /// is looked at.
+    pub fn version(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
     /// Remembers a function that is known to exist, and lets go of those that
-    /// went away.
-    pub fn insert(&self, name: &str, function: &Arc<CalledFunction>) {
-        self.0.rcu(|table| {
+    /// went away. One that may have changed since `version` is not remembered.
+    pub fn insert(&self, name: &str, function: &Arc<CalledFunction>, version: u64) {
+        self.functions.rcu(|table| {
+            if self.version() != version {
+                return Arc::clone(table);
+            }
             let mut next: HashMap<_, _> = table
                 .iter()
                 .filter(|(_, known)| known.metrics.as_ref().is_some_and(|metrics| !metrics.is_forgotten()))
                 .map(|(name, known)| (name.clone(), Arc::clone(known)))
                 .collect();
             next.insert(name.to_owned(), Arc::clone(function));
+            Arc::new(next)
+        });
+    }
+
+    /// Lets go of a function that was changed: its annotations may have been.
+    pub fn forget(&self, function: &FunctionRef) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.functions.rcu(|table| {
+            let kept = table
+                .iter()
+                .filter(|(_, known)| !may_be_same(&known.function, function));
+            let next: HashMap<_, _> = kept.map(|(name, known)| (name.clone(), Arc::clone(known))).collect();
             next
         });
+    }
+}
+
+/// Whether two names may mean one function: where the default namespace is the
+/// provider's own to know, a name without one may be in any.
+fn may_be_same(one: &FunctionRef, other: &FunctionRef) -> bool {
+    let either = one.namespace.is_empty() || other.namespace.is_empty();
+    one.name == other.name && (either || one.namespace == other.namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_reaches_every_name_of_a_function() {
+        for (one, other, expected) in [
+            (("a", "x"), ("a", "x"), true),
+            (("a", "x"), ("a", "y"), false),
+            (("a", ""), ("a", "y"), true),
+            (("a", "x"), ("a", ""), true),
+            (("a", ""), ("b", ""), false),
+        ] {
+            let (one, other) = (FunctionRef::new(one.0, one.1), FunctionRef::new(other.0, other.1));
+            assert_eq!(may_be_same(&one, &other), expected, "{one} {other}");
+        }
     }
 }

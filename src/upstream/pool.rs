@@ -14,6 +14,8 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Empty};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -21,7 +23,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
-use super::connect::{Address, ConnectError, connect};
+use super::{
+    connect::{Address, ConnectError, connect},
+    health::Health,
+};
 
 /// Error of a streamed body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -82,6 +87,7 @@ pub struct Endpoint {
     limits: PoolLimits,
     idle: Mutex<IdleList>,
     in_flight: AtomicUsize,
+    health: Health,
 }
 
 #[derive(Default)]
@@ -115,6 +121,7 @@ impl Endpoint {
             limits,
             idle: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            health: Health::new(),
         })
     }
 
@@ -126,6 +133,11 @@ impl Endpoint {
     /// `Host` header of requests to it.
     pub fn host(&self) -> &HeaderValue {
         &self.host
+    }
+
+    /// Whether it keeps failing.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Calls that have begun and whose response body has not ended.
@@ -142,15 +154,19 @@ impl Endpoint {
     /// Sends a request on an idle connection or a new one.
     ///
     /// A kept connection that turns out to be closed before anything was sent
-    /// is skipped; the request goes out on the next. Dropping the future closes
-    /// the connection in use, which cancels the call upstream.
+    /// is skipped; the request goes out on the next. One that breaks afterwards
+    /// was most likely being closed when the request came: a request without
+    /// body whose method is idempotent goes out once more, on a new connection
+    /// (RFC 9110 section 9.2.2). Dropping the future closes the connection in
+    /// use, which cancels the call upstream.
     ///
     /// # Errors
     /// [`SendFailure`], with the request when nothing was sent.
     pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, Box<SendFailure>> {
         let mut request = request;
+        let mut pooled = true;
         loop {
-            let (mut sender, reused) = match self.take() {
+            let (mut sender, reused) = match pooled.then(|| self.take()).flatten() {
                 Some(sender) => (sender, true),
                 None => match self.open().await {
                     Ok(sender) => (sender, false),
@@ -162,23 +178,28 @@ impl Endpoint {
                     }
                 },
             };
+            let copy = if reused { repeatable(&request) } else { None };
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.keep(sender);
                     return Ok(response);
                 }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if reused => request = unsent,
-                    unsent => {
-                        return Err(Box::new(SendFailure {
-                            error: SendError::Broken {
-                                address: self.address.to_string(),
-                                cause: failed.into_error(),
-                            },
-                            unsent,
-                        }));
-                    }
-                },
+                Err(mut failed) => {
+                    let unsent = failed.take_message();
+                    let cause = failed.into_error();
+                    request = match (unsent, copy) {
+                        (Some(unsent), _) if reused => unsent,
+                        (None, Some(copy)) if !cause.is_parse() => {
+                            pooled = false;
+                            copy
+                        }
+                        (unsent, _) => {
+                            let address = self.address.to_string();
+                            let error = SendError::Broken { address, cause };
+                            return Err(Box::new(SendFailure { error, unsent }));
+                        }
+                    };
+                }
             }
         }
     }
@@ -270,6 +291,19 @@ impl Endpoint {
         });
         Ok(sender)
     }
+}
+
+/// A copy to send again, of a request that may be.
+fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.body().is_end_stream() || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    *copy.version_mut() = request.version();
+    request.headers().clone_into(copy.headers_mut());
+    Some(copy)
 }
 
 impl fmt::Debug for Endpoint {

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::duration,
     proxy::{
-        body::{self, Deadline, TimedBody, passed_deadline},
+        body::{self, Deadline, DeadlinePassed, TimedBody, bound_in},
         headers, upgrade,
     },
     shutdown::Tasks,
@@ -172,7 +172,7 @@ impl Server {
             headers::set_upgrade(&mut parts.headers, protocol.unwrap_or(asked_for));
             let permit = permit.clone();
             tasks.spawn(async move {
-                if let Err(error) = upgrade::join(ours, theirs).await {
+                if let Err(error) = upgrade::join(ours, theirs, None).await {
                     tracing::debug!(%error, "an upgraded connection ended");
                 }
                 drop(permit);
@@ -233,7 +233,7 @@ impl Server {
 
 /// A request whose body did not arrive.
 fn unreceived(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
-    match passed_deadline(error) {
+    match bound_in::<DeadlinePassed>(error) {
         Some(passed) => answer::text(
             StatusCode::REQUEST_TIMEOUT,
             format!("the request body did not arrive in time: {passed}\n"),
@@ -247,7 +247,7 @@ fn unreceived(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
 
 fn failed(error: &SendError, took: Duration) -> Response<Body> {
     if let SendError::Broken { cause, .. } = error
-        && passed_deadline(cause).is_some()
+        && bound_in::<DeadlinePassed>(cause).is_some()
     {
         return unreceived(cause);
     }

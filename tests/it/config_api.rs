@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http::Method;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::{net::UnixDatagram, process::Command, sync::Semaphore};
@@ -12,7 +16,8 @@ use crate::support::{
     Gateway, Upstream, eventually,
     gateway::{Setup, field},
     soon,
-    upstream::text,
+    upstream::{body, text},
+    wire::Wire,
 };
 
 const STATUS: &str = "/system/config/status";
@@ -149,6 +154,244 @@ async fn a_reload_over_the_api_waits_and_honours_if_match() {
     assert_eq!(tag, format!("\"{}\"", outcome["hash"].as_str().expect("a hash")));
     let effective = json_of(&gateway, "/system/config").await;
     assert_eq!(shown(&effective, "server.read_timeout")["value"], "\"7s\"");
+}
+
+#[tokio::test]
+async fn point_27_of_two_requests_with_the_same_tag_one_reloads() {
+    let gateway = Gateway::new().env("FAAS__RELOAD__WATCH", "off").start().await;
+    for generation in 2..=6 {
+        let tag = gateway.get("/system/config").send().await.expect("an answer").headers()["etag"].clone();
+        let seconds = generation * 10;
+        write(&gateway, &format!("[server]\nread_timeout = \"{seconds}s\"\n"));
+        let ask = || async {
+            let request = gateway.post(RELOAD).header("If-Match", tag.clone());
+            let answer = request.send().await.expect("an answer");
+            (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+        };
+        let mut answers: [(u16, Value); 2] = tokio::join!(ask(), ask()).into();
+        answers.sort_by_key(|(status, _)| *status);
+        assert_eq!((answers[0].0, answers[1].0), (200, 412), "{answers:?}");
+        assert_eq!(
+            (&answers[0].1["result"], &answers[0].1["generation"]),
+            (&json!("applied"), &json!(generation))
+        );
+        // The refusal tells what is live, for another look.
+        let detail = answers[1].1["detail"].as_str().expect("text");
+        assert!(
+            detail.contains(answers[0].1["hash"].as_str().expect("a hash")),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn point_15_strict_refuses_what_needs_a_restart_and_says_where() {
+    let strict = "reload.strict = true\n";
+    let gateway = with_own_state()
+        .config(strict)
+        .env("FAAS__RELOAD__WATCH", "off")
+        .start()
+        .await;
+    let file = |seconds: u32, directory: &str| {
+        format!(
+            "{strict}server.read_timeout = \"{seconds}s\"\nprovider.process.state_dir = \"{directory}\"\nserver.drain_timeout = 9\n"
+        )
+    };
+    write(&gateway, &file(7, "/elsewhere"));
+    let (status, problem) = reload(&gateway).await;
+    assert_eq!(
+        (status, problem["errors"].as_array().map(Vec::len)),
+        (422, Some(1)),
+        "{problem}"
+    );
+    let place = format!("{}:3:18: provider.process.state_dir: ", gateway.config_file().display());
+    assert!(
+        problem["detail"].as_str().expect("text").starts_with(&place),
+        "{problem}"
+    );
+    let (status, problem) = submit(&gateway, "/system/config/validate", &file(7, "/elsewhere")).await;
+    assert_eq!(status, 422, "a candidate is checked as a reload checks it: {problem}");
+
+    let now = json_of(&gateway, STATUS).await;
+    assert_eq!((&now["generation"], &now["pending_restart"]), (&json!(1), &json!([])));
+    assert_eq!(now["last_attempt"]["result"], "failed");
+    assert_eq!(gateway.metric("gateway_config_last_reload_successful").await, Some(0.0));
+    assert_eq!(gateway.metric("gateway_config_pending_restart").await, Some(0.0));
+    let effective = json_of(&gateway, "/system/config").await;
+    assert_eq!(
+        shown(&effective, "server.read_timeout")["value"],
+        "\"1m\"",
+        "nothing of it"
+    );
+
+    // By choice, the rest is applied.
+    write(&gateway, &file(7, "/elsewhere").replace("true", "false"));
+    let (status, outcome) = reload(&gateway).await;
+    assert_eq!(
+        (status, &outcome["pending_restart"]),
+        (200, &json!(["provider.process.state_dir"])),
+        "{outcome}"
+    );
+}
+
+#[tokio::test]
+async fn warnings_of_a_reload_are_in_its_answer_and_in_the_status() {
+    // Else the file's own event may come first.
+    let gateway = Gateway::new().env("FAAS__RELOAD__WATCH", "off").start().await;
+    write(
+        &gateway,
+        "[server]\nwrite_timeout = \"500ms\"\n[auth]\nproxy_pass_body = true\n",
+    );
+    let (status, outcome) = reload(&gateway).await;
+    let warnings = outcome["warnings"].to_string();
+    assert_eq!(status, 200, "{outcome}");
+    assert!(
+        warnings.contains("auth.proxy_pass_body is set but has no effect"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains("server.write_timeout changed from 1m to 500ms"),
+        "{warnings}"
+    );
+    assert_eq!(
+        json_of(&gateway, STATUS).await["last_attempt"]["warnings"],
+        outcome["warnings"]
+    );
+
+    let odd = Gateway::new().config("auth.proxy_pass_body = true").start().await;
+    let start = json_of(&odd, STATUS).await;
+    assert_eq!(
+        start["last_attempt"]["warnings"].as_array().map(Vec::len),
+        Some(1),
+        "{start}"
+    );
+}
+
+#[tokio::test]
+async fn point_29_who_asked_for_a_reload_and_what_it_did_is_logged_and_remembered() {
+    let mut gateway = Gateway::new()
+        .basic_auth("admin", "hunter2")
+        .env("FAAS__RELOAD__WATCH", "off")
+        .env("TOKEN", "hunter3")
+        .start()
+        .await;
+    gateway.sign_in("admin", "hunter2");
+    let file = gateway.config_file().display().to_string();
+    let audit = |result: &'static str| {
+        move |line: &Value| line["target"] == "audit" && field(line, "result") == result && line["level"] == "INFO"
+    };
+    let first = json_of(&gateway, STATUS).await;
+    assert_eq!(first["history"], json!([]));
+
+    write(
+        &gateway,
+        "server.read_timeout = \"7s\"\nprovider.default_namespace = \"${TOKEN}\"\n",
+    );
+    let (status, outcome) = reload(&gateway).await;
+    assert_eq!(status, 200, "{outcome}");
+    let line = gateway.logged("the reload", audit("applied")).await;
+    let caller = field(&line, "callers").as_str().expect("a caller");
+    assert!(caller.starts_with("admin at 127.0.0.1:"), "{line}");
+    for (name, value) in [
+        ("trigger", json!("api")),
+        ("from", json!(1)),
+        ("to", json!(2)),
+        ("old_hash", first["hash"].clone()),
+        ("hash", outcome["hash"].clone()),
+        ("changed", json!("server.read_timeout, provider.default_namespace")),
+        ("files", json!(format!("changed {file}"))),
+    ] {
+        assert_eq!(field(&line, name), &value, "{name}: {line}");
+    }
+
+    write(&gateway, "wrong = true\nserver.read_timeout = \"soon\"\n");
+    gateway.signal(Signal::SIGHUP);
+    let line = gateway.logged("the refusal", audit("failed")).await;
+    assert_eq!(
+        (field(&line, "trigger"), field(&line, "errors")),
+        (&json!("signal"), &json!(2))
+    );
+    assert_eq!((field(&line, "from"), field(&line, "to")), (&json!(2), &json!(2)));
+    let stale = gateway
+        .post(RELOAD)
+        .header("If-Match", "\"stale\"")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(stale.status(), 412);
+    let line = gateway
+        .logged("the caller who came too late", audit("superseded"))
+        .await;
+    assert!(
+        field(&line, "callers")
+            .as_str()
+            .is_some_and(|caller| caller.starts_with("admin at ")),
+        "{line}"
+    );
+
+    let history = json_of(&gateway, STATUS).await["history"].clone();
+    let (failed, applied) = (&history[0], &history[1]);
+    assert_eq!(history.as_array().map(Vec::len), Some(2), "{history}");
+    assert_eq!(
+        (&failed["trigger"], &failed["actors"], &failed["errors"]),
+        (&json!("signal"), &json!([]), &json!(2))
+    );
+    assert_eq!(
+        (&applied["result"], &applied["actors"][0]["user"]),
+        (&json!("applied"), &json!("admin"))
+    );
+    assert!(
+        applied["actors"][0]["address"]
+            .as_str()
+            .expect("an address")
+            .starts_with("127.0.0.1:"),
+        "{applied}"
+    );
+    assert_eq!(
+        (&applied["from_generation"], &applied["to_generation"]),
+        (&json!(1), &json!(2))
+    );
+    assert_eq!(
+        applied["changed"],
+        json!(["server.read_timeout", "provider.default_namespace"])
+    );
+    assert_eq!(applied["files"], json!([{ "path": file, "change": "changed" }]));
+    assert_eq!(gateway.log_count(|line| line.to_string().contains("hunter")), 0);
+    assert!(!history.to_string().contains("hunter"), "{history}");
+}
+
+#[tokio::test]
+async fn point_24_paths_are_told_without_what_variables_gave() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let secrets = directory.path().join("hunter2");
+    std::fs::create_dir(&secrets).expect("a directory");
+    std::fs::write(secrets.join("basic-auth-user"), "admin").expect("a file");
+    std::fs::write(secrets.join("basic-auth-password"), "one").expect("a file");
+    let toml = format!(
+        "[auth]\nbasic = true\nsecret_path = \"{}/${{TOKEN}}\"\n",
+        directory.path().display()
+    );
+    let mut gateway = Gateway::new().env("TOKEN", "hunter2").config(&toml).start().await;
+    for (password, generation) in [("one", 1), ("two", 2)] {
+        std::fs::write(secrets.join("basic-auth-password"), password).expect("a file");
+        gateway.sign_in("admin", password);
+        let told = eventually("the status", || async {
+            let answer = gateway.get(STATUS).send().await.expect("an answer");
+            let status: Value = answer.json().await.ok()?;
+            (status["generation"] == generation).then_some(status)
+        })
+        .await;
+        let path = directory.path().join("***/basic-auth-password").display().to_string();
+        assert!(told["sources"].to_string().contains(&path), "{told}");
+        assert!(!told.to_string().contains("hunter2"), "{told}");
+        if generation == 2 {
+            assert_eq!(
+                told["history"][0]["files"],
+                json!([{ "path": path, "change": "changed" }])
+            );
+        }
+    }
+    assert_eq!(gateway.log_count(|line| line.to_string().contains("hunter2")), 0);
 }
 
 #[tokio::test]
@@ -301,9 +544,64 @@ async fn old_generations_live_until_their_last_call_has_ended() {
     .await;
 }
 
+/// An idle connection, a tunnel and a stream need nothing of the snapshot they
+/// began with, so that what it holds goes while they stay.
+#[tokio::test]
+async fn point_18_connections_streams_and_tunnels_keep_no_old_generation() {
+    let open = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&open);
+    let upstream = Upstream::start()
+        .await
+        .function("chat", crate::streaming::shout)
+        .function("stream", move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let chunks = futures_util::stream::iter([false, true]).then(move |wait| {
+                    let gate = Arc::clone(&gate);
+                    async move {
+                        if wait {
+                            let _passed = gate.acquire().await.expect("open");
+                        }
+                        Ok(Frame::data(Bytes::from_static(b"part ")))
+                    }
+                });
+                body(200, StreamBody::new(chunks))
+            }
+        });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let mut idle = Wire::connect(gateway.address()).await;
+    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.until("OK").await;
+    let url = format!("ws://{}/function/chat", gateway.address());
+    let (mut socket, _) = soon("the handshake", tokio_tungstenite::connect_async(url))
+        .await
+        .expect("switched");
+    let mut stream = gateway.get("/function/stream").send().await.expect("an answer");
+    assert_eq!(stream.chunk().await.expect("a part").expect("a part"), "part ");
+
+    for seconds in 1..=3 {
+        write(&gateway, &format!("[server]\nread_timeout = \"{seconds}0s\"\n"));
+        assert_eq!(reload(&gateway).await.0, 200);
+    }
+    eventually("one generation", || async {
+        (gateway.metric("gateway_config_live_generations").await == Some(1.0)).then_some(())
+    })
+    .await;
+    let series = "gateway_function_invocation_inflight{function_name=\"chat\"}";
+    assert_eq!(gateway.metric(series).await, Some(1.0), "still counted");
+    socket.send("still here".into()).await.expect("sent");
+    let heard = soon("an echo", socket.next()).await.expect("open").expect("a message");
+    assert_eq!(heard.to_text().expect("text"), "STILL HERE");
+    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.until("OK").await;
+    open.add_permits(1);
+    assert_eq!(stream.text().await.expect("the rest"), "part ");
+}
+
 #[tokio::test]
 async fn metrics_tell_what_is_live() {
-    let gateway = Gateway::new().start().await;
+    // Else the file's own event may come first.
+    let gateway = Gateway::new().env("FAAS__RELOAD__WATCH", "off").start().await;
     write(&gateway, "[server]\nread_timeout = \"7s\"\n");
     let (_, outcome) = reload(&gateway).await;
     let hash = outcome["hash"].as_str().expect("a hash");
@@ -312,7 +610,19 @@ async fn metrics_tell_what_is_live() {
     assert_eq!(gateway.metric("gateway_config_generation").await, Some(2.0));
     let page = gateway.metrics().await;
     assert_eq!(page.matches("gateway_config_info{").count(), 1, "{page}");
-    assert!(page.contains("gateway_config_reloads_total{result="), "{page}");
+    let reloads = "gateway_config_reloads_total{result=\"applied\",trigger=\"api\"}";
+    assert_eq!(gateway.metric(reloads).await, Some(1.0), "{page}");
+
+    let successful = "gateway_config_last_reload_successful";
+    let since = "gateway_config_last_reload_success_timestamp_seconds";
+    let good = gateway.metric(since).await.expect("a time");
+    assert!(good > 1.7e9 && gateway.metric(successful).await == Some(1.0), "{page}");
+    write(&gateway, "wrong = true\n");
+    assert_eq!(reload(&gateway).await.0, 422);
+    assert_eq!(gateway.metric(successful).await, Some(0.0));
+    assert_eq!(gateway.metric(since).await, Some(good), "the last good look");
+    assert_eq!(gateway.metric(&info).await, Some(1.0), "what is live");
+    assert_eq!(gateway.metric(&reloads.replace("applied", "failed")).await, Some(1.0));
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod openapi;
 mod proxy;
 mod reload;
 mod remote;
+mod retries;
 mod routing;
 mod smuggling;
 mod streaming;

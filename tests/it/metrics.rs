@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -75,6 +75,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "gateway_functions_seconds_sum{code,function_name}",
         "gateway_function_invocation_started{function_name}",
         "gateway_function_invocation_inflight{function_name}",
+        "gateway_function_retries_total{function_name}",
         "gateway_service_count{function_name}",
         "gateway_service_ready_count{function_name}",
         "gateway_service_target_load{function_name,scaling_type}",
@@ -420,31 +421,53 @@ async fn a_provider_that_fails_costs_no_counters() {
     );
 }
 
-#[tokio::test]
-async fn readings_repeat_until_stopped() {
+/// How long it took until the provider was asked for its list so many times.
+/// After the first time, another configuration is live if `next` is its interval.
+async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -> Duration {
     let provider = ScriptedProvider::answering(Answer::json(200, &json!([]))).await;
-    let source = Source {
-        generation: 1,
+    let source = |generation, interval| Source {
+        generation,
         provider: remote(&provider),
         metrics: Arc::new(Metrics::new()),
-        interval: Duration::from_millis(1),
+        interval,
+    };
+    let asked = || {
+        provider
+            .asked()
+            .iter()
+            .filter(|asked| asked.path == "/system/functions")
+            .count()
     };
     let stop = CancellationToken::new();
-    let seen = Arc::new(Mutex::new(0));
-    let forever = replicas::refresh_forever(
-        move || source.clone(),
-        stop.clone(),
-        move |_| {
-            let mut seen = seen.lock().expect("no panic");
-            *seen += 1;
-            if *seen == 3 {
-                stop.cancel();
-            }
-        },
-    );
-    tokio::time::timeout(Duration::from_secs(10), forever)
+    let started = tokio::time::Instant::now();
+    let newest = || match next {
+        Some(interval) if asked() > 0 => source(2, interval),
+        _ => source(1, interval),
+    };
+    let enough = async {
+        while asked() < times {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+        started.elapsed()
+    };
+    let forever = replicas::refresh_forever(newest, stop.clone());
+    let (took, ()) = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(enough, forever) })
         .await
         .expect("it stops");
+    took
+}
+
+#[tokio::test]
+async fn readings_repeat_until_stopped() {
+    let interval = Duration::from_millis(20);
+    assert!(until_asked(3, interval, None).await >= interval * 2);
+}
+
+#[tokio::test]
+async fn point_19_the_gauges_follow_a_new_configuration_without_waiting_for_the_old_interval() {
+    let hour = Duration::from_secs(3600);
+    until_asked(4, hour, Some(Duration::from_millis(1))).await;
 }
 
 #[tokio::test]

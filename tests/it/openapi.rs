@@ -90,10 +90,13 @@ fn schema_names_are_fixed() {
     assert_eq!(
         names,
         [
+            "ConfigActor",
             "ConfigAttempt",
             "ConfigChange",
             "ConfigCheck",
             "ConfigDiff",
+            "ConfigEvent",
+            "ConfigFileChange",
             "ConfigReload",
             "ConfigShadow",
             "ConfigSource",

@@ -181,20 +181,64 @@ async fn log_level_and_scaling_follow_the_file() {
 
 #[tokio::test]
 async fn a_change_that_needs_a_restart_is_named_and_the_rest_applied() {
-    let gateway = Gateway::new().start().await;
+    let gateway = Gateway::new()
+        .without_env("FAAS__PROVIDER__PROCESS__STATE_DIR")
+        .start()
+        .await;
     gateway
         .deploy(&json!({"service": "slow", "image": "local", "envProcess": "sleep 0.4"}))
         .await;
     assert_eq!(status(&gateway, "/function/slow").await, 200);
-    // The harness names the directory on the command line, which wins over the file; so
-    // what waits here is an address that follows from another setting.
     write(
         &gateway,
-        "[provider]\nkind = \"memory\"\n[invoke]\nupstream_timeout = \"50ms\"\n",
+        "[provider.process]\nstate_dir = \"/elsewhere\"\n[invoke]\nupstream_timeout = \"50ms\"\n",
     )
     .await;
+    let line = gateway.logged("the key", logged("keeps its running value")).await;
+    assert_eq!(
+        (field(&line, "key"), &line["level"]),
+        (&json!("provider.process.state_dir"), &json!("WARN"))
+    );
+    let line = gateway.logged("the reload", logged("reloaded")).await;
+    assert_eq!(field(&line, "pending_restart"), "provider.process.state_dir");
+    assert_eq!(gateway.metric("gateway_config_pending_restart").await, Some(1.0));
+    assert_eq!(
+        status(&gateway, "/function/slow").await,
+        504,
+        "the rest, and the function is still there"
+    );
+}
+
+#[tokio::test]
+async fn point_17_what_a_reload_does_not_change_is_carried_over() {
+    let gateway = Gateway::new().start().await;
+    let script = "sh -c 'echo $PPID'";
+    for name in ["pid", "gone"] {
+        gateway
+            .deploy(&json!({"service": name, "image": "local", "envProcess": script}))
+            .await;
+        gateway.invoke(&format!("/function/{name}"), "").await;
+    }
+    let watchdog = gateway.invoke("/function/pid", "").await;
+    let calls =
+        |name: &str| format!("gateway_function_invocation_total{{code=\"200\",function_name=\"{name}.openfaas-fn\"}}");
+    assert_eq!(gateway.metric(&calls("pid")).await, Some(2.0));
+
+    // The process provider's own settings change, and the limits of its connections.
+    let changed = "[provider.process]\nrestart_backoff = \"1s\"\n[invoke]\nmax_idle_conns_per_host = 7\n\
+                   [metrics]\nrefresh_interval = \"50ms\"\n";
+    write(&gateway, changed).await;
     gateway.logged("the reload", logged("reloaded")).await;
-    assert_eq!(status(&gateway, "/function/slow").await, 404, "the provider is another");
+    assert_eq!(gateway.invoke("/function/pid", "").await, watchdog, "the same replica");
+    assert_eq!(gateway.metric(&calls("pid")).await, Some(3.0), "and the same counters");
+
+    // What is gone takes its series with it, whatever generation counted.
+    let named = json!({"functionName": "gone"});
+    assert_eq!(gateway.send(Method::DELETE, "/system/functions", &named).await.0, 202);
+    eventually("the series gone", || async {
+        gateway.metric(&calls("gone")).await.is_none().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
+
 use crate::support::{
     Gateway, Upstream, eventually,
+    gateway::field,
+    soon,
     upstream::{body, text},
     wire::Wire,
 };
@@ -243,5 +247,181 @@ async fn an_idle_connection_to_a_function_is_closed_after_idle_conn_timeout() {
         .await;
     let answer = gateway.get("/function/f").send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
-    crate::support::soon("the close", close.recv()).await.expect("closed");
+    soon("the close", close.recv()).await.expect("closed");
+}
+
+/// A function that answers with these chunks and then says nothing more.
+fn stalls(chunks: &'static [&'static str]) -> http::Response<crate::support::upstream::Body> {
+    let frame = |chunk: &'static str| Ok(http_body::Frame::data(bytes::Bytes::from_static(chunk.as_bytes())));
+    let chunks = futures_util::stream::iter(chunks.iter().copied().map(frame));
+    body(
+        200,
+        http_body_util::StreamBody::new(chunks.chain(futures_util::stream::pending())),
+    )
+}
+
+#[tokio::test]
+async fn a_late_first_byte_gets_504_that_names_the_setting() {
+    let upstream = Upstream::start()
+        .await
+        .function("slow", |_| std::future::pending())
+        .function("stalls", |_| async { stalls(&["half"]) });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.\"*\"]\ntimeouts.first_byte = \"200ms\"")
+        .start()
+        .await;
+    let answer = gateway.get("/function/slow").send().await.expect("an answer");
+    assert_eq!(answer.status(), 504);
+    let problem: serde_json::Value = answer.json().await.expect("a problem");
+    assert_eq!(problem["setting"], "functions.\"*\".timeouts.first_byte");
+
+    // An answer that has begun is not bounded by it.
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send("GET /function/stalls HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.until("half\r\n").await;
+    let more = tokio::time::timeout(Duration::from_millis(400), wire.until("more"));
+    more.await.expect_err("the answer is still open");
+}
+
+#[tokio::test]
+async fn an_answer_that_falls_silent_is_broken_off_after_idle() {
+    let upstream = Upstream::start()
+        .await
+        .function("stalls", |_| async { stalls(&["half"]) })
+        .function("drips", |_| async {
+            let drip = |number: u32| async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(http_body::Frame::data(bytes::Bytes::from(number.to_string())))
+            };
+            let drips = futures_util::stream::iter(0..8).then(drip);
+            body(200, http_body_util::StreamBody::new(Box::pin(drips)))
+        });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.\"*\"]\ntimeouts.idle = \"500ms\"")
+        .start()
+        .await;
+    assert_eq!(gateway.invoke("/function/drips", "").await, "01234567");
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send("GET /function/stalls HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.until("half\r\n").await;
+    assert_eq!(wire.rest().await, "", "broken off, not ended");
+    let line = gateway
+        .logged("the call", |line| field(line, "path") == "/function/stalls")
+        .await;
+    assert_eq!(field(&line, "aborted"), true);
+}
+
+#[tokio::test]
+async fn a_silent_tunnel_ends_after_idle() {
+    let upstream = Upstream::start().await.function("shout", crate::streaming::shout);
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.shout]\ntimeouts.idle = \"500ms\"")
+        .start()
+        .await;
+    let url = format!("ws://{}/function/shout", gateway.address());
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("switched");
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        socket.send("hello".into()).await.expect("sent");
+        let heard = soon("an echo", socket.next()).await.expect("open").expect("a message");
+        assert_eq!(heard.to_text().expect("text"), "HELLO");
+    }
+    let end = soon("the end", socket.next()).await;
+    assert!(!matches!(end, Some(Ok(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_grows_too_large_gets_413_and_the_function_an_abort() {
+    use http_body_util::BodyExt;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::start().await.function("reads", move |request| {
+        let tell = tell.clone();
+        async move {
+            let mut body = request.into_body();
+            let first = body.frame().await.is_some_and(|frame| frame.is_ok());
+            tell.send(first).expect("the test listens");
+            tell.send(body.collect().await.is_ok()).expect("the test listens");
+            text(200, "")
+        }
+    });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.reads]\nbody.max_request = \"10B\"")
+        .start()
+        .await;
+    let request = "POST /function/reads HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n";
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send(format!("{request}Transfer-Encoding: chunked\r\n\r\n6\r\nsix...\r\n"))
+        .await;
+    // Else nothing of it might be sent.
+    assert_eq!(soon("the first chunk", told.recv()).await, Some(true));
+    wire.send("5\r\nfive.\r\n").await;
+    let answer = wire.until("}").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("larger than body.max_request (10 bytes)"), "{answer}");
+    assert_eq!(soon("the abort", told.recv()).await, Some(false));
+
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send(format!("{request}Content-Length: 11\r\n\r\n")).await;
+    let answer = wire.until("}").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(gateway.invoke("/function/reads", "ten bytes.").await, "");
+    assert_eq!(
+        soon("the third call", told.recv()).await,
+        Some(true),
+        "the second never came"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_502_or_broken_off() {
+    let upstream = Upstream::start()
+        .await
+        .function("declares", |_| async { text(200, "eleven byte") })
+        .function("fits", |_| async { text(200, "ten bytes.") })
+        .function("grows", |_| async { stalls(&["six...", "five."]) });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.\"*\"]\nbody.max_response = \"10B\"")
+        .start()
+        .await;
+    let answer = gateway.get("/function/declares").send().await.expect("an answer");
+    assert_eq!(answer.status(), 502);
+    let problem: serde_json::Value = answer.json().await.expect("a problem");
+    assert_eq!(problem["setting"], "body.max_response");
+    assert_eq!(problem["component"], "function");
+    let head = gateway
+        .request(http::Method::HEAD, "/function/declares")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(head.status(), 200, "it has no body");
+    assert_eq!(gateway.invoke("/function/fits", "").await, "ten bytes.");
+
+    let request = "GET /function/grows HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send(request).await;
+    let answer = wire.rest().await;
+    assert!(!answer.contains("five.") && !answer.contains("0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_function_that_does_not_start_names_its_own_bound() {
+    use crate::support::provider::{Answer, ScriptedProvider};
+    let provider = ScriptedProvider::start(|asked| match asked.line().as_str() {
+        "GET /system/function/f" => {
+            let status = serde_json::json!({ "name": "f", "image": "i", "replicas": 1, "availableReplicas": 0 });
+            Answer::json(200, &status)
+        }
+        _ => Answer::text(404, ""),
+    })
+    .await;
+    let gateway = Gateway::before(provider.url.as_str())
+        .env("scale_from_zero", "true")
+        .config("[functions.f]\ntimeouts.activation = \"200ms\"")
+        .start()
+        .await;
+    let answer = gateway.get("/function/f").send().await.expect("an answer");
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    let told = answer.text().await.expect("text");
+    assert!(told.contains("timeouts.activation (200ms)"), "{told}");
 }

@@ -3,7 +3,11 @@
 //! Requests read [`View`], which the function's supervisor replaces; they never
 //! wait for it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -12,7 +16,7 @@ use super::{logs::Logs, store::Record};
 use crate::{
     model::FunctionRef,
     provider::{ProviderError, Result},
-    upstream::Endpoint,
+    upstream::{Endpoint, left_out},
 };
 
 /// A function and its replicas.
@@ -107,8 +111,8 @@ impl Function {
     /// `NotReady`, saying why no replica takes calls.
     pub(super) fn endpoint(&self) -> Result<Arc<Endpoint>> {
         let view = self.view.load();
-        if let Some(endpoint) = choose(&view.ready, |bound| rand::random_range(0..bound)) {
-            return Ok(Arc::clone(endpoint));
+        if let Some(endpoint) = choose_healthy(&view.ready, |bound| rand::random_range(0..bound)) {
+            return Ok(endpoint);
         }
         let (reason, retry_after) = match &view.trouble {
             _ if self.record().replicas == 0 => (format!("function {} is scaled to zero", self.name), RETRY_AFTER),
@@ -123,6 +127,27 @@ impl Function {
         };
         Err(ProviderError::NotReady { reason, retry_after })
     }
+}
+
+/// As [`choose`], without the endpoints that are ejected because they keep
+/// failing. Where none is, which is nearly always, that costs a load for each.
+fn choose_healthy(ready: &[Arc<Endpoint>], random: impl FnMut(usize) -> usize) -> Option<Arc<Endpoint>> {
+    if !ready.iter().any(|endpoint| endpoint.health().is_suspect()) {
+        return choose(ready, random).cloned();
+    }
+    let now = Instant::now();
+    let left: Vec<_> = ready
+        .iter()
+        .map(|endpoint| endpoint.health().ejected_for(now))
+        .collect();
+    let out = left_out(&left);
+    let healthy: Vec<_> = ready
+        .iter()
+        .zip(out)
+        .filter(|(_, out)| !out)
+        .map(|(endpoint, _)| Arc::clone(endpoint))
+        .collect();
+    choose(&healthy, random).cloned()
 }
 
 /// The less busy of two endpoints taken at random: nearly as even as looking at
@@ -164,5 +189,22 @@ mod tests {
         }
         assert!(choose(&endpoints[..1], |_| unreachable!("nothing to choose")).is_some());
         assert!(choose(&[], |_| unreachable!("nothing to choose")).is_none());
+    }
+
+    #[test]
+    fn calls_do_not_go_to_an_ejected_one() {
+        let endpoints: Vec<_> = (0..2)
+            .map(|number| Endpoint::new(Address::Unix(format!("/{number}").into()), PoolLimits::default()))
+            .collect();
+        let hour = Duration::from_secs(3600);
+        endpoints[0].health().failed(1, hour, hour);
+        let none = |_| unreachable!("nothing to choose");
+        let chosen = choose_healthy(&endpoints, none).expect("some");
+        assert!(Arc::ptr_eq(&chosen, &endpoints[1]));
+        let only = choose_healthy(&endpoints[..1], none).expect("the last is called all the same");
+        assert!(Arc::ptr_eq(&only, &endpoints[0]));
+        endpoints[0].health().succeeded();
+        let chosen = choose_healthy(&endpoints, |_| 0).expect("some");
+        assert!(Arc::ptr_eq(&chosen, &endpoints[0]));
     }
 }

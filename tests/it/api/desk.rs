@@ -13,7 +13,7 @@ use faas_gateway::{
     shutdown::Tasks,
     snapshot::{
         Current, FunctionTable, Snapshot, Source,
-        control::{Control, Outcome},
+        control::{Caller, Control, Journal, Outcome},
     },
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -38,11 +38,11 @@ impl Control for NoFiles {
         &self.0
     }
 
-    fn last(&self) -> Option<Outcome> {
-        None
+    fn journal(&self) -> Journal {
+        Journal::default()
     }
 
-    async fn reload(&self) -> Option<Outcome> {
+    async fn reload(&self, _caller: Caller, _expected: Option<Vec<String>>) -> Option<Outcome> {
         None
     }
 }

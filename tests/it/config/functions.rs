@@ -84,3 +84,57 @@ fn mistakes_name_the_function() {
         Duration::from_secs(3600)
     );
 }
+
+#[test]
+fn annotations_fill_what_the_file_leaves_out() {
+    let attempts = ("com.openfaas.retry.attempts", "4");
+    let codes = ("com.openfaas.retry.codes", "429, 503");
+    for (table, annotations, expected, mistakes) in [
+        (
+            "annotations = true",
+            &[attempts, codes][..],
+            Some((4, vec![429, 503])),
+            0,
+        ),
+        ("annotations = true", &[attempts], Some((4, vec![502, 503, 504])), 0),
+        ("annotations = true", &[codes], None, 0),
+        ("annotations = true", &[], None, 0),
+        (
+            "annotations = true\nattempts = 1",
+            &[attempts, codes],
+            Some((1, vec![429, 503])),
+            0,
+        ),
+        ("annotations = true\nattempts = 0", &[attempts], None, 0),
+        (
+            "annotations = true\nstatuses = [500]",
+            &[attempts, codes],
+            Some((4, vec![500])),
+            0,
+        ),
+        ("annotations = false", &[attempts, codes], None, 0),
+        ("attempts = 2", &[attempts, codes], Some((2, vec![502, 503, 504])), 0),
+        (
+            "annotations = true\nattempts = 2",
+            &[("com.openfaas.retry.codes", "500,x")],
+            Some((2, vec![502, 503, 504])),
+            1,
+        ),
+        (
+            "annotations = true",
+            &[("com.openfaas.retry.attempts", "-1"), codes],
+            None,
+            1,
+        ),
+    ] {
+        let config = file(&format!("[functions.a.retries]\n{table}")).expect("valid").config;
+        let mut settings = config.function(&FunctionRef::new("a", ""));
+        let given = annotations
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(settings.annotate(&given).len(), mistakes, "{table} {annotations:?}");
+        let found = settings.retries.map(|retries| (retries.attempts, retries.statuses));
+        assert_eq!(found, expected, "{table} {annotations:?}");
+    }
+}

@@ -17,7 +17,7 @@ fn nothing_changed() {
 }
 
 #[test]
-fn changed_keys_and_their_sections() {
+fn changed_keys() {
     let new = "[server]\nread_timeout = \"5s\"\n[provider]\nurl = \"http://a:b@p/\"\nkind = \"process\"\n\
                [functions.\"a.b\"]\ntimeouts.total = 1";
     let (old, new) = (config(NOTHING), config(new));
@@ -30,7 +30,6 @@ fn changed_keys_and_their_sections() {
     ];
     assert_eq!(changes.keys, keys);
     assert!(changes.restart.is_empty());
-    assert!(changes.touches("provider") && changes.touches("functions") && !changes.touches("auth"));
     assert_eq!(diff(&new, &old).keys.len(), 4, "and back");
 }
 
@@ -85,4 +84,30 @@ fn a_public_listener_does_not_get_commands_of_this_machine() {
         text.contains("0.0.0.0:8080 can be reached") && text.contains("until a restart"),
         "{text}"
     );
+}
+
+#[test]
+fn strict_refuses_what_needs_a_restart_with_the_place_of_each_key() {
+    let strict = |content: &str| {
+        let next = file(&format!("reload.strict = true\n{content}")).expect("valid");
+        keep_running(&config(NOTHING), next).map(|(_, changes)| changes)
+    };
+    let refused = |content: &str| -> Vec<String> {
+        let errors = strict(content).expect_err("refused");
+        errors
+            .iter()
+            .map(|error| format!("{}: {}", error.origin, error.key))
+            .collect()
+    };
+    assert_eq!(
+        refused("server.read_timeout = 5\nprovider.process.state_dir = \"/elsewhere\""),
+        ["gateway.toml:3:18: provider.process.state_dir"]
+    );
+    assert_eq!(
+        refused("[provider]\nurl = \"http://p/\""),
+        ["gateway.toml:3:1: server.listen", "gateway.toml:3:1: metrics.listen"],
+        "addresses that follow from the provider"
+    );
+    let changes = strict("server.read_timeout = 5\nserver.listen = \"127.0.0.1:1\"").expect("nothing waits");
+    assert_eq!(changes.keys.len(), 3, "{changes:?}");
 }

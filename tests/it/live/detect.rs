@@ -174,7 +174,7 @@ async fn point_02_the_same_content_with_another_time_is_no_reload() {
     // The next reload is number two.
     write(gateway.config_file(), &marked("two"));
     let line = gateway.logged("the reload", is_reload).await;
-    assert!(says("\"generation\":2")(&line), "{line}");
+    assert!(says("\"to\":2")(&line), "{line}");
 }
 
 #[tokio::test]

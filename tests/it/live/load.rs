@@ -118,6 +118,7 @@ async fn point_33_reloads_under_load_lose_nothing() {
     .await;
     let (after, calls) = (resident(&gateway).await, calls.into_inner());
     eprintln!("{RELOADS} reloads, {calls} calls, no failure; resident {before} KiB before, {after} KiB after");
+    assert!(calls > RELOADS, "{calls} calls are no load");
     assert!(
         after < before + 32 * 1024,
         "resident {before} KiB before, {after} KiB after"

@@ -85,7 +85,7 @@ async fn point_20_the_old_content_clears_a_failure_and_is_no_new_generation() {
     assert_eq!(gateway.log_count(is_reload), 0);
     write(gateway.config_file(), &marked("two"));
     let line = gateway.logged("the reload", is_reload).await;
-    assert!(says("\"generation\":2")(&line), "{line}");
+    assert!(says("\"to\":2")(&line), "{line}");
 }
 
 #[tokio::test]
