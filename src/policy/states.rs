@@ -32,7 +32,8 @@ struct Held {
     queue: Option<Arc<Queue>>,
     rate_limit: Kept<RateLimitSettings, RateLimit>,
     breaker: Kept<BreakerSettings, Breaker>,
-    /// Holds counts only, so it fits any settings.
+    /// Holds counts only, so it fits any settings, those of routes included,
+    /// and stays as long as the function.
     budget: Option<Arc<Budget>>,
 }
 
@@ -133,10 +134,6 @@ fn has_state(settings: &FunctionSettings) -> bool {
 impl Held {
     fn follow(&mut self, settings: &FunctionSettings, generation: u64) {
         self.generation = generation;
-        // Annotations may ask for tries that the file does not.
-        if settings.retries.is_none() && settings.annotated.is_none() {
-            self.budget = None;
-        }
         self.rate_limit.follow(settings.rate_limit.as_ref(), RateLimit::new);
         self.breaker.follow(settings.breaker.as_ref(), Breaker::new);
         match (&self.queue, settings.in_flight) {
@@ -243,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_lives_while_there_are_retries() {
+    fn a_budget_lives_as_long_as_its_function() {
         let states = States::default();
         let mut tries = settings(0, 0, 0);
         assert!(states.budget(&function(), &tries, true).is_none());
@@ -263,7 +260,7 @@ mod tests {
             states.budget(&function(), &tries, false).as_ref(),
             first.as_ref()
         ));
-        states.reconfigure(3, |_| settings(0, 0, 0));
+        states.retain(|_| false);
         assert!(!same(states.budget(&function(), &tries, true).as_ref(), first.as_ref()));
     }
 

@@ -1,5 +1,7 @@
 //! `/function/{name}[.{namespace}][/rest]`: from a request to its function.
 //!
+//! Calls on routes come here too, in this form: see [`super::routed`].
+//!
 //! Resolves the name, waits for a replica where it must, and hands over to
 //! [`crate::proxy`]. What a call may wait for and for how long is decided by the
 //! snapshot it began with.
@@ -15,12 +17,9 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    access_log::{Kind, Record},
-    problem_response,
-};
+use super::{Reach, Service, access_log::Record, problem_response};
 use crate::{
-    config::FunctionSettings,
+    config::{Config, FunctionSettings, Visibility},
     model::FunctionRef,
     policy::{Admitted, Pass, Policy},
     problem::Problem,
@@ -31,28 +30,57 @@ use crate::{
         headers::{self, CallHeaders},
         target, upgrade,
     },
+    routing::{Route, split::KEY_MARK},
     scaling,
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
 };
 
-/// Answers a function call, with the function's answer or with a problem.
+/// What led to a function.
+pub(super) enum Called {
+    /// Its name in the path.
+    ByName,
+    /// A route, which wrote the name into the path.
+    ByRoute(ByRoute),
+}
+
+/// A call that a route led to.
+pub(super) struct ByRoute {
+    /// The route, whose settings are above the function's.
+    pub(super) route: Arc<Route>,
+    /// What the function has in the [`FunctionTable`](crate::snapshot::FunctionTable) on this route.
+    pub(super) key: Arc<str>,
+}
+
+/// Answers a function call, with the function's answer or with a problem. The
+/// request's path is `/function/NAME[/rest]`.
 pub(super) async fn call(
     snapshot: Arc<Snapshot>,
-    tasks: &Tasks,
+    service: &Service,
     mut request: Request<Incoming>,
+    called: &Called,
+    mut record: Record,
     peer: SocketAddr,
-    started: Instant,
     accept: &HeaderMap,
 ) -> Response<Body> {
+    let tasks = &service.tasks;
     let call_headers = call_headers(request.headers());
-    let mut record = Record::new(&snapshot, Kind::Function, &request, peer, started);
+    record.function_call();
     record.call_id(&call_headers.call_id);
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (mut record, mut policy) = (Some(record), None);
-    let answered = forward(&snapshot, request, peer, &call_headers, &mut record, &mut policy).await;
+    let answered = forward(
+        &snapshot,
+        request,
+        (called, service.reach),
+        peer,
+        &call_headers,
+        &mut record,
+        &mut policy,
+    )
+    .await;
     let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
@@ -80,6 +108,7 @@ pub(super) async fn call(
 async fn forward(
     snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
+    (called, reach): (&Called, Reach),
     peer: SocketAddr,
     call_headers: &CallHeaders,
     record: &mut Option<Record>,
@@ -88,7 +117,10 @@ async fn forward(
     let path = request.uri().path().to_owned();
     let (raw_name, rest) =
         target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
-    let function = resolve(snapshot, &target::decode_name(raw_name)).await?;
+    let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
+    if function.settings.internal && reach == Reach::Public {
+        return Err(ProviderError::unknown_function(&function.function).into());
+    }
     let mut call_headers = call_headers.clone();
     let mut pass = None;
     if let Some(applied) = &function.policy {
@@ -199,8 +231,16 @@ fn preflight(permission: HeaderMap, call_headers: &CallHeaders, record: Option<R
 }
 
 /// The function of a name in a URL: from the table, or looked up and put there.
-async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunction>, Problem> {
-    if let Some(known) = snapshot.functions.get(name) {
+///
+/// Functions that a route leads to have entries of their own, with the route's
+/// settings; no name in a URL is looked up that could be one of those.
+async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Result<Arc<CalledFunction>, Problem> {
+    let (key, route) = match called {
+        Called::ByName if name.contains(KEY_MARK) => (None, None),
+        Called::ByName => (Some(name), None),
+        Called::ByRoute(by) => (Some(&*by.key), by.route.settings(&snapshot.config)),
+    };
+    if let Some(known) = key.and_then(|key| snapshot.functions.get(key)) {
         return Ok(known);
     }
     let version = snapshot.functions.version();
@@ -208,12 +248,16 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
         match snapshot.provider.upstream(&function) {
-            Err(error @ ProviderError::NotFound(_)) => return Err(error.into()),
+            Err(ProviderError::NotFound(_)) => return Err(ProviderError::unknown_function(&function).into()),
             _ => true,
         }
     } else {
         match snapshot.scaling.exists(&function, snapshot.policy).await {
             Ok(()) => true,
+            // In the words that hide a function that is there.
+            Err(ProviderError::NotFound(_)) if snapshot.policy.from_zero || hides(&snapshot.config) => {
+                return Err(ProviderError::unknown_function(&function).into());
+            }
             Err(error) if snapshot.policy.from_zero => return Err(unavailable(&function, error)),
             // The provider will say itself what it makes of the call; nothing is
             // counted under a name that nobody vouched for.
@@ -223,7 +267,8 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
-    let mut settings = snapshot.config.function(&function);
+    let mut settings = snapshot.config.function_on_route(&function, route);
+    settings.internal = is_internal(&snapshot.config, &function, &settings);
     let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
@@ -234,10 +279,32 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
         metrics,
         function,
     });
-    if exists && annotated {
-        snapshot.functions.insert(name, &entry, version);
+    if exists
+        && annotated
+        && let Some(key) = key
+    {
+        snapshot.functions.insert(key, &entry, version);
     }
     Ok(entry)
+}
+
+/// Whether only the internal listener leads to a function.
+///
+/// Where the default namespace is the provider's secret, `NAME.anything` may be
+/// what the configuration calls `NAME`, and is as internal as that unless it
+/// has a table of its own.
+fn is_internal(config: &Config, function: &FunctionRef, settings: &FunctionSettings) -> bool {
+    let maybe_default = config.default_namespace().is_empty()
+        && !function.namespace.is_empty()
+        && !config.functions.contains_key(&function.to_string());
+    settings.internal || (maybe_default && config.function(&FunctionRef::new(&*function.name, "")).internal)
+}
+
+/// Whether some function is internal. Then nobody may tell from the answer
+/// which functions are and which do not exist.
+fn hides(config: &Config) -> bool {
+    let mut functions = config.functions.values();
+    functions.any(|function| function.visibility == Some(Visibility::Internal))
 }
 
 /// Adds what the function's annotations say. When they cannot be read the call
