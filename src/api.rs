@@ -47,6 +47,7 @@ mod secrets;
 mod target;
 
 use admitted::{Admitted, Live, View};
+use portal::BasedFiles;
 use routes::Routes;
 
 /// What a caller without the right credentials reads, to the letter: OpenFaaS
@@ -114,12 +115,14 @@ pub struct Matched(pub Arc<str>);
 ///
 /// A request that carries an `Arc<Snapshot>` in its extensions is answered from
 /// that one, any other from the newest. Never fails: every failure is a response.
+/// Paths come without `server.base_path`; what answers say of paths has it.
 /// `control` is what reads the configuration again.
 pub fn endpoint(current: Current, control: Arc<dyn Control>) -> BoxEndpoint<'static, Response> {
     Gateway {
         live: Live { current, control },
         routes: Routes::of::<Apis>(),
         operations: openapi::service().into_endpoint(),
+        files: BasedFiles::default(),
     }
     .boxed()
 }
@@ -134,6 +137,7 @@ struct Gateway {
     live: Live,
     routes: Routes,
     operations: BoxEndpoint<'static>,
+    files: BasedFiles,
 }
 
 impl Endpoint for Gateway {
@@ -155,7 +159,7 @@ impl Endpoint for Gateway {
                 response.set_data(Matched(Arc::clone(&route.template)));
                 response
             }
-            None => written(&no_route(request.uri()), &accept),
+            None => written(&no_route(snapshot.routes.base_path(), request.uri()), &accept),
         })
     }
 }
@@ -182,7 +186,12 @@ impl Gateway {
             return response;
         }
         let path = request.uri().path();
-        if let Some(served) = portal::serve(path, request.headers(), snapshot.config.ui.enabled) {
+        if let Some(served) = self.files.serve(
+            path,
+            request.headers(),
+            snapshot.config.ui.enabled,
+            snapshot.routes.base_path(),
+        ) {
             return served.unwrap_or_else(|problem| written(&problem, accept));
         }
         if let Some(uri) = uri_for_poem(request.uri()) {
@@ -200,8 +209,9 @@ fn changed(snapshot: &Snapshot, function: &FunctionRef) {
     snapshot.functions.forget(function);
 }
 
-fn no_route(uri: &Uri) -> Problem {
-    let text = format!("there is nothing at {}; /openapi.json lists what there is", uri.path());
+fn no_route(base: &str, uri: &Uri) -> Problem {
+    let path = uri.path();
+    let text = format!("there is nothing at {base}{path}; {base}/openapi.json lists what there is");
     Problem::new(StatusCode::NOT_FOUND, text)
 }
 

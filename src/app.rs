@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod listeners;
 
-use listeners::{Bound, Listeners};
+use listeners::{Addresses, Bound, Listeners};
 
 use crate::{
     api,
@@ -31,6 +31,7 @@ use crate::{
         remote::{self, RemoteProvider},
     },
     reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
+    routing::RouteTable,
     scaling::{Policy, Scaling},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
@@ -115,10 +116,15 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     reloader
         .on_hangup(&background)
         .map_err(|error| failed(format!("cannot listen for SIGHUP: {error}")))?;
-    let (address, metrics_address) = listeners
+    let Addresses {
+        main,
+        metrics,
+        internal,
+    } = listeners
         .addresses()
         .ok_or_else(|| failed("a listener has no address".to_owned()))?;
-    tracing::info!(%address, metrics = %metrics_address, provider = provider_name(&current), "listening");
+    let internal = internal.map(tracing::field::display);
+    tracing::info!(address = %main, %metrics, internal, provider = provider_name(&current), "listening");
     systemd::ready();
 
     let signal = signals.next().await;
@@ -128,7 +134,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     tracing::info!(signal, delay = ?config.server.drain_delay, timeout = ?config.server.drain_timeout, "stopping");
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
-        listeners.stop_main();
+        listeners.stop_calls();
         let in_time = tokio::time::timeout(config.server.drain_timeout, serving.ended()).await;
         if in_time.is_err() {
             tracing::warn!("server.drain_timeout has passed; calls in flight are cut off");
@@ -229,6 +235,7 @@ impl Builder {
             policy,
             auth,
             prometheus,
+            routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
             states: Arc::clone(&self.states),

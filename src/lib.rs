@@ -22,6 +22,7 @@ pub mod client;
 pub mod policy;
 pub mod provider;
 pub mod proxy;
+pub mod routing;
 pub mod watchdog;
 
 pub mod config;

@@ -1,8 +1,8 @@
 //! One HTTP service: functions straight to the proxy, everything else to the API.
 //!
 //! The road to functions pays nothing for the API's framework: a path below
-//! `/function/` never reaches poem. Both share the listener, the access log and
-//! the panic guard.
+//! `/function/` never reaches poem, nor does a call on a route. Both share the
+//! listener, the access log and the panic guard with the API.
 
 use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -31,8 +31,13 @@ mod activity;
 mod invoke;
 mod linger;
 pub mod listener;
+mod routed;
+mod way;
 
 use access_log::{Kind, Record};
+use invoke::Called;
+use routed::Turned;
+use way::Way;
 
 /// Where load balancers ask whether to send calls here.
 const HEALTH_PATH: &str = "/healthz";
@@ -47,16 +52,27 @@ pub struct Service {
     api: Api,
     tasks: Tasks,
     local: SocketAddr,
+    reach: Reach,
+}
+
+/// Who can reach a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Everybody (`server.listen`): internal functions do not exist here.
+    Public,
+    /// Callers inside (`server.internal_listen`).
+    Internal,
 }
 
 impl Service {
     /// A service that answers with the newest snapshot.
-    pub fn new(current: Current, api: Api, tasks: Tasks, local: SocketAddr) -> Self {
+    pub fn new(current: Current, api: Api, tasks: Tasks, local: SocketAddr, reach: Reach) -> Self {
         Self {
             current,
             api,
             tasks,
             local,
+            reach,
         }
     }
 
@@ -83,21 +99,65 @@ impl Service {
     async fn route(
         &self,
         snapshot: Arc<Snapshot>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: SocketAddr,
         started: Instant,
         accept: &HeaderMap,
     ) -> Response<Body> {
-        let path = request.uri().path();
+        let mut record = Record::new(&snapshot, Kind::Api, &request, peer, started);
         if let Some(problem) = refused(&request) {
-            let record = Record::new(&snapshot, Kind::Api, &request, peer, started);
-            let response = problem_response(&problem, accept);
-            return observed(&snapshot, response, record);
+            return observed(&snapshot, problem_response(&problem, accept), record);
         }
+        let route = match way::of(&snapshot.routes, &request) {
+            Way::Own => return self.own(snapshot, request, record, (peer, started), accept).await,
+            Way::Below(uri) => {
+                *request.uri_mut() = uri;
+                return self.own(snapshot, request, record, (peer, started), accept).await;
+            }
+            Way::Method(allow) => {
+                let text = format!("{} is not allowed here; see the Allow header", request.method());
+                let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, text);
+                let mut response = problem_response(&problem, accept);
+                response.headers_mut().insert(header::ALLOW, allow);
+                return observed(&snapshot, response, record);
+            }
+            Way::Outside => {
+                let problem = outside(snapshot.routes.base_path());
+                return observed(&snapshot, problem_response(&problem, accept), record);
+            }
+            Way::Ambiguous(route) => {
+                record.route(&route.name);
+                return observed(&snapshot, problem_response(&routed::ambiguous(&route), accept), record);
+            }
+            Way::Route(route) => route,
+        };
+        record.route(&route.name);
+        let (called, cookie) = match routed::turn(&route, &mut request) {
+            Ok(Turned::Call(called, cookie)) => (called, cookie),
+            Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
+            Err(problem) => return observed(&snapshot, problem_response(&problem, accept), record),
+        };
+        let mut response = invoke::call(snapshot, self, request, &called, record, peer, accept).await;
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+
+    /// Answers for one of the gateway's own paths.
+    async fn own(
+        &self,
+        snapshot: Arc<Snapshot>,
+        request: Request<Incoming>,
+        record: Record,
+        (peer, started): (SocketAddr, Instant),
+        accept: &HeaderMap,
+    ) -> Response<Body> {
+        let path = request.uri().path();
         if path.starts_with(target::FUNCTION_PREFIX) {
-            return invoke::call(snapshot, &self.tasks, request, peer, started, accept).await;
+            let called = Called::ByName;
+            return invoke::call(snapshot, self, request, &called, record, peer, accept).await;
         }
-        let record = Record::new(&snapshot, Kind::Api, &request, peer, started);
         if path.starts_with(target::ASYNC_PREFIX) {
             let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
             return observed(&snapshot, problem_response(&problem, accept), record);
@@ -127,6 +187,12 @@ impl Service {
         let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
         observed(&snapshot, response, record)
     }
+}
+
+/// What is said of paths that are not below the base path.
+fn outside(base: &str) -> Problem {
+    let text = format!("there is nothing here: this gateway is at {base}/");
+    Problem::new(StatusCode::NOT_FOUND, text).setting("server.base_path")
 }
 
 /// Requests that nothing here may handle, whatever their path.

@@ -14,6 +14,7 @@ use crate::{
     metrics::{LiveGeneration, Metrics, query::Prometheus},
     policy::States,
     provider::Provider,
+    routing::RouteTable,
     scaling::{Policy, Scaling},
 };
 
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub auth: Auth,
     /// Where invocation counts come from; without it they are `metrics`' own.
     pub prometheus: Option<Prometheus>,
+    /// Which hosts and paths lead to which functions.
+    pub routes: RouteTable,
     /// The functions that were called, with their settings and counters.
     pub functions: FunctionTable,
     /// The process's metrics; the same in every snapshot.

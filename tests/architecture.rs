@@ -24,6 +24,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("upstream", 1),
     ("client", 2),
     ("proxy", 2),
+    ("routing", 2),
     ("telemetry", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),

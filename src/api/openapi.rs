@@ -51,14 +51,24 @@ pub(super) fn document() -> &'static str {
     &DOCUMENT
 }
 
+/// The document of a gateway whose paths are below `base` (empty, or like `/faas`).
+pub(super) fn document_below(base: &str) -> String {
+    if base.is_empty() {
+        return document().to_owned();
+    }
+    let mut below: Value = serde_json::from_str(document()).expect("written above");
+    below["servers"] = json!([{ "url": base }]);
+    format!("{below:#}\n")
+}
+
 /// The page of Swagger UI, with the document in it and an icon, for browsers
 /// would else ask for `/favicon.ico`.
-pub(super) fn reference() -> String {
+pub(super) fn reference_below(base: &str) -> String {
     let service = service();
     service
         .swagger_ui_html()
         .replacen("<head>", "<head>\n    <link rel=\"icon\" href=\"data:,\">", 1)
-        .replace(&service.spec(), document())
+        .replace(&service.spec(), &document_below(base))
 }
 
 /// What poem derives from the handlers.
@@ -283,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_reference_shows_the_completed_document_and_loads_nothing() {
-        let page = reference();
+        let page = reference_below("");
         assert!(page.contains("/function/{name}/{path}"));
         assert!(page.contains("rel=\"icon\" href=\"data:"));
         for outside in ["src=\"http", "href=\"http", "url(http", "@import"] {

@@ -4,8 +4,9 @@
 //! Nothing here is loaded from elsewhere: pages carry a content security policy
 //! that says so. Links are relative, so the portal works below a path prefix.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use poem::{
     Response,
@@ -118,36 +119,78 @@ static SCRIPT: LazyLock<File> = LazyLock::new(|| {
     )
 });
 
-static DOCUMENT: LazyLock<File> = LazyLock::new(|| File::new("application/json", None, openapi::document().to_owned()));
-
-/// 1.7 MB with Swagger UI in it, so it is put together when first asked for.
-static REFERENCE: LazyLock<File> =
-    LazyLock::new(|| File::new("text/html; charset=utf-8", Some(REFERENCE_POLICY), openapi::reference()));
-
-/// Answers for one of [`PATHS`]; `None` for any other path.
-pub(super) fn serve(path: &str, request: &HeaderMap, enabled: bool) -> Option<Result<Response, Problem>> {
-    if path == "/openapi.json" {
-        return Some(Ok(DOCUMENT.response(request)));
-    }
-    if !PATHS.iter().any(|(known, _)| *known == path) {
-        return None;
-    }
-    if !enabled {
-        let text = "the portal is switched off (ui.enabled)";
-        return Some(Err(Problem::new(StatusCode::NOT_FOUND, text).setting("ui.enabled")));
-    }
-    Some(Ok(match path {
-        "/ui/app.css" => STYLE.response(request),
-        "/ui/app.js" => SCRIPT.response(request),
-        "/docs" => REFERENCE.response(request),
-        "/ui/" | "/ui/index.html" => INDEX.response(request),
-        _ => to_portal(),
-    }))
+/// The files that name the base path, for the one that was last asked for:
+/// Swagger UI's page has 1.7 MB, so it is put together when it is needed.
+#[derive(Default)]
+pub(super) struct BasedFiles {
+    document: ArcSwapOption<Based>,
+    reference: ArcSwapOption<Based>,
 }
 
-fn to_portal() -> Response {
+struct Based {
+    base: String,
+    file: File,
+}
+
+impl BasedFiles {
+    fn document(&self, base: &str) -> Arc<Based> {
+        kept(&self.document, base, || {
+            File::new("application/json", None, openapi::document_below(base))
+        })
+    }
+
+    fn reference(&self, base: &str) -> Arc<Based> {
+        kept(&self.reference, base, || {
+            let page = openapi::reference_below(base);
+            File::new("text/html; charset=utf-8", Some(REFERENCE_POLICY), page)
+        })
+    }
+
+    /// Answers for one of [`PATHS`]; `None` for any other path. `base` is what
+    /// the gateway's paths are below.
+    pub(super) fn serve(
+        &self,
+        path: &str,
+        request: &HeaderMap,
+        enabled: bool,
+        base: &str,
+    ) -> Option<Result<Response, Problem>> {
+        if path == "/openapi.json" {
+            return Some(Ok(self.document(base).file.response(request)));
+        }
+        if !PATHS.iter().any(|(known, _)| *known == path) {
+            return None;
+        }
+        if !enabled {
+            let text = "the portal is switched off (ui.enabled)";
+            return Some(Err(Problem::new(StatusCode::NOT_FOUND, text).setting("ui.enabled")));
+        }
+        Some(Ok(match path {
+            "/ui/app.css" => STYLE.response(request),
+            "/ui/app.js" => SCRIPT.response(request),
+            "/docs" => self.reference(base).file.response(request),
+            "/ui/" | "/ui/index.html" => INDEX.response(request),
+            _ => to_portal(base),
+        }))
+    }
+}
+
+/// What is kept for this base path, or made for it and kept from now on.
+fn kept(slot: &ArcSwapOption<Based>, base: &str, write: impl FnOnce() -> File) -> Arc<Based> {
+    if let Some(known) = slot.load_full().filter(|known| known.base == base) {
+        return known;
+    }
+    let made = Arc::new(Based {
+        base: base.to_owned(),
+        file: write(),
+    });
+    slot.store(Some(Arc::clone(&made)));
+    made
+}
+
+fn to_portal(base: &str) -> Response {
     Response::builder()
         .status(StatusCode::TEMPORARY_REDIRECT)
-        .header(header::LOCATION, "/ui/")
+        .header(header::LOCATION, format!("{base}/ui/"))
         .finish()
 }

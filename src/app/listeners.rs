@@ -1,5 +1,5 @@
-//! The two listeners, which move while the gateway runs when their address
-//! changes.
+//! The listeners, which move, come and go while the gateway runs when their
+//! addresses change.
 //!
 //! New before old: the new address is bound while the configuration is still
 //! being built, so that one that cannot be bound cancels the reload; it serves
@@ -18,17 +18,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     metrics::{Metrics, exporter},
-    server::{Api, Service, listener},
+    server::{Api, Reach, Service, listener},
     shutdown::Tasks,
     snapshot::Current,
 };
+
+/// Keys of the addresses, for messages.
+const LISTEN: &str = "server.listen";
+const INTERNAL_LISTEN: &str = "server.internal_listen";
+const METRICS_LISTEN: &str = "metrics.listen";
 
 /// The listeners in use and what they serve with.
 pub(super) struct Listeners {
     current: Current,
     api: Api,
     metrics: Arc<Metrics>,
-    /// Connections of the main listener.
+    /// Connections of the main and the internal listener.
     serving: Tasks,
     /// The metrics listener, which outlives the drain.
     background: Tasks,
@@ -39,6 +44,14 @@ pub(super) struct Listeners {
 struct Open {
     main: Option<Listening>,
     metrics: Option<Listening>,
+    internal: Option<Listening>,
+}
+
+/// Where the listeners are.
+pub(super) struct Addresses {
+    pub(super) main: SocketAddr,
+    pub(super) metrics: SocketAddr,
+    pub(super) internal: Option<SocketAddr>,
 }
 
 /// A listener in use.
@@ -56,12 +69,20 @@ struct Listening {
 pub(super) struct Bound {
     main: Option<(SocketAddr, TcpListener)>,
     metrics: Option<(SocketAddr, TcpListener)>,
+    internal: Option<(SocketAddr, TcpListener)>,
+    /// The configuration has no internal listener.
+    without_internal: bool,
 }
 
 impl Bound {
     /// Binds what a first configuration asks for.
     pub(super) async fn first(config: &Config) -> Result<Self, Vec<String>> {
-        bind(Some(config.listen()), Some(config.metrics_listen())).await
+        bind(
+            Some(config.listen()),
+            Some(config.metrics_listen()),
+            config.server.internal_listen,
+        )
+        .await
     }
 }
 
@@ -83,34 +104,55 @@ impl Listeners {
             let same = open.as_ref().is_some_and(|open| open.configured == wanted);
             (!same).then_some(wanted)
         };
-        let (main, metrics) = {
+        let internal = config.server.internal_listen;
+        let (main, metrics, added) = {
             let open = self.open();
             (
                 changed(&open.main, config.listen()),
                 changed(&open.metrics, config.metrics_listen()),
+                internal.and_then(|wanted| changed(&open.internal, wanted)),
             )
         };
-        bind(main, metrics).await
+        let bound = bind(main, metrics, added).await?;
+        Ok(Bound {
+            without_internal: internal.is_none(),
+            ..bound
+        })
     }
 
     /// Serves on what was bound and retires what it replaces.
     pub(super) fn serve(&self, bound: Bound) {
-        let mut open = self.open();
-        if let Some((configured, listener)) = bound.main
-            && let Ok(local) = listener.local_addr()
-        {
+        let mut guard = self.open();
+        let open = &mut *guard;
+        let running = open.metrics.is_some();
+        for (bound, slot, reach, key) in [
+            (bound.main, &mut open.main, Reach::Public, LISTEN),
+            (bound.internal, &mut open.internal, Reach::Internal, INTERNAL_LISTEN),
+        ] {
+            let Some((configured, listener)) = bound else { continue };
+            let Ok(local) = listener.local_addr() else { continue };
+            if running && slot.is_none() {
+                tracing::info!(key, at = %local, "listener opened");
+            }
             let stop = CancellationToken::new();
-            let service = Service::new(self.current.clone(), Arc::clone(&self.api), self.serving.clone(), local);
+            let (api, tasks) = (Arc::clone(&self.api), self.serving.clone());
+            let service = Service::new(self.current.clone(), api, tasks, local, reach);
             self.serving.spawn(listener::serve(listener, service, stop.clone()));
             self.replace(
-                &mut open.main,
+                slot,
                 Listening {
                     configured,
                     local,
                     stop,
                 },
-                "server.listen",
+                key,
             );
+        }
+        if bound.without_internal
+            && let Some(old) = open.internal.take()
+        {
+            tracing::info!(key = INTERNAL_LISTEN, from = %old.local, "listener closed");
+            self.retire(old);
         }
         if let Some((configured, listener)) = bound.metrics
             && let Ok(local) = listener.local_addr()
@@ -131,21 +173,26 @@ impl Listeners {
                     local,
                     stop,
                 },
-                "metrics.listen",
+                METRICS_LISTEN,
             );
         }
     }
 
-    /// Where the main and the metrics listener are.
-    pub(super) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+    /// Where the listeners are.
+    pub(super) fn addresses(&self) -> Option<Addresses> {
         let open = self.open();
-        Some((open.main.as_ref()?.local, open.metrics.as_ref()?.local))
+        Some(Addresses {
+            main: open.main.as_ref()?.local,
+            metrics: open.metrics.as_ref()?.local,
+            internal: open.internal.as_ref().map(|internal| internal.local),
+        })
     }
 
     /// Stops accepting calls; connections finish their requests.
-    pub(super) fn stop_main(&self) {
-        if let Some(main) = &self.open().main {
-            main.stop.cancel();
+    pub(super) fn stop_calls(&self) {
+        let open = self.open();
+        for listening in [&open.main, &open.internal].into_iter().flatten() {
+            listening.stop.cancel();
         }
     }
 
@@ -158,9 +205,15 @@ impl Listeners {
 
     fn replace(&self, slot: &mut Option<Listening>, new: Listening, key: &'static str) {
         let to = new.local;
-        let Some(old) = slot.replace(new) else { return };
+        if let Some(old) = slot.replace(new) {
+            tracing::info!(key, from = %old.local, %to, "listener moved");
+            self.retire(old);
+        }
+    }
+
+    /// Lets a listener go on for `server.drain_delay`.
+    fn retire(&self, old: Listening) {
         let delay = self.current.get().config.server.drain_delay;
-        tracing::info!(key, from = %old.local, %to, ?delay, "listener moved");
         self.serving.spawn(async move {
             tokio::time::sleep(delay).await;
             old.stop.cancel();
@@ -172,12 +225,17 @@ impl Listeners {
     }
 }
 
-async fn bind(main: Option<SocketAddr>, metrics: Option<SocketAddr>) -> Result<Bound, Vec<String>> {
+async fn bind(
+    main: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    internal: Option<SocketAddr>,
+) -> Result<Bound, Vec<String>> {
     let mut errors = Vec::new();
     let mut bound = Bound::default();
     for (slot, key, address) in [
-        (&mut bound.main, "server.listen", main),
-        (&mut bound.metrics, "metrics.listen", metrics),
+        (&mut bound.main, LISTEN, main),
+        (&mut bound.metrics, METRICS_LISTEN, metrics),
+        (&mut bound.internal, INTERNAL_LISTEN, internal),
     ] {
         let Some(address) = address else { continue };
         match TcpListener::bind(address).await {

@@ -14,6 +14,7 @@ use super::{breaker::Breaker, queue::Queue, rate::RateLimit};
 use crate::{
     config::{BreakerSettings, FunctionSettings, RateLimitSettings},
     model::FunctionRef,
+    proxy::retry::Budget,
 };
 
 /// The states of all functions.
@@ -31,6 +32,9 @@ struct Held {
     queue: Option<Arc<Queue>>,
     rate_limit: Kept<RateLimitSettings, RateLimit>,
     breaker: Kept<BreakerSettings, Breaker>,
+    /// Holds counts only, so it fits any settings, those of routes included,
+    /// and stays as long as the function.
+    budget: Option<Arc<Budget>>,
 }
 
 /// The states that one function's calls use.
@@ -75,6 +79,18 @@ impl States {
             rate_limit: held.rate_limit.state().filter(|_| settings.rate_limit.is_some()),
             breaker: held.breaker.state().filter(|_| settings.breaker.is_some()),
         }
+    }
+
+    /// What a function's calls have left for further tries; `None` where there
+    /// are none. A function that is not `known` to exist gets one of its own.
+    pub fn budget(&self, function: &FunctionRef, settings: &FunctionSettings, known: bool) -> Option<Arc<Budget>> {
+        settings.retries.as_ref()?;
+        if !known {
+            return Some(Arc::default());
+        }
+        let mut functions = self.functions();
+        let held = functions.entry(function.clone()).or_default();
+        Some(Arc::clone(held.budget.get_or_insert_default()))
     }
 
     /// Brings every state in line with the configuration of this number, which
@@ -134,7 +150,7 @@ impl Held {
     }
 
     fn is_empty(&self) -> bool {
-        self.queue.is_none() && self.rate_limit.0.is_none() && self.breaker.0.is_none()
+        self.queue.is_none() && self.budget.is_none() && self.rate_limit.0.is_none() && self.breaker.0.is_none()
     }
 }
 
@@ -166,7 +182,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{InFlightLimit, RateBy};
+    use crate::config::{InFlightLimit, RateBy, Ratio, RetrySettings};
 
     fn function() -> FunctionRef {
         FunctionRef::new("f", "fn")
@@ -221,6 +237,31 @@ mod tests {
         }
         states.reconfigure(5, |_| settings(0, 0, 0));
         assert_eq!(states.loads(), []);
+    }
+
+    #[test]
+    fn a_budget_lives_as_long_as_its_function() {
+        let states = States::default();
+        let mut tries = settings(0, 0, 0);
+        assert!(states.budget(&function(), &tries, true).is_none());
+        tries.retries = Some(RetrySettings {
+            attempts: 1,
+            statuses: Vec::new(),
+            methods: Vec::new(),
+            budget: Ratio::ALL,
+            backoff: Duration::ZERO,
+            backoff_max: Duration::ZERO,
+            max_body: 0,
+        });
+        let first = states.budget(&function(), &tries, true);
+        states.reconfigure(2, |_| tries.clone());
+        assert!(same(states.budget(&function(), &tries, true).as_ref(), first.as_ref()));
+        assert!(!same(
+            states.budget(&function(), &tries, false).as_ref(),
+            first.as_ref()
+        ));
+        states.retain(|_| false);
+        assert!(!same(states.budget(&function(), &tries, true).as_ref(), first.as_ref()));
     }
 
     #[test]

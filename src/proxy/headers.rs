@@ -21,6 +21,8 @@ pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Scheme of the original request.
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Beginning of the original path that a route took off.
+pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
@@ -129,6 +131,25 @@ pub fn set_host(headers: &mut HeaderMap, authority: Option<&Authority>) {
     if let Ok(host) = HeaderValue::try_from(host) {
         headers.insert(header::HOST, host);
     }
+}
+
+/// Tells a function which part of the path a route took off, unless there is
+/// none or an earlier proxy told of its own.
+pub fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &str) {
+    if !prefix.is_empty()
+        && !headers.contains_key(FORWARDED_PREFIX)
+        && let Ok(prefix) = HeaderValue::try_from(prefix)
+    {
+        headers.insert(FORWARDED_PREFIX, prefix);
+    }
+}
+
+/// Whether the caller's own connection was encrypted, as the proxy nearest to
+/// it says.
+pub fn came_by_https(headers: &HeaderMap) -> bool {
+    let proto = headers.get(FORWARDED_PROTO).and_then(|proto| proto.to_str().ok());
+    let first = proto.and_then(|proto| proto.split(',').next());
+    first.is_some_and(|first| first.trim().eq_ignore_ascii_case("https"))
 }
 
 /// Joins the cookies that HTTP/2 may send in pieces (RFC 9113 section 8.2.3).

@@ -35,6 +35,7 @@ pub(super) struct Record {
     log_upstream: bool,
     method: Method,
     path: String,
+    route: Option<Arc<str>>,
     peer: SocketAddr,
     started: Instant,
     call_id: Option<String>,
@@ -68,6 +69,7 @@ impl Record {
             log_upstream: snapshot.config.logging.access && snapshot.config.logging.upstream_uri,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
+            route: None,
             peer,
             started,
             call_id: None,
@@ -79,6 +81,16 @@ impl Record {
             bytes: 0,
             complete: false,
         }
+    }
+
+    /// Adds the route that the request took to the line.
+    pub(super) fn route(&mut self, name: &Arc<str>) {
+        self.route = Some(Arc::clone(name));
+    }
+
+    /// Makes the line one about a function's call.
+    pub(super) fn function_call(&mut self) {
+        self.kind = Kind::Function;
     }
 
     /// Adds the call's id to the line.
@@ -164,6 +176,7 @@ impl Drop for Record {
                 kind = match self.kind { Kind::Function => "function", Kind::Api => "api" },
                 method = %self.method,
                 path = %self.path,
+                route = self.route.as_deref(),
                 status = self.status,
                 bytes = self.bytes,
                 duration_ms = (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,

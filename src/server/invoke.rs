@@ -1,5 +1,7 @@
 //! `/function/{name}[.{namespace}][/rest]`: from a request to its function.
 //!
+//! Calls on routes come here too, in this form: see [`super::routed`].
+//!
 //! Resolves the name, waits for a replica where it must, and hands over to
 //! [`crate::proxy`]. What a call may wait for and for how long is decided by the
 //! snapshot it began with.
@@ -15,12 +17,9 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    access_log::{Kind, Record},
-    problem_response,
-};
+use super::{Reach, Service, access_log::Record, problem_response};
 use crate::{
-    config::FunctionSettings,
+    config::{Config, FunctionSettings, Visibility},
     model::FunctionRef,
     policy::{Admitted, Pass, Policy},
     problem::Problem,
@@ -31,23 +30,43 @@ use crate::{
         headers::{self, CallHeaders},
         target, upgrade,
     },
+    routing::{Route, split::KEY_MARK},
     scaling,
     shutdown::Tasks,
     snapshot::{CalledFunction, Snapshot},
     upstream::Body,
 };
 
-/// Answers a function call, with the function's answer or with a problem.
+/// What led to a function.
+pub(super) enum Called {
+    /// Its name in the path.
+    ByName,
+    /// A route, which wrote the name into the path.
+    ByRoute(ByRoute),
+}
+
+/// A call that a route led to.
+pub(super) struct ByRoute {
+    /// The route, whose settings are above the function's.
+    pub(super) route: Arc<Route>,
+    /// What the function has in the [`FunctionTable`](crate::snapshot::FunctionTable) on this route.
+    pub(super) key: Arc<str>,
+}
+
+/// Answers a function call, with the function's answer or with a problem. The
+/// request's path is `/function/NAME[/rest]`.
 pub(super) async fn call(
     snapshot: Arc<Snapshot>,
-    tasks: &Tasks,
+    service: &Service,
     mut request: Request<Incoming>,
+    called: &Called,
+    mut record: Record,
     peer: SocketAddr,
-    started: Instant,
     accept: &HeaderMap,
 ) -> Response<Body> {
+    let tasks = &service.tasks;
     let call_headers = call_headers(request.headers());
-    let mut record = Record::new(&snapshot, Kind::Function, &request, peer, started);
+    record.function_call();
     record.call_id(&call_headers.call_id);
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -55,8 +74,8 @@ pub(super) async fn call(
     let answered = forward(
         &snapshot,
         request,
+        (called, service.reach),
         peer,
-        started,
         &call_headers,
         &mut record,
         &mut policy,
@@ -89,8 +108,8 @@ pub(super) async fn call(
 async fn forward(
     snapshot: &Arc<Snapshot>,
     request: Request<Incoming>,
+    (called, reach): (&Called, Reach),
     peer: SocketAddr,
-    started: Instant,
     call_headers: &CallHeaders,
     record: &mut Option<Record>,
     policy: &mut Option<Arc<Policy>>,
@@ -98,7 +117,10 @@ async fn forward(
     let path = request.uri().path().to_owned();
     let (raw_name, rest) =
         target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
-    let function = resolve(snapshot, &target::decode_name(raw_name)).await?;
+    let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
+    if function.settings.internal && reach == Reach::Public {
+        return Err(ProviderError::unknown_function(&function.function).into());
+    }
     let mut call_headers = call_headers.clone();
     let mut pass = None;
     if let Some(applied) = &function.policy {
@@ -109,13 +131,13 @@ async fn forward(
         pass = admit(applied, &function, &request, peer, record).await?;
         call_headers.request_changes = applied.request_changes();
     }
-    let scaling = scaling::Policy {
+    let activation = scaling::Policy {
         activation: function.settings.activation,
         ..snapshot.policy
     };
     snapshot
         .scaling
-        .ensure(&function.function, scaling)
+        .ensure(&function.function, activation)
         .await
         .map_err(|error| unavailable(&function.function, error))?;
 
@@ -126,13 +148,14 @@ async fn forward(
     }
     let server = &snapshot.config.server;
     let total = function.settings.total;
-    // The function's time starts when it is called, not when the call came in.
+    // The function's time starts when it is called, not when the call came in;
+    // and while a call waits here, nobody reads what its caller sends.
     let called = Instant::now();
     let call = Call {
         headers: call_headers,
         peer,
         started: called,
-        receive: Deadline::new(started, server.read_timeout, "server.read_timeout"),
+        receive: Deadline::new(called, server.read_timeout, "server.read_timeout"),
         answer: Deadline::new(called, total.after, total.setting).or_earlier(Deadline::new(
             called,
             server.write_timeout,
@@ -208,8 +231,16 @@ fn preflight(permission: HeaderMap, call_headers: &CallHeaders, record: Option<R
 }
 
 /// The function of a name in a URL: from the table, or looked up and put there.
-async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunction>, Problem> {
-    if let Some(known) = snapshot.functions.get(name) {
+///
+/// Functions that a route leads to have entries of their own, with the route's
+/// settings; no name in a URL is looked up that could be one of those.
+async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Result<Arc<CalledFunction>, Problem> {
+    let (key, route) = match called {
+        Called::ByName if name.contains(KEY_MARK) => (None, None),
+        Called::ByName => (Some(name), None),
+        Called::ByRoute(by) => (Some(&*by.key), by.route.settings(&snapshot.config)),
+    };
+    if let Some(known) = key.and_then(|key| snapshot.functions.get(key)) {
         return Ok(known);
     }
     let version = snapshot.functions.version();
@@ -217,12 +248,16 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
     let exists = if snapshot.provider.tracks_replicas() {
         match snapshot.provider.upstream(&function) {
-            Err(error @ ProviderError::NotFound(_)) => return Err(error.into()),
+            Err(ProviderError::NotFound(_)) => return Err(ProviderError::unknown_function(&function).into()),
             _ => true,
         }
     } else {
         match snapshot.scaling.exists(&function, snapshot.policy).await {
             Ok(()) => true,
+            // In the words that hide a function that is there.
+            Err(ProviderError::NotFound(_)) if snapshot.policy.from_zero || hides(&snapshot.config) => {
+                return Err(ProviderError::unknown_function(&function).into());
+            }
             Err(error) if snapshot.policy.from_zero => return Err(unavailable(&function, error)),
             // The provider will say itself what it makes of the call; nothing is
             // counted under a name that nobody vouched for.
@@ -232,21 +267,44 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str) -> Result<Arc<CalledFunct
             }
         }
     };
-    let mut settings = snapshot.config.function(&function);
+    let mut settings = snapshot.config.function_on_route(&function, route);
+    settings.internal = is_internal(&snapshot.config, &function, &settings);
     let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
     let entry = Arc::new(CalledFunction {
-        budget: settings.retries.is_some().then(Arc::default),
+        budget: snapshot.states.budget(&function, &settings, exists),
         policy: Policy::new(&function, &settings, &snapshot.states, snapshot.generation, exists),
         settings,
         metrics,
         function,
     });
-    if exists && annotated {
-        snapshot.functions.insert(name, &entry, version);
+    if exists
+        && annotated
+        && let Some(key) = key
+    {
+        snapshot.functions.insert(key, &entry, version);
     }
     Ok(entry)
+}
+
+/// Whether only the internal listener leads to a function.
+///
+/// Where the default namespace is the provider's secret, `NAME.anything` may be
+/// what the configuration calls `NAME`, and is as internal as that unless it
+/// has a table of its own.
+fn is_internal(config: &Config, function: &FunctionRef, settings: &FunctionSettings) -> bool {
+    let maybe_default = config.default_namespace().is_empty()
+        && !function.namespace.is_empty()
+        && !config.functions.contains_key(&function.to_string());
+    settings.internal || (maybe_default && config.function(&FunctionRef::new(&*function.name, "")).internal)
+}
+
+/// Whether some function is internal. Then nobody may tell from the answer
+/// which functions are and which do not exist.
+fn hides(config: &Config) -> bool {
+    let mut functions = config.functions.values();
+    functions.any(|function| function.visibility == Some(Visibility::Internal))
 }
 
 /// Adds what the function's annotations say. When they cannot be read the call

@@ -1,8 +1,8 @@
 //! What a call needs to know of its function, resolved once and kept.
 //!
-//! Keyed by the name as it stands in URLs, so that a warm call costs one look-up
-//! and no parsing. Only functions that exist get in, which bounds the table and
-//! the label values of the metrics.
+//! Keyed by the name as it stands in URLs, or by route and name for calls on
+//! routes, so that a warm call costs one look-up and no parsing. Only functions
+//! that exist get in, which bounds the table and the label values of the metrics.
 
 use std::{
     collections::HashMap,

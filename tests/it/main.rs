@@ -23,6 +23,7 @@ mod proxy;
 mod reload;
 mod remote;
 mod retries;
+mod routing;
 mod smuggling;
 mod streaming;
 mod timeouts;

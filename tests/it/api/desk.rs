@@ -8,6 +8,7 @@ use faas_gateway::{
     config::{self, Sources},
     metrics::{Metrics, query::Prometheus},
     provider::{Provider, ProviderError},
+    routing::RouteTable,
     scaling::{Policy, Scaling},
     shutdown::Tasks,
     snapshot::{
@@ -75,6 +76,7 @@ impl Desk {
             policy: Policy::new(&config),
             auth: Auth::load(&config.auth).expect("the test's credentials are there"),
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
+            routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
             metrics: Arc::clone(&metrics),
             states: Arc::default(),

@@ -211,6 +211,12 @@ pub(crate) fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
     }
 }
 
+/// An address in a JSON log line.
+pub(crate) fn logged_address(line: &Value, name: &str) -> SocketAddr {
+    let text = field(line, name).as_str().expect("an address");
+    text.parse().expect("an address")
+}
+
 impl Setup {
     /// Adds lines to the configuration file.
     pub(crate) fn config(mut self, toml: &str) -> Self {
@@ -314,14 +320,10 @@ impl Setup {
         let listening = log
             .find("listening", |line| field(line, "message") == "listening")
             .await;
-        let address = |name: &str| {
-            let text = field(&listening, name).as_str().expect("an address");
-            text.parse().expect("an address")
-        };
         Gateway {
             child,
-            address: address("address"),
-            metrics: address("metrics"),
+            address: logged_address(&listening, "address"),
+            metrics: logged_address(&listening, "metrics"),
             log,
             client: client(),
             credentials: None,
