@@ -1,5 +1,5 @@
 //! When a call is tried again, and how often: pure, with time and randomness
-//! as arguments. Sending is [`super::forward`]'s part.
+//! as arguments. Sending is [`super::forward()`]'s part.
 
 use std::{
     fmt,
