@@ -19,11 +19,13 @@ use crate::{
 };
 
 pub mod host;
+pub mod mirror;
 pub mod path;
 pub mod redirect;
 pub mod split;
 pub mod sticky;
 
+use mirror::Mirror;
 use redirect::Redirect;
 use split::Split;
 
@@ -73,6 +75,8 @@ pub struct Route {
     pub rewrite: Option<String>,
     /// Where it leads.
     pub action: Action,
+    /// Who gets copies of its calls.
+    pub mirror: Option<Mirror>,
     /// Its place among `Config::routes`.
     index: usize,
     /// Empty for every method.
@@ -265,6 +269,7 @@ impl Route {
             path: path.trim_end_matches('/').to_owned(),
             rewrite: written.rewrite.clone(),
             action,
+            mirror: written.mirror.as_ref().map(|mirror| Mirror::new(index, mirror)),
             index,
             methods: written
                 .methods

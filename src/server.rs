@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::body::Incoming;
 use poem::Endpoint as _;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     api,
@@ -31,11 +31,13 @@ mod activity;
 mod invoke;
 mod linger;
 pub mod listener;
+mod mirror;
 mod routed;
 mod way;
 
 use access_log::{Kind, Record};
 use invoke::Called;
+use mirror::RequestBody;
 use routed::Turned;
 use way::Way;
 
@@ -53,6 +55,7 @@ pub struct Service {
     tasks: Tasks,
     local: SocketAddr,
     reach: Reach,
+    mirrors: Arc<Semaphore>,
 }
 
 /// Who can reach a listener.
@@ -73,6 +76,7 @@ impl Service {
             tasks,
             local,
             reach,
+            mirrors: mirror::places(),
         }
     }
 
@@ -137,6 +141,8 @@ impl Service {
             Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
             Err(problem) => return observed(&snapshot, problem_response(&problem, accept), record),
         };
+        let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, rand::random());
+        record.copied(copying);
         let mut response = invoke::call(snapshot, self, request, &called, record, peer, accept).await;
         if let Some(cookie) = cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -156,6 +162,7 @@ impl Service {
         let path = request.uri().path();
         if path.starts_with(target::FUNCTION_PREFIX) {
             let called = Called::ByName;
+            let request = request.map(RequestBody::Received);
             return invoke::call(snapshot, self, request, &called, record, peer, accept).await;
         }
         if path.starts_with(target::ASYNC_PREFIX) {

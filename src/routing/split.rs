@@ -29,16 +29,24 @@ pub struct Target {
     weight: u32,
 }
 
-impl Split {
-    pub(super) fn new(route: usize, written: &config::Route) -> Self {
-        let target = |function: &str, weight| Target {
+impl Target {
+    /// A function that shares a route's calls with no other.
+    pub(super) fn alone(route: usize, function: &str) -> Self {
+        Self {
             function: function.to_owned(),
             key: format!("{route}{KEY_MARK}{function}").into(),
-            weight,
-        };
-        let alone = written.function.iter().map(|function| target(function, 1));
-        let shared = written.split.iter().flatten();
-        let shared = shared.map(|shared| target(&shared.function, shared.weight));
+            weight: 1,
+        }
+    }
+}
+
+impl Split {
+    pub(super) fn new(route: usize, written: &config::Route) -> Self {
+        let alone = written.function.iter().map(|function| Target::alone(route, function));
+        let shared = written.split.iter().flatten().map(|shared| Target {
+            weight: shared.weight,
+            ..Target::alone(route, &shared.function)
+        });
         let targets: Vec<Target> = alone.chain(shared).filter(|target| target.weight > 0).collect();
         let sticky = written.sticky.as_ref().filter(|_| targets.len() > 1);
         Self {

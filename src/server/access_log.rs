@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 
+use super::mirror::Copying;
 use crate::{
     metrics::{FunctionMetrics, InFlight},
     policy::Slot,
@@ -26,6 +27,8 @@ pub(super) enum Kind {
     Function,
     /// A request to the gateway itself.
     Api,
+    /// A copy of a function's call.
+    Mirror,
 }
 
 /// A request under way; dropping it counts and logs it.
@@ -43,6 +46,7 @@ pub(super) struct Record {
     counted: Option<Counted>,
     /// Freed after the call was counted.
     slot: Option<Slot>,
+    copying: Option<Arc<Copying>>,
     retries: u32,
     status: u16,
     bytes: u64,
@@ -76,6 +80,7 @@ impl Record {
             upstream: None,
             counted: None,
             slot: None,
+            copying: None,
             retries: 0,
             status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
@@ -90,7 +95,14 @@ impl Record {
 
     /// Makes the line one about a function's call.
     pub(super) fn function_call(&mut self) {
-        self.kind = Kind::Function;
+        if self.kind == Kind::Api {
+            self.kind = Kind::Function;
+        }
+    }
+
+    /// Tells a copy of the call when it was sent on.
+    pub(super) fn copied(&mut self, copying: Option<Arc<Copying>>) {
+        self.copying = copying;
     }
 
     /// Adds the call's id to the line.
@@ -139,6 +151,9 @@ impl Record {
 impl Observe for Record {
     /// Path only: the query is the caller's.
     fn sent(&mut self, address: &Address, target: &Uri) {
+        if let Some(copying) = self.copying.take() {
+            copying.forwarded();
+        }
         if self.log_upstream {
             self.upstream = Some(format!("{address}{}", target.path()));
         }
@@ -173,7 +188,7 @@ impl Drop for Record {
         if self.log {
             tracing::info!(
                 target: "access",
-                kind = match self.kind { Kind::Function => "function", Kind::Api => "api" },
+                kind = match self.kind { Kind::Function => "function", Kind::Api => "api", Kind::Mirror => "mirror" },
                 method = %self.method,
                 path = %self.path,
                 route = self.route.as_deref(),

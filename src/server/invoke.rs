@@ -13,11 +13,11 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Reach, Service, access_log::Record, problem_response};
+use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response};
 use crate::{
     config::{Config, FunctionSettings, Visibility},
     model::FunctionRef,
@@ -58,7 +58,7 @@ pub(super) struct ByRoute {
 pub(super) async fn call(
     snapshot: Arc<Snapshot>,
     service: &Service,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     called: &Called,
     mut record: Record,
     peer: SocketAddr,
@@ -107,7 +107,7 @@ pub(super) async fn call(
 /// `policy` is for the answer, whatever it will be.
 async fn forward(
     snapshot: &Arc<Snapshot>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     (called, reach): (&Called, Reach),
     peer: SocketAddr,
     call_headers: &CallHeaders,
@@ -190,7 +190,7 @@ async fn forward(
 async fn admit(
     policy: &Policy,
     function: &CalledFunction,
-    request: &Request<Incoming>,
+    request: &Request<RequestBody>,
     peer: SocketAddr,
     record: &mut Option<Record>,
 ) -> Result<Option<Pass>, Problem> {
@@ -361,11 +361,7 @@ fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
 
 /// The call's id, kept or new, and its start time.
 fn call_headers(request: &HeaderMap) -> CallHeaders {
-    let call_id = request
-        .get(headers::CALL_ID)
-        .filter(|id| !id.is_empty())
-        .cloned()
-        .unwrap_or_else(|| text(&Uuid::new_v4().to_string()));
+    let call_id = given_call_id(request).cloned().unwrap_or_else(new_call_id);
     let nanos = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
@@ -374,6 +370,22 @@ fn call_headers(request: &HeaderMap) -> CallHeaders {
         call_id,
         start_time: text(&nanos.to_string()),
         request_changes: None,
+    }
+}
+
+/// The caller's id of the call.
+fn given_call_id(request: &HeaderMap) -> Option<&HeaderValue> {
+    request.get(headers::CALL_ID).filter(|id| !id.is_empty())
+}
+
+fn new_call_id() -> HeaderValue {
+    text(&Uuid::new_v4().to_string())
+}
+
+/// Gives a call an id that has none yet.
+pub(super) fn ensure_call_id(request: &mut HeaderMap) {
+    if given_call_id(request).is_none() {
+        request.insert(headers::CALL_ID, new_call_id());
     }
 }
 

@@ -2,8 +2,7 @@
 //! one of its functions.
 //!
 //! Such a call goes on as `/function/NAME/rest`, with the route's settings in
-//! place of the function's. A route's `mirror` belongs between the two: in
-//! [`turn`], the request is as the function will see it and the function chosen.
+//! place of the function's.
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ mod functions;
 mod lifecycle;
 mod live;
 mod metrics;
+mod mirror;
 mod openapi;
 mod policy;
 mod proxy;
