@@ -135,6 +135,17 @@ pub struct Admitted {
     pub slot: Option<Slot>,
 }
 
+/// Whether it is a call's turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// Calls need no turn.
+    Free,
+    /// It is; to be kept until the last byte of the answer.
+    Now(Slot),
+    /// It may have to wait.
+    Later(Arc<Queue>),
+}
+
 impl Policy {
     /// What the settings come to for a function; `None` is nothing at all.
     /// `generation` is the number of the configuration that they are from;
@@ -182,8 +193,31 @@ impl Policy {
     /// # Errors
     /// Why it may not.
     pub async fn admit(&self, request: &HeaderMap, client: IpAddr) -> Result<Admitted, Refused> {
+        let pass = self.check(declared_length(request), request, client)?;
+        let slot = match self.turn() {
+            Turn::Free => None,
+            Turn::Now(slot) => Some(slot),
+            Turn::Later(queue) => Some(queue.turn().await?),
+        };
+        Ok(Admitted { pass, slot })
+    }
+
+    /// Whether nothing in it looks at headers or changes them, so that calls
+    /// need no more than [`Policy::check`] and [`Policy::turn`].
+    pub fn is_plain(&self) -> bool {
+        self.request_changes.is_none()
+            && self.response_changes.is_none()
+            && self.cors.is_none()
+            && self.rate_limit.as_ref().is_none_or(|limit| !limit.reads_headers())
+    }
+
+    /// The checks that need no waiting, of a call that declares this length.
+    ///
+    /// # Errors
+    /// Why the call may not go on.
+    pub fn check(&self, length: Option<u64>, request: &HeaderMap, client: IpAddr) -> Result<Option<Pass>, Refused> {
         if let Some(limit) = self.max_request
-            && let Some(length) = declared_length(request).filter(|length| *length > limit)
+            && let Some(length) = length.filter(|length| *length > limit)
         {
             return Err(Refused::BodyTooLarge { length, limit });
         }
@@ -192,18 +226,23 @@ impl Policy {
                 .check(request, client)
                 .map_err(|wait| Refused::RateLimit { wait })?;
         }
-        let pass = match &self.breaker {
+        match &self.breaker {
             Some(breaker) => {
                 let admitted = breaker.admit(Instant::now());
-                Some(admitted.map_err(|rest| Refused::BreakerOpen { rest })?)
+                admitted.map(Some).map_err(|rest| Refused::BreakerOpen { rest })
             }
-            None => None,
-        };
-        let slot = match &self.queue {
-            Some(queue) => Some(queue.turn().await?),
-            None => None,
-        };
-        Ok(Admitted { pass, slot })
+            None => Ok(None),
+        }
+    }
+
+    /// Whether it is a call's turn.
+    pub fn turn(&self) -> Turn {
+        match &self.queue {
+            None => Turn::Free,
+            Some(queue) => queue
+                .try_turn()
+                .map_or_else(|| Turn::Later(Arc::clone(queue)), Turn::Now),
+        }
     }
 
     /// What is changed of the request, as the function sees it.

@@ -8,10 +8,11 @@
 //! It knows nothing of poem, so the asynchronous worker can use it too.
 
 pub mod body;
+pub mod fast;
 mod forward;
 pub mod headers;
 pub mod retry;
 pub mod target;
 pub mod upgrade;
 
-pub use forward::{Answer, Call, ForwardError, Guards, Switched, forward};
+pub use forward::{Answer, Call, ForwardError, Guards, Switched, connect_again, forward, note};

@@ -158,6 +158,13 @@ impl Scaling {
         self.activated(function, policy).await
     }
 
+    /// Whether a function is known to be ready, which [`Scaling::ensure`] would
+    /// return at once for. Of a provider that tracks replicas, its
+    /// [`upstream`](Provider::upstream) tells.
+    pub fn is_warm(&self, function: &FunctionRef, policy: Policy) -> bool {
+        self.provider.tracks_replicas() || !policy.from_zero || self.known_ready(function, policy.cache_ttl)
+    }
+
     /// Waits for the function's activation, as long as this call may: the one
     /// that began it may have had another bound.
     async fn activated(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {

@@ -28,11 +28,13 @@ use crate::{
 
 mod access_log;
 mod activity;
+mod fast;
 mod invoke;
 mod linger;
 pub mod listener;
 mod mirror;
 mod routed;
+mod socket;
 mod way;
 
 use access_log::{Kind, Record};

@@ -13,13 +13,12 @@ use std::{
 };
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
     metrics::{Metrics, exporter},
     server::{Api, Reach, Service, listener},
-    shutdown::Tasks,
+    shutdown::{Stop, Tasks},
     snapshot::Current,
 };
 
@@ -60,7 +59,7 @@ struct Listening {
     configured: SocketAddr,
     /// The address it has.
     local: SocketAddr,
-    stop: CancellationToken,
+    stop: Stop,
 }
 
 /// Listeners bound for a configuration that is not live yet; `None` where the
@@ -134,7 +133,7 @@ impl Listeners {
             if running && slot.is_none() {
                 tracing::info!(key, at = %local, "listener opened");
             }
-            let stop = CancellationToken::new();
+            let stop = Stop::new();
             let (api, tasks) = (Arc::clone(&self.api), self.serving.clone());
             let service = Service::new(self.current.clone(), api, tasks, local, reach);
             self.serving.spawn(listener::serve(listener, service, stop.clone()));
@@ -157,7 +156,7 @@ impl Listeners {
         if let Some((configured, listener)) = bound.metrics
             && let Ok(local) = listener.local_addr()
         {
-            let stop = CancellationToken::new();
+            let stop = Stop::new();
             let draining = self.serving.draining().clone();
             self.background.spawn(exporter::serve(
                 listener,

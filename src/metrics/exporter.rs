@@ -12,10 +12,9 @@ use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 use super::{CONTENT_TYPE, Metrics};
-use crate::shutdown::Tasks;
+use crate::shutdown::{Stop, Tasks};
 
 /// Bound on receiving a request's head and on an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `/metrics` and `/healthz` until `stop`, which should come after the
 /// main server has drained. `ready` decides between 200 and 503 of `/healthz`.
-pub async fn serve<R>(listener: TcpListener, metrics: Arc<Metrics>, tasks: Tasks, ready: R, stop: CancellationToken)
+pub async fn serve<R>(listener: TcpListener, metrics: Arc<Metrics>, tasks: Tasks, ready: R, stop: Stop)
 where
     R: Fn() -> bool + Send + Sync + 'static,
 {
@@ -55,7 +54,7 @@ where
     }
 }
 
-async fn connection<R>(stream: TcpStream, metrics: Arc<Metrics>, ready: Arc<R>, stop: CancellationToken)
+async fn connection<R>(stream: TcpStream, metrics: Arc<Metrics>, ready: Arc<R>, stop: Stop)
 where
     R: Fn() -> bool + Send + Sync + 'static,
 {

@@ -167,7 +167,7 @@ where
             observer.sent(upstream.endpoint.address(), request.uri());
         }
         let mut tried = attempt(call, &upstream.endpoint, request).await;
-        note(call, &upstream.endpoint, &tried);
+        note(call.settings, &upstream.endpoint, outcome(&tried));
         let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
             Some((pause, unsent.or_else(|| kept.as_ref().map(Kept::request))?))
@@ -265,11 +265,11 @@ async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Bod
 
 /// Lets the endpoint know how a try went, where failing replicas are ejected.
 /// What the caller did wrong is no failure of the replica.
-fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Tried) {
-    let Some(breaker) = &call.settings.breaker else { return };
-    let failed = match tried {
-        Ok(response) => breaker.statuses.contains(&response.status().as_u16()),
-        Err(failed) if failed.error.is_the_functions() => true,
+pub fn note(settings: &FunctionSettings, endpoint: &Endpoint, outcome: Result<u16, &ForwardError>) {
+    let Some(breaker) = &settings.breaker else { return };
+    let failed = match outcome {
+        Ok(status) => breaker.statuses.contains(&status),
+        Err(error) if error.is_the_functions() => true,
         Err(_) => return,
     };
     if failed {
@@ -281,19 +281,31 @@ fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Tried) {
     }
 }
 
+fn outcome(tried: &Tried) -> Result<u16, &ForwardError> {
+    tried
+        .as_ref()
+        .map(|response| response.status().as_u16())
+        .map_err(|failed| &failed.error)
+}
+
+/// How long to wait before a call that was not sent is sent to another replica,
+/// after so many tries; `None` to give up.
+pub fn connect_again(error: &ForwardError, tries: u32) -> Option<Duration> {
+    // The bound on connecting was the caller's whole wait for a connection.
+    let late = matches!(
+        error,
+        ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) | ForwardError::AnswerTimeout(_)
+    );
+    // A replica that just went away is not the caller's concern.
+    (!late && tries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (tries + 1))
+}
+
 /// How long to wait before another try; `None` when there is none to make.
 fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Duration> {
     let unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
     let Some(settings) = &call.settings.retries else {
-        // The bound on connecting was the caller's whole wait for a connection.
-        let late = tried.as_ref().is_err_and(|failed| {
-            matches!(
-                failed.error,
-                ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. }))
-            )
-        });
-        // A replica that just went away is not the caller's concern.
-        return (unsent && !late && retries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (retries + 1));
+        let failed = tried.as_ref().err().filter(|_| unsent)?;
+        return connect_again(&failed.error, retries);
     };
     let repeatable = match tried {
         Ok(response) => kept && settings.statuses.contains(&response.status().as_u16()),
@@ -389,6 +401,7 @@ impl<G: Observe> Observe for Guards<G> {
 fn failed(error: SendError) -> ForwardError {
     match error {
         SendError::Connect(_) => ForwardError::Unreachable(error),
+        SendError::Lost { .. } | SendError::Malformed { .. } => ForwardError::Broken(error),
         SendError::Broken { ref cause, .. } => match std::error::Error::source(cause) {
             // What the request's body failed with.
             Some(body) if cause.is_user() => unreadable(body),

@@ -67,7 +67,7 @@ pub(super) async fn call(
     let tasks = &service.tasks;
     let call_headers = call_headers(request.headers());
     record.function_call();
-    record.call_id(&call_headers.call_id);
+    record.call_id(call_headers.call_id.as_bytes());
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (mut record, mut policy) = (Some(record), None);
@@ -144,7 +144,7 @@ async fn forward(
     if let Some(record) = record
         && let Some(metrics) = &function.metrics
     {
-        record.count(metrics);
+        record.count(metrics, Instant::now());
     }
     let server = &snapshot.config.server;
     let total = function.settings.total;
@@ -327,7 +327,7 @@ async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut Fu
 /// What a caller is told when its function cannot be called. Only a function
 /// that does not exist is a 404 (compatibility.md section 12); a provider that
 /// refuses the gateway has not refused the caller.
-fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
+pub(super) fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
     tracing::debug!(%function, %error, "function cannot take the call");
     let ours = matches!(
         &error,

@@ -1,16 +1,12 @@
-//! An endpoint and its idle connections.
-//!
-//! Last in, first out: the connection used most recently is the one least
-//! likely to have been closed, and the others age out. One lock per endpoint,
-//! held for a push or a pop only.
+//! An endpoint and its connections, which hyper drives.
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{HeaderValue, Request, Response};
@@ -26,6 +22,8 @@ use thiserror::Error;
 use super::{
     connect::{Address, ConnectError, connect},
     health::Health,
+    idle::IdleConnections,
+    plain::PlainConnection,
 };
 
 /// Error of a streamed body.
@@ -69,6 +67,22 @@ pub enum SendError {
         /// What hyper said.
         cause: hyper::Error,
     },
+    /// The same, of a connection that carries bytes.
+    #[error("the connection to {address} failed: {cause}")]
+    Lost {
+        /// Where to.
+        address: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// What came is no answer of HTTP/1.
+    #[error("the answer of {address} cannot be understood: {why}")]
+    Malformed {
+        /// Where from.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 /// A failed send, and the request when no byte of it left.
@@ -84,32 +98,11 @@ pub struct SendFailure {
 pub struct Endpoint {
     address: Address,
     host: HeaderValue,
-    limits: PoolLimits,
-    idle: Mutex<IdleList>,
+    pub(super) limits: PoolLimits,
+    idle: IdleConnections<SendRequest<Body>>,
+    pub(super) plain: IdleConnections<PlainConnection>,
     in_flight: AtomicUsize,
     health: Health,
-}
-
-#[derive(Default)]
-struct IdleList {
-    /// The oldest first.
-    senders: Vec<Idle>,
-    /// Whether a task closes those that nobody takes in time.
-    swept: bool,
-}
-
-impl IdleList {
-    fn drop_expired(&mut self, now: Instant, timeout: Duration) {
-        let expired = self
-            .senders
-            .partition_point(|kept| now.saturating_duration_since(kept.since) >= timeout);
-        self.senders.drain(..expired);
-    }
-}
-
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
 }
 
 impl Endpoint {
@@ -119,7 +112,8 @@ impl Endpoint {
             host: address.host_header(),
             address,
             limits,
-            idle: Mutex::default(),
+            idle: IdleConnections::new(),
+            plain: IdleConnections::new(),
             in_flight: AtomicUsize::new(0),
             health: Health::new(),
         })
@@ -205,13 +199,7 @@ impl Endpoint {
     }
 
     fn take(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { sender, since }) = idle.senders.pop() {
-            if sender.is_ready() && since.elapsed() < self.limits.idle_timeout {
-                return Some(sender);
-            }
-        }
-        None
+        self.idle.take(self.limits.idle_timeout, SendRequest::is_ready)
     }
 
     /// Returns a sender to the pool once its response body has been read; a
@@ -236,21 +224,13 @@ impl Endpoint {
     }
 
     fn push(self: &Arc<Self>, sender: SendRequest<Body>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        idle.drop_expired(now, self.limits.idle_timeout);
-        if idle.senders.len() >= self.limits.max_idle {
-            return;
-        }
-        idle.senders.push(Idle { sender, since: now });
-        if !std::mem::replace(&mut idle.swept, true) {
-            drop(idle);
-            self.sweep();
+        if self.idle.put(sender, self.limits.max_idle, self.limits.idle_timeout) {
+            self.sweep(|endpoint| &endpoint.idle);
         }
     }
 
     /// Closes idle connections in time even when no more calls come.
-    fn sweep(self: &Arc<Self>) {
+    pub(super) fn sweep<T: 'static>(self: &Arc<Self>, which: fn(&Self) -> &IdleConnections<T>) {
         let endpoint = Arc::downgrade(self);
         let timeout = self.limits.idle_timeout;
         #[expect(
@@ -261,10 +241,7 @@ impl Endpoint {
             loop {
                 tokio::time::sleep(timeout).await;
                 let Some(endpoint) = endpoint.upgrade() else { return };
-                let mut idle = endpoint.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                idle.drop_expired(Instant::now(), timeout);
-                if idle.senders.is_empty() {
-                    idle.swept = false;
+                if !which(&endpoint).drop_expired(timeout) {
                     return;
                 }
             }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use faas_gateway::shutdown::Stop;
 use faas_gateway::{
     client,
     config::{self, Sources},
@@ -29,7 +30,6 @@ use faas_gateway::{
 use http::Method;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::support::provider::{Answer, ScriptedProvider};
 
@@ -461,7 +461,7 @@ async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -
             .filter(|asked| asked.path == "/system/functions")
             .count()
     };
-    let stop = CancellationToken::new();
+    let stop = Stop::new();
     let started = tokio::time::Instant::now();
     let newest = || match next {
         Some(interval) if asked() > 0 => source(2, interval),
@@ -497,7 +497,7 @@ async fn point_19_the_gauges_follow_a_new_configuration_without_waiting_for_the_
 async fn the_exporter_serves_two_paths() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
-    let (tasks, stop, metrics) = (Tasks::new(), CancellationToken::new(), Arc::new(Metrics::new()));
+    let (tasks, stop, metrics) = (Tasks::new(), Stop::new(), Arc::new(Metrics::new()));
     let ready = Arc::new(AtomicBool::new(true));
     called(&metrics, "figlet", 200);
     tasks.spawn(exporter::serve(
