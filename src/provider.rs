@@ -83,6 +83,8 @@ pub enum ProviderError {
         status: u16,
         /// The provider's text.
         body: String,
+        /// The provider's `Retry-After`.
+        retry_after: Option<Duration>,
     },
     /// Something on our side failed. 500.
     #[error("{0}")]

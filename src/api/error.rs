@@ -107,7 +107,7 @@ fn headers(status: u16) -> Vec<MetaHeader> {
         401 => vec![header("WWW-Authenticate", "Asks for basic credentials.", "string")],
         503 => vec![header(
             "Retry-After",
-            "Seconds after which to try again, where known.",
+            "Seconds after which to try again.",
             "integer",
         )],
         _ => Vec::new(),

@@ -81,6 +81,7 @@ pub(super) async fn call(
         &mut policy,
     )
     .await;
+    let ours = answered.is_err();
     let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
@@ -99,7 +100,13 @@ pub(super) async fn call(
         }
     };
     if let Some(policy) = policy {
-        policy.answer(origin.as_ref(), response.headers_mut());
+        let headers = response.headers_mut();
+        let wait = ours.then(|| headers.get(header::RETRY_AFTER).cloned()).flatten();
+        policy.answer(origin.as_ref(), headers);
+        // A function's word may be taken from its answers, the gateway's not.
+        if let Some(wait) = wait {
+            headers.entry(header::RETRY_AFTER).or_insert(wait);
+        }
     }
     response
 }
@@ -329,15 +336,21 @@ async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut Fu
 /// refuses the gateway has not refused the caller.
 fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
     tracing::debug!(%function, %error, "function cannot take the call");
-    let ours = matches!(
-        &error,
-        ProviderError::Conflict(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_)
-    ) || matches!(&error, ProviderError::Answered { status, .. } if *status != 503);
+    let status = match &error {
+        ProviderError::Conflict(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_) => {
+            Some(StatusCode::BAD_GATEWAY)
+        }
+        // The gateway asks too much of it, not this caller.
+        ProviderError::Answered { status: 429, .. } => Some(StatusCode::SERVICE_UNAVAILABLE),
+        ProviderError::Answered { status, .. } if *status != 503 => Some(StatusCode::BAD_GATEWAY),
+        _ => None,
+    };
     let problem = Problem::from(error);
-    if ours {
-        return Problem::new(StatusCode::BAD_GATEWAY, problem.detail).component("provider");
+    let Some(status) = status else { return problem };
+    Problem {
+        retry_after: problem.retry_after,
+        ..Problem::new(status, problem.detail).component("provider")
     }
-    problem
 }
 
 /// Joins caller and function until both have closed or the process aborts.

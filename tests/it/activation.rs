@@ -155,6 +155,28 @@ async fn only_a_function_that_does_not_exist_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_busy_provider_says_when_to_come_back() {
+    let busy = |status, wait: Option<&str>| {
+        let answer = Answer::text(status, "busy");
+        wait.map_or(answer.clone(), |wait| answer.header("retry-after", wait))
+    };
+    for (answer, of_api, of_call, wait) in [
+        (busy(503, Some("7")), 503, 503, "7"),
+        (busy(503, None), 503, 503, "1"),
+        (busy(429, Some("120")), 429, 503, "120"),
+        (busy(429, Some("soon")), 429, 503, "1"),
+    ] {
+        let provider = provider(move |asked| asked.path.starts_with("/system/").then(|| answer.clone())).await;
+        let gateway = gateway(&provider).await;
+        for (path, status) in [("/system/function/f", of_api), ("/function/f", of_call)] {
+            let answer = gateway.get(path).send().await.expect("an answer");
+            let said = answer.headers()["retry-after"].to_str().expect("text");
+            assert_eq!((answer.status().as_u16(), said), (status, wait), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_provider_in_trouble_does_not_stop_calls_when_nothing_is_started() {
     let provider = provider(|asked| (asked.line() == STATUS).then(|| Answer::text(500, "boom"))).await;
     let gateway = Gateway::before(provider.url.as_str()).start().await;

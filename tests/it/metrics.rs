@@ -535,7 +535,9 @@ async fn the_exporter_serves_two_paths() {
     assert_eq!((status, body.as_str()), (405, ""));
     assert_eq!(ask(Method::GET, "/elsewhere").await.0, 404);
     ready.store(false, Ordering::SeqCst);
-    assert_eq!(ask(Method::GET, "/healthz").await.0, 503);
+    let (status, headers, _) = ask(Method::GET, "/healthz").await;
+    assert_eq!(status, 503);
+    assert_eq!(headers["retry-after"], "1");
 
     // Draining alone does not stop it; its own token does, idle connections included.
     tasks.drain();

@@ -459,6 +459,22 @@ async fn headers_are_changed_both_ways_but_not_those_that_frame() {
 }
 
 #[tokio::test]
+async fn the_gateway_s_own_retry_after_cannot_be_removed() {
+    let upstream = Upstream::start().await.function("busy", |_| async {
+        let mut answer = text(503, "busy");
+        answer
+            .headers_mut()
+            .insert("retry-after", http::HeaderValue::from_static("9"));
+        answer
+    });
+    let settings = "headers.response.remove = [\"Retry-After\"]\nrate_limit = { requests = 1, per = \"1h\" }";
+    let gateway = start(&upstream, settings).await;
+    let answer = get(&gateway, "/function/busy").await;
+    assert!(!answer.headers().contains_key("retry-after"), "the function's can");
+    refused(get(&gateway, "/function/busy").await, 429, "rate_limit").await;
+}
+
+#[tokio::test]
 async fn browsers_are_told_who_may_call() {
     let (upstream, _, calls) = flaky().await;
     let cors = "cors = { origins = [\"https://app.test\"], expose = [\"X-Call-Id\"], credentials = true }";
