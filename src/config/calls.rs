@@ -43,7 +43,7 @@ section! {
 section! {
     /// Time bounds of a call.
     pub struct Timeouts {
-        /// Bound on the beginning of the function's answer, for each try; 0 is none.
+        /// Bound on the beginning of the function's answer once it has the whole request, for each try; 0 is none.
         pub first_byte: Option<Duration>,
         /// Bound on silence while the answer is sent; 0 is none.
         pub idle: Option<Duration>,

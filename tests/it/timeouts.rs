@@ -283,6 +283,85 @@ async fn a_late_first_byte_gets_504_that_names_the_setting() {
     more.await.expect_err("the answer is still open");
 }
 
+/// Half of a request for `/function/NAME`, whose caller then says nothing.
+async fn half_a_call(gateway: &Gateway, head: &str) -> String {
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send(format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"))
+        .await;
+    wire.until("has passed").await
+}
+
+#[tokio::test]
+async fn a_caller_that_sends_too_slowly_gets_408_and_opens_no_breaker() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .config(
+            "[functions.\"*\"]\ntimeouts = { first_byte = \"50ms\", total = \"300ms\" }\n\
+             breaker = { failures = 1, open = \"1h\", open_max = \"1h\" }\n\
+             retries = { attempts = 2, backoff = \"1ms\" }",
+        )
+        .start()
+        .await;
+    // The second is kept for further tries, so it never gets to the function.
+    for head in ["POST /function/echo", "PUT /function/echo"] {
+        let answer = half_a_call(&gateway, head).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("functions.\"*\".timeouts.total (300ms)"), "{answer}");
+        gateway.invoke("/function/echo", "whole").await;
+    }
+    let retries = r#"gateway_function_retries_total{function_name="echo"}"#;
+    assert_eq!(gateway.metric(retries).await.unwrap_or_default(), 0.0);
+}
+
+#[tokio::test]
+async fn the_time_for_the_first_byte_begins_when_the_request_has_ended() {
+    use http_body_util::BodyExt;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::start().await.function("reads", move |request| {
+        let tell = tell.clone();
+        async move {
+            let mut body = request.into_body();
+            body.frame().await.expect("some").expect("a frame");
+            tell.send(()).expect("the test listens");
+            let rest = body.collect().await.expect("a whole body").to_bytes();
+            if rest == "slow." {
+                std::future::pending::<()>().await;
+            }
+            text(200, "read")
+        }
+    });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.reads]\ntimeouts.first_byte = \"200ms\"")
+        .start()
+        .await;
+    for (rest, status) in [("fast.", "HTTP/1.1 200"), ("slow.", "HTTP/1.1 504")] {
+        let mut wire = Wire::connect(gateway.address()).await;
+        wire.send("POST /function/reads HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfirst")
+            .await;
+        soon("the first half", told.recv()).await.expect("open");
+        // Longer than the function may take.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        wire.send(rest).await;
+        let head = wire.until("\r\n\r\n").await;
+        assert!(head.starts_with(status), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_does_not_take_the_request_is_late_itself() {
+    let upstream = Upstream::start().await.function("deaf", |_| std::future::pending());
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.deaf]\ntimeouts.total = \"500ms\"\nbreaker = { failures = 1, open = \"1h\", open_max = \"1h\" }")
+        .start()
+        .await;
+    // More than all buffers on the way hold.
+    for status in [504, 503] {
+        let endless = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; 1 << 16]));
+        let request = gateway.post("/function/deaf").body(reqwest::Body::wrap_stream(endless));
+        assert_eq!(request.send().await.expect("an answer").status(), status);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_falls_silent_is_broken_off_after_idle() {
     let upstream = Upstream::start()
