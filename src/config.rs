@@ -17,6 +17,7 @@ use std::{
 use figment::value::Value;
 use url::Url;
 
+mod annotations;
 mod calls;
 mod check;
 mod diff;
@@ -30,6 +31,7 @@ mod interpolate;
 mod layer;
 pub mod mount;
 mod origins;
+pub mod own_paths;
 mod place;
 mod plausible;
 mod ratio;

@@ -40,7 +40,13 @@ pub struct Policy {
     breaker: Option<Arc<Breaker>>,
     queue: Option<Arc<Queue>>,
     request_changes: Option<Arc<HeaderChanges>>,
-    response_changes: Option<HeaderChanges>,
+    answers: Answers,
+}
+
+/// What is changed of answers: a function's, the gateway's own, a route's redirect.
+#[derive(Debug, Default)]
+pub struct Answers {
+    changes: Option<HeaderChanges>,
     cors: Option<Cors>,
 }
 
@@ -147,15 +153,13 @@ impl Policy {
         known: bool,
     ) -> Option<Arc<Self>> {
         let used = states.of(function, settings, generation, known);
-        let changes = |changes: &HeaderChanges| Some(headers::permitted(changes)).filter(|some| !some.is_empty());
         let policy = Self {
             max_request: settings.max_request,
             rate_limit: used.rate_limit,
             breaker: used.breaker,
             queue: used.queue,
-            request_changes: changes(&settings.request_headers).map(Arc::new),
-            response_changes: changes(&settings.response_headers),
-            cors: settings.cors.as_ref().map(Cors::new),
+            request_changes: permitted(&settings.request_headers).map(Arc::new),
+            answers: Answers::new(settings),
         };
         (!policy.is_empty()).then(|| Arc::new(policy))
     }
@@ -166,13 +170,13 @@ impl Policy {
             && self.breaker.is_none()
             && self.queue.is_none()
             && self.request_changes.is_none()
-            && self.response_changes.is_none()
-            && self.cors.is_none()
+            && self.answers.changes.is_none()
+            && self.answers.cors.is_none()
     }
 
-    /// The headers of the 204 for a preflight request, where the gateway answers those.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
-        self.cors.as_ref()?.preflight(method, request)
+    /// What is changed of answers.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Returns when a call with these headers may go on: after the checks that
@@ -210,17 +214,40 @@ impl Policy {
     pub fn request_changes(&self) -> Option<Arc<HeaderChanges>> {
         self.request_changes.clone()
     }
+}
 
-    /// Changes the headers of an answer, the function's or the gateway's own, to
-    /// a request from `origin`.
+impl Answers {
+    /// What the settings say of answers.
+    pub fn new(settings: &FunctionSettings) -> Self {
+        Self {
+            changes: permitted(&settings.response_headers),
+            cors: settings.cors.as_ref().map(Cors::new),
+        }
+    }
+
+    /// Whether pages of other origins are answered.
+    pub fn is_cross_origin(&self) -> bool {
+        self.cors.is_some()
+    }
+
+    /// The headers of the 204 for a preflight request, where the gateway answers those.
+    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref()?.preflight(method, request)
+    }
+
+    /// Changes the headers of an answer to a request from `origin`.
     pub fn answer(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-        if let Some(changes) = &self.response_changes {
+        if let Some(changes) = &self.changes {
             headers::change(answer, changes);
         }
         if let Some(cors) = &self.cors {
             cors.answer(origin, answer);
         }
     }
+}
+
+fn permitted(changes: &HeaderChanges) -> Option<HeaderChanges> {
+    Some(headers::permitted(changes)).filter(|some| !some.is_empty())
 }
 
 /// The length that the request declares, unless it comes in chunks.

@@ -285,6 +285,15 @@ pub(super) fn route_table(route: &Route) -> Function {
     }
 }
 
+impl Route {
+    /// What it says by itself, for answers that come from no function.
+    pub fn alone(&self) -> FunctionSettings {
+        let mut settings = FunctionSettings::none();
+        settings.apply(route_table(self));
+        settings
+    }
+}
+
 impl Function {
     /// A table without a key.
     pub(super) fn nothing() -> Self {
@@ -304,45 +313,11 @@ impl Function {
     }
 }
 
-/// The annotation that gives `retries.attempts`.
-const RETRY_ATTEMPTS: &str = "com.openfaas.retry.attempts";
-
-/// The annotation that gives `retries.statuses`, separated by commas.
-const RETRY_CODES: &str = "com.openfaas.retry.codes";
-
 impl FunctionSettings {
     /// The key of `max_request`, for telling a caller.
     pub const MAX_REQUEST: &str = "body.max_request";
     /// The key of `max_response`.
     pub const MAX_RESPONSE: &str = "body.max_response";
-
-    /// Takes what the file leaves out of `retries` from the function's
-    /// annotations, where `retries.annotations` says so.
-    ///
-    /// Returns what is wrong with them; such a value counts as absent.
-    pub fn annotate(&mut self, annotations: &BTreeMap<String, String>) -> Vec<String> {
-        let Some(table) = &self.annotated else {
-            return Vec::new();
-        };
-        let mut table = Retries::clone(table);
-        let mut mistakes = Vec::new();
-        if let (None, Some(text)) = (table.attempts, annotations.get(RETRY_ATTEMPTS)) {
-            table.attempts = text.trim().parse().ok();
-            if table.attempts.is_none() {
-                mistakes.push(format!("{RETRY_ATTEMPTS}: '{text}' is not a number of tries"));
-            }
-        }
-        if let (None, Some(text)) = (&table.statuses, annotations.get(RETRY_CODES)) {
-            table.statuses = text.split(',').map(status).collect();
-            if table.statuses.is_none() {
-                mistakes.push(format!(
-                    "{RETRY_CODES}: '{text}' is not a list of statuses such as 502,503"
-                ));
-            }
-        }
-        self.retries = retries(table);
-        mistakes
-    }
 
     /// Nothing turned on.
     pub(crate) fn none() -> Self {
@@ -418,11 +393,7 @@ fn rate_limit(table: RateLimit) -> Option<RateLimitSettings> {
     })
 }
 
-fn status(text: &str) -> Option<u16> {
-    text.trim().parse().ok().filter(|status| (100..1000).contains(status))
-}
-
-fn retries(table: Retries) -> Option<RetrySettings> {
+pub(super) fn retries(table: Retries) -> Option<RetrySettings> {
     // Where one of the two is set, the other's default gives way.
     let backoff = table
         .backoff

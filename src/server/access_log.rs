@@ -13,6 +13,7 @@ use crate::{
     metrics::{FunctionMetrics, InFlight},
     policy::Slot,
     proxy::body::{Deadline, Observe},
+    routing::{Action, Route},
     snapshot::Snapshot,
     upstream::Address,
 };
@@ -29,6 +30,19 @@ pub(super) enum Kind {
     Api,
     /// A copy of a function's call.
     Mirror,
+    /// A request that a route sends elsewhere.
+    Redirect,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Api => "api",
+            Self::Mirror => "mirror",
+            Self::Redirect => "redirect",
+        }
+    }
 }
 
 /// A request under way; dropping it counts and logs it.
@@ -89,8 +103,11 @@ impl Record {
     }
 
     /// Adds the route that the request took to the line.
-    pub(super) fn route(&mut self, name: &Arc<str>) {
-        self.route = Some(Arc::clone(name));
+    pub(super) fn route(&mut self, route: &Route) {
+        self.route = Some(Arc::clone(&route.name));
+        if matches!(route.action, Action::Redirect(_)) {
+            self.kind = Kind::Redirect;
+        }
     }
 
     /// Makes the line one about a function's call.
@@ -188,7 +205,7 @@ impl Drop for Record {
         if self.log {
             tracing::info!(
                 target: "access",
-                kind = match self.kind { Kind::Function => "function", Kind::Api => "api", Kind::Mirror => "mirror" },
+                kind = self.kind.as_str(),
                 method = %self.method,
                 path = %self.path,
                 route = self.route.as_deref(),

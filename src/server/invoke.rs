@@ -102,7 +102,7 @@ pub(super) async fn call(
     if let Some(policy) = policy {
         let headers = response.headers_mut();
         let wait = ours.then(|| headers.get(header::RETRY_AFTER).cloned()).flatten();
-        policy.answer(origin.as_ref(), headers);
+        policy.answers().answer(origin.as_ref(), headers);
         // A function's word may be taken from its answers, the gateway's not.
         if let Some(wait) = wait {
             headers.entry(header::RETRY_AFTER).or_insert(wait);
@@ -131,7 +131,7 @@ async fn forward(
     let mut call_headers = call_headers.clone();
     let mut pass = None;
     if let Some(applied) = &function.policy {
-        if let Some(permission) = applied.preflight(request.method(), request.headers()) {
+        if let Some(permission) = applied.answers().preflight(request.method(), request.headers()) {
             return Ok(preflight(permission, &call_headers, record.take()));
         }
         *policy = Some(Arc::clone(applied));
