@@ -29,6 +29,7 @@ mod files;
 mod function;
 mod interpolate;
 mod layer;
+mod level;
 pub mod mount;
 mod origins;
 pub mod own_paths;
@@ -52,8 +53,8 @@ pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{
-    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, RateBy, RateLimitSettings,
-    RetrySettings,
+    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, LimitKeys, RateBy,
+    RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
 pub use plausible::implausible;

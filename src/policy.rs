@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    config::{FunctionSettings, HeaderChanges},
+    config::{FunctionSettings, HeaderChanges, LimitKeys, SizeBound},
     model::FunctionRef,
     proxy::headers,
 };
@@ -35,7 +35,8 @@ use rate::RateLimit;
 /// What applies to the calls of one function.
 #[derive(Debug)]
 pub struct Policy {
-    max_request: Option<u64>,
+    max_request: Option<SizeBound>,
+    keys: LimitKeys,
     rate_limit: Option<Arc<RateLimit>>,
     breaker: Option<Arc<Breaker>>,
     queue: Option<Arc<Queue>>,
@@ -91,6 +92,16 @@ pub enum Refused {
     },
 }
 
+/// A call that was refused, and the configuration key that did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub struct Refusal {
+    /// Why.
+    pub why: Refused,
+    /// The key; the name of the function in it is written `NAME`.
+    pub setting: &'static str,
+}
+
 /// Seconds to wait, at least 1.
 fn seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
@@ -105,18 +116,6 @@ impl Refused {
             Self::BreakerOpen { .. } => "breaker_open",
             Self::QueueFull { .. } => "queue_full",
             Self::QueueTimeout { .. } => "queue_timeout",
-        }
-    }
-
-    /// The configuration key; the name of the function in it is written `NAME`.
-    pub fn setting(&self) -> &'static str {
-        match self {
-            Self::BodyTooLarge { .. } => "functions.\"NAME\".body.max_request",
-            Self::RateLimit { .. } => "functions.\"NAME\".rate_limit",
-            Self::BreakerOpen { .. } => "functions.\"NAME\".breaker",
-            Self::QueueFull { queued: 0, .. } => "functions.\"NAME\".max_in_flight",
-            Self::QueueFull { .. } => "functions.\"NAME\".max_queued",
-            Self::QueueTimeout { .. } => "functions.\"NAME\".queue_timeout",
         }
     }
 
@@ -155,6 +154,7 @@ impl Policy {
         let used = states.of(function, settings, generation, known);
         let policy = Self {
             max_request: settings.max_request,
+            keys: settings.keys,
             rate_limit: used.rate_limit,
             breaker: used.breaker,
             queue: used.queue,
@@ -185,26 +185,33 @@ impl Policy {
     ///
     /// # Errors
     /// Why it may not.
-    pub async fn admit(&self, request: &HeaderMap, client: IpAddr) -> Result<Admitted, Refused> {
-        if let Some(limit) = self.max_request
-            && let Some(length) = declared_length(request).filter(|length| *length > limit)
+    pub async fn admit(&self, request: &HeaderMap, client: IpAddr) -> Result<Admitted, Refusal> {
+        let because = |setting| move |why| Refusal { why, setting };
+        if let Some(bound) = self.max_request
+            && let Some(length) = declared_length(request).filter(|length| *length > bound.bytes)
         {
-            return Err(Refused::BodyTooLarge { length, limit });
+            let limit = bound.bytes;
+            return Err(because(bound.setting)(Refused::BodyTooLarge { length, limit }));
         }
         if let Some(rate_limit) = &self.rate_limit {
             rate_limit
                 .check(request, client)
-                .map_err(|wait| Refused::RateLimit { wait })?;
+                .map_err(|wait| Refused::RateLimit { wait })
+                .map_err(because(self.keys.rate_limit))?;
         }
         let pass = match &self.breaker {
             Some(breaker) => {
                 let admitted = breaker.admit(Instant::now());
-                Some(admitted.map_err(|rest| Refused::BreakerOpen { rest })?)
+                let admitted = admitted.map_err(|rest| Refused::BreakerOpen { rest });
+                Some(admitted.map_err(because(self.keys.breaker))?)
             }
             None => None,
         };
         let slot = match &self.queue {
-            Some(queue) => Some(queue.turn().await?),
+            Some(queue) => Some(queue.turn().await.map_err(|why| Refusal {
+                why,
+                setting: queue_key(&why, &self.keys),
+            })?),
             None => None,
         };
         Ok(Admitted { pass, slot })
@@ -243,6 +250,16 @@ impl Answers {
         if let Some(cors) = &self.cors {
             cors.answer(origin, answer);
         }
+    }
+}
+
+/// The key of a bound on calls under way.
+fn queue_key(why: &Refused, keys: &LimitKeys) -> &'static str {
+    match why {
+        Refused::QueueTimeout { .. } => keys.queue_timeout,
+        // Without a queue it is the calls under way that are too many.
+        Refused::QueueFull { queued: 1.., .. } => keys.max_queued,
+        _ => keys.max_in_flight,
     }
 }
 

@@ -15,7 +15,7 @@ use poem_openapi::Object;
 pub use crate::{model::PROBLEM_JSON, proxy::headers::INTERNAL as INTERNAL_HEADER};
 
 use crate::{
-    policy::Refused,
+    policy::{Refusal, Refused},
     provider::ProviderError,
     proxy::{ForwardError, headers::RETRY_AFTER_SECONDS},
     upstream::{ConnectError, SendError},
@@ -169,9 +169,14 @@ impl From<ProviderError> for Problem {
             ProviderError::Conflict(_) => problem(StatusCode::CONFLICT),
             ProviderError::Invalid(_) => problem(StatusCode::BAD_REQUEST),
             ProviderError::Unsupported(_) => problem(StatusCode::NOT_IMPLEMENTED),
-            ProviderError::NotReady { retry_after, .. } => problem(StatusCode::SERVICE_UNAVAILABLE)
-                .component("function")
-                .retry_after(retry_after),
+            ProviderError::NotReady {
+                retry_after, setting, ..
+            } => Self {
+                setting: setting.map(str::to_owned),
+                ..problem(StatusCode::SERVICE_UNAVAILABLE)
+                    .component("function")
+                    .retry_after(retry_after)
+            },
             ProviderError::Unreachable(_) => problem(StatusCode::BAD_GATEWAY),
             ProviderError::Timeout { setting, .. } => problem(StatusCode::GATEWAY_TIMEOUT).setting(setting),
             ProviderError::Answered {
@@ -214,17 +219,17 @@ impl From<ForwardError> for Problem {
     }
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        let status = match refused {
+impl From<Refusal> for Problem {
+    fn from(Refusal { why, setting }: Refusal) -> Self {
+        let status = match why {
             Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::RateLimit { .. } | Refused::QueueFull { .. } | Refused::QueueTimeout { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Refused::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let problem = Self::new(status, refused.to_string()).setting(refused.setting());
-        match refused.retry_after() {
+        let problem = Self::new(status, why.to_string()).setting(setting);
+        match why.retry_after() {
             Some(after) => problem.retry_after(after),
             None => problem,
         }
@@ -277,65 +282,44 @@ mod tests {
         let not_ready = Problem::from(ProviderError::NotReady {
             reason: text(),
             retry_after: Duration::from_millis(10),
+            setting: Some("key"),
         });
         assert_eq!((not_ready.status, not_ready.retry_after), (503, Some(1)));
+        assert_eq!(not_ready.setting.as_deref(), Some("key"));
     }
 
     #[test]
-    fn each_refusal_names_its_key_and_when_to_try_again() {
+    fn each_refusal_has_its_status_and_says_when_to_try_again() {
         let calls = 3;
         let (wait, waited) = (Duration::from_millis(2100), Duration::from_secs(5));
-        for (refused, status, retry_after, key, says) in [
-            (
-                Refused::BodyTooLarge { length: 9, limit: 8 },
-                413,
-                None,
-                "body.max_request",
-                "larger than 8 bytes",
-            ),
-            (
-                Refused::RateLimit { wait },
-                429,
-                Some(3),
-                "rate_limit",
-                "possible in 3 seconds",
-            ),
-            (
-                Refused::BreakerOpen { rest: Duration::ZERO },
-                503,
-                Some(1),
-                "breaker",
-                "keeps failing",
-            ),
+        let too_large = Refused::BodyTooLarge { length: 9, limit: 8 };
+        let open = Refused::BreakerOpen { rest: Duration::ZERO };
+        for (why, status, retry_after, says) in [
+            (too_large, 413, None, "larger than 8 bytes"),
+            (Refused::RateLimit { wait }, 429, Some(3), "possible in 3 seconds"),
+            (open, 503, Some(1), "keeps failing"),
             (
                 Refused::QueueFull { calls, queued: 0 },
                 429,
                 Some(1),
-                "max_in_flight",
                 "3 calls are under way",
             ),
             (
                 Refused::QueueFull { calls, queued: 2 },
                 429,
                 Some(1),
-                "max_queued",
                 "2 wait for their turn",
             ),
             (
                 Refused::QueueTimeout { calls, waited },
                 429,
                 Some(1),
-                "queue_timeout",
                 "none ended within 5s",
             ),
         ] {
-            let problem = Problem::from(refused);
-            assert_eq!(
-                (problem.status, problem.retry_after),
-                (status, retry_after),
-                "{refused:?}"
-            );
-            assert_eq!(problem.setting, Some(format!("functions.\"NAME\".{key}")));
+            let problem = Problem::from(Refusal { why, setting: "key" });
+            assert_eq!((problem.status, problem.retry_after), (status, retry_after), "{why:?}");
+            assert_eq!(problem.setting.as_deref(), Some("key"));
             assert!(problem.detail.contains(says), "{}", problem.detail);
         }
     }

@@ -64,6 +64,8 @@ pub enum ProviderError {
         reason: String,
         /// When trying again makes sense.
         retry_after: Duration,
+        /// The configuration key that ended the wait, where one did.
+        setting: Option<&'static str>,
     },
     /// The provider could not be reached. 502.
     #[error("{0}")]

@@ -63,6 +63,7 @@ impl Policy {
         ProviderError::NotReady {
             reason: format!("function {function} did not become ready within {setting} ({after:?})"),
             retry_after: self.poll_interval.max(Duration::from_secs(1)),
+            setting: Some(setting),
         }
     }
 }
@@ -233,6 +234,7 @@ impl Scaling {
         let stopped = || ProviderError::NotReady {
             reason: "the gateway is stopping, or failed to look after the function".to_owned(),
             retry_after: Duration::from_secs(1),
+            setting: None,
         };
         let landed = result.wait_for(Option::is_some).await.map_err(|_| stopped())?;
         landed.clone().unwrap_or_else(|| Err(stopped()))

@@ -16,8 +16,9 @@ use super::{
         BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts, Visibility,
     },
     check::EVERY_FUNCTION,
+    level::{Key, Level, Tables, key},
     ratio::Ratio,
-    setting::Setting,
+    size::Size,
 };
 use crate::model::FunctionRef;
 
@@ -28,6 +29,32 @@ pub struct Bound {
     pub after: Duration,
     /// The key; the name of the function in it is written `NAME`.
     pub setting: &'static str,
+}
+
+/// A bound on a body and the key that sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeBound {
+    /// How many bytes.
+    pub bytes: u64,
+    /// The key; the name of the function in it is written `NAME`.
+    pub setting: &'static str,
+}
+
+/// The keys that set a function's limits, for telling a caller which one it ran
+/// into. Not among the limits themselves: a limit that moves to another table
+/// is the same limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitKeys {
+    /// Of [`InFlightLimit::calls`].
+    pub max_in_flight: &'static str,
+    /// Of [`InFlightLimit::queued`].
+    pub max_queued: &'static str,
+    /// Of [`InFlightLimit::wait`].
+    pub queue_timeout: &'static str,
+    /// Of the rate limit.
+    pub rate_limit: &'static str,
+    /// Of the breaker.
+    pub breaker: &'static str,
 }
 
 /// What applies to the calls of one function.
@@ -41,10 +68,10 @@ pub struct FunctionSettings {
     pub idle: Option<Bound>,
     /// Bound on waiting for a replica.
     pub activation: Bound,
-    /// Largest request body, in bytes.
-    pub max_request: Option<u64>,
-    /// Largest response body, in bytes.
-    pub max_response: Option<u64>,
+    /// Largest request body.
+    pub max_request: Option<SizeBound>,
+    /// Largest response body.
+    pub max_response: Option<SizeBound>,
     /// Bound on calls under way.
     pub in_flight: Option<InFlightLimit>,
     /// Bound on calls in a time.
@@ -64,6 +91,8 @@ pub struct FunctionSettings {
     pub cors: Option<CorsSettings>,
     /// Whether only the internal listener leads to it.
     pub internal: bool,
+    /// Where its limits are set.
+    pub keys: LimitKeys,
 }
 
 /// Bound on calls under way.
@@ -168,41 +197,6 @@ pub struct CorsSettings {
     pub max_age: Option<Duration>,
 }
 
-/// Keys of the four time bounds: the route's, the function's own, those of all, and what stands beneath.
-struct BoundKeys {
-    route: &'static str,
-    own: &'static str,
-    every: &'static str,
-}
-
-macro_rules! bound_keys {
-    ($name:literal) => {
-        BoundKeys {
-            route: concat!("routes.timeouts.", $name),
-            own: concat!("functions.\"NAME\".timeouts.", $name),
-            every: concat!("functions.\"*\".timeouts.", $name),
-        }
-    };
-}
-
-/// The tables that speak about a function, the strongest first.
-struct Tables<'c> {
-    route: Option<&'c Timeouts>,
-    own: Option<&'c Timeouts>,
-    every: Option<&'c Timeouts>,
-}
-
-impl Tables<'_> {
-    fn bound(&self, keys: &BoundKeys, get: impl Fn(&Timeouts) -> Option<Duration>) -> Option<Bound> {
-        [(self.route, keys.route), (self.own, keys.own), (self.every, keys.every)]
-            .into_iter()
-            .find_map(|(table, setting)| {
-                let after = get(table?)?;
-                Some(Bound { after, setting })
-            })
-    }
-}
-
 impl Config {
     /// The settings that apply to a function.
     pub fn function(&self, function: &FunctionRef) -> FunctionSettings {
@@ -211,45 +205,25 @@ impl Config {
 
     /// The settings that apply to a function when `route` led to it.
     pub fn function_on_route(&self, function: &FunctionRef, route: Option<&Route>) -> FunctionSettings {
-        let own = self.own_settings(function).map(|(_, table)| table);
-        let every = self.functions.get(EVERY_FUNCTION);
-        let table = match (route.map(route_table), own, every) {
-            (Some(route), Some(own), every) => {
-                let beneath = every.map_or_else(|| own.clone(), |every| own.over(every));
-                Some(route.over(&beneath))
-            }
-            (Some(route), None, Some(every)) => Some(route.over(every)),
-            (None, Some(own), Some(every)) => Some(own.over(every)),
-            (Some(route), None, None) => Some(route),
-            (None, own, every) => own.or(every).cloned(),
+        let tables = Tables {
+            route: route.map(route_table),
+            own: self.own_settings(function).map(|(_, table)| table),
+            every: self.functions.get(EVERY_FUNCTION),
         };
-        let timeouts = Tables {
-            route: route.and_then(|route| route.timeouts.as_ref()),
-            own: own.and_then(|own| own.timeouts.as_ref()),
-            every: every.and_then(|every| every.timeouts.as_ref()),
-        };
-        let some = |bound: Option<Bound>| bound.filter(|bound| !bound.after.is_zero());
-        let mut settings = FunctionSettings {
-            total: timeouts
-                .bound(&bound_keys!("total"), |table| table.total)
-                .unwrap_or(Bound {
+        settings(
+            &tables,
+            FunctionSettings {
+                total: Bound {
                     after: self.invoke.upstream_timeout,
                     setting: "invoke.upstream_timeout",
-                }),
-            first_byte: some(timeouts.bound(&bound_keys!("first_byte"), |table| table.first_byte)),
-            idle: some(timeouts.bound(&bound_keys!("idle"), |table| table.idle)),
-            activation: timeouts
-                .bound(&bound_keys!("activation"), |table| table.activation)
-                .unwrap_or(Bound {
+                },
+                activation: Bound {
                     after: self.scaling.activation_timeout,
                     setting: "scaling.activation_timeout",
-                }),
-            ..FunctionSettings::none()
-        };
-        if let Some(table) = table {
-            settings.apply(table);
-        }
-        settings
+                },
+                ..FunctionSettings::none()
+            },
+        )
     }
 
     /// The function's own table and its name there, which may be either form of it.
@@ -288,9 +262,12 @@ pub(super) fn route_table(route: &Route) -> Function {
 impl Route {
     /// What it says by itself, for answers that come from no function.
     pub fn alone(&self) -> FunctionSettings {
-        let mut settings = FunctionSettings::none();
-        settings.apply(route_table(self));
-        settings
+        let tables = Tables {
+            route: Some(route_table(self)),
+            own: None,
+            every: None,
+        };
+        settings(&tables, FunctionSettings::none())
     }
 }
 
@@ -314,11 +291,6 @@ impl Function {
 }
 
 impl FunctionSettings {
-    /// The key of `max_request`, for telling a caller.
-    pub const MAX_REQUEST: &str = "body.max_request";
-    /// The key of `max_response`.
-    pub const MAX_RESPONSE: &str = "body.max_response";
-
     /// Nothing turned on.
     pub(crate) fn none() -> Self {
         let bound = Bound {
@@ -341,19 +313,12 @@ impl FunctionSettings {
             response_headers: HeaderChanges::default(),
             cors: None,
             internal: false,
+            keys: LimitKeys::default(),
         }
     }
 
-    /// Takes everything but the time bounds from a table.
+    /// Takes what has no key of its own to tell about from a table.
     fn apply(&mut self, table: Function) {
-        if let Some(BodyLimits {
-            max_request,
-            max_response,
-        }) = table.body
-        {
-            self.max_request = max_request.map(|size| size.0).filter(|size| *size > 0);
-            self.max_response = max_response.map(|size| size.0).filter(|size| *size > 0);
-        }
         self.in_flight = table
             .max_in_flight
             .filter(|calls| *calls > 0)
@@ -376,6 +341,57 @@ impl FunctionSettings {
         }
         self.cors = table.cors.and_then(cors);
         self.internal = table.visibility == Some(Visibility::Internal);
+    }
+}
+
+/// What the tables come to; `beneath` has the bounds that they may leave open.
+fn settings(tables: &Tables, beneath: FunctionSettings) -> FunctionSettings {
+    let time = |key: Key, get: fn(&Timeouts) -> Option<Duration>| {
+        let (after, level) = tables.find(|table| get(table.timeouts.as_ref()?))?;
+        let setting = key.at(level);
+        Some(Bound { after, setting })
+    };
+    let some_time = |key, get| time(key, get).filter(|bound| !bound.after.is_zero());
+    let size = |key: Key, get: fn(&BodyLimits) -> Option<Size>| {
+        let (size, level) = tables.find(|table| get(table.body.as_ref()?))?;
+        let setting = key.at(level);
+        Some(SizeBound { bytes: size.0, setting }).filter(|bound| bound.bytes > 0)
+    };
+    let mut settings = FunctionSettings {
+        total: time(key!("timeouts.total"), |table| table.total).unwrap_or(beneath.total),
+        first_byte: some_time(key!("timeouts.first_byte"), |table| table.first_byte),
+        idle: some_time(key!("timeouts.idle"), |table| table.idle),
+        activation: time(key!("timeouts.activation"), |table| table.activation).unwrap_or(beneath.activation),
+        max_request: size(key!("body.max_request"), |table| table.max_request),
+        max_response: size(key!("body.max_response"), |table| table.max_response),
+        keys: LimitKeys::new(tables),
+        ..beneath
+    };
+    if let Some(table) = tables.merged() {
+        settings.apply(table);
+    }
+    settings
+}
+
+impl LimitKeys {
+    /// A limit is set where the key is that turns it on; a bound that belongs to
+    /// it and is set nowhere is told as if it were set there.
+    fn new(tables: &Tables) -> Self {
+        let level = |get: fn(&Function) -> Option<u32>| tables.find(get).map(|(_, level)| level);
+        let calls = level(|table| table.max_in_flight).unwrap_or(Level::Own);
+        let queued = level(|table| table.max_queued).unwrap_or(calls);
+        let wait = tables
+            .find(|table| table.queue_timeout)
+            .map_or(calls, |(_, level)| level);
+        let rate = level(|table| table.rate_limit.as_ref()?.requests).unwrap_or(Level::Own);
+        let breaker = level(|table| table.breaker.as_ref()?.failures).unwrap_or(Level::Own);
+        Self {
+            max_in_flight: key!("max_in_flight").at(calls),
+            max_queued: key!("max_queued").at(queued),
+            queue_timeout: key!("queue_timeout").at(wait),
+            rate_limit: key!("rate_limit").at(rate),
+            breaker: key!("breaker").at(breaker),
+        }
     }
 }
 

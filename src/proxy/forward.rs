@@ -135,8 +135,7 @@ where
 {
     let settings = call.settings;
     let (mut parts, body) = request.into_parts();
-    TooLarge::check(body.size_hint().lower(), settings.max_request, MAX_REQUEST)
-        .map_err(ForwardError::RequestTooLarge)?;
+    TooLarge::check(body.size_hint().lower(), settings.max_request).map_err(ForwardError::RequestTooLarge)?;
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
     // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
@@ -190,8 +189,7 @@ where
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
         return Err(ForwardError::Switched.into());
     }
-    TooLarge::check(response.size_hint().lower(), settings.max_response, MAX_RESPONSE)
-        .map_err(ForwardError::AnswerTooLarge)?;
+    TooLarge::check(response.size_hint().lower(), settings.max_response).map_err(ForwardError::AnswerTooLarge)?;
     let guards = Guards {
         observer: observer.take(),
         _in_flight: in_flight,
@@ -240,7 +238,7 @@ where
             None,
         ));
     }
-    let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request, MAX_REQUEST);
+    let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request);
     if !keep {
         let (upload, body) = Upload::watch(timed(call.receive));
         return Ok((None, body.boxed_unsync(), Some(upload)));
@@ -341,10 +339,6 @@ fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Dur
     (in_time && call.budget.is_none_or(affordable)).then_some(wait)
 }
 
-/// Keys of the bounds on bodies.
-const MAX_REQUEST: &str = FunctionSettings::MAX_REQUEST;
-const MAX_RESPONSE: &str = FunctionSettings::MAX_RESPONSE;
-
 /// How often a call looks for another connection when none was made.
 const MAX_CONNECT_TRIES: u32 = 2;
 
@@ -382,7 +376,7 @@ where
     }
     let body = TimedBody::new(body, call.answer, guards)
         .idle(call.settings.idle)
-        .limit(call.settings.max_response, MAX_RESPONSE);
+        .limit(call.settings.max_response);
     Answer {
         response: Response::from_parts(parts, body.boxed_unsync()),
         switched: None,

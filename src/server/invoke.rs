@@ -210,7 +210,7 @@ async fn admit(
         }
         Err(refused) => {
             if let Some((record, metrics)) = record.as_mut().zip(function.metrics.as_ref()) {
-                record.refused(metrics, refused.reason());
+                record.refused(metrics, refused.why.reason());
             }
             let problem = Problem::from(refused);
             Err(Problem {

@@ -52,7 +52,7 @@ async fn refused(answer: Response, status: u16, key: &str) -> Value {
         (status, &http::HeaderValue::from_static("gateway"))
     );
     let problem: Value = answer.json().await.expect("a problem");
-    assert_eq!(problem["setting"], format!("functions.\"NAME\".{key}"), "{problem}");
+    assert_eq!(problem["setting"], format!("functions.\"*\".{key}"), "{problem}");
     let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     assert_eq!(seconds.is_some_and(|seconds| seconds > 0), status != 413, "{problem}");
     assert_eq!(problem["retry_after"].as_u64(), seconds);
@@ -433,6 +433,28 @@ async fn bodies_that_are_too_large_are_refused_before_they_are_sent() {
     assert!(head.starts_with("HTTP/1.1 413"), "the body is not asked for: {head}");
     change(&gateway, "body.max_request = 0").await;
     assert_eq!(large().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_table_that_set_the_key_however_the_body_comes() {
+    let upstream = Upstream::start().await;
+    let tables = format!(
+        "{QUIET}[functions.echo]\nbody.max_request = 4\n\
+         [[routes]]\npath = \"/narrow\"\nfunction = \"echo\"\nbody = {{ max_request = 2 }}\n"
+    );
+    let gateway = Gateway::before(&upstream.url()).config(&tables).start().await;
+    for (path, key) in [
+        ("/function/echo", "functions.\"NAME\".body.max_request"),
+        ("/narrow", "routes.body.max_request"),
+    ] {
+        let chunks = futures_util::stream::iter(["fi", "ves"].map(Ok::<_, std::io::Error>));
+        for body in [reqwest::Body::from("fives"), reqwest::Body::wrap_stream(chunks)] {
+            let answer = gateway.post(path).body(body).send().await.expect("an answer");
+            assert_eq!(answer.status(), 413);
+            let problem: Value = answer.json().await.expect("a problem");
+            assert_eq!(problem["setting"], key, "{problem}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -349,17 +349,32 @@ async fn the_time_for_the_first_byte_begins_when_the_request_has_ended() {
 
 #[tokio::test]
 async fn a_function_that_does_not_take_the_request_is_late_itself() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let upstream = Upstream::start().await.function("deaf", |_| std::future::pending());
     let gateway = Gateway::before(&upstream.url())
         .config("[functions.deaf]\ntimeouts.total = \"500ms\"\nbreaker = { failures = 1, open = \"1h\", open_max = \"1h\" }")
         .start()
         .await;
-    // More than all buffers on the way hold.
-    for status in [504, 503] {
-        let endless = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; 1 << 16]));
-        let request = gateway.post("/function/deaf").body(reqwest::Body::wrap_stream(endless));
-        assert_eq!(request.send().await.expect("an answer").status(), status);
-    }
+    let (mut answer, mut request) = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .expect("a connection")
+        .into_split();
+    // More than all buffers on the way hold, until the gateway has enough of it.
+    let sending = tokio::spawn(async move {
+        let head = "POST /function/deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n";
+        let mut sent = request.write_all(head.as_bytes()).await;
+        while sent.is_ok() {
+            sent = request.write_all(&[b'x'; 1 << 16]).await;
+        }
+    });
+    let mut status = [0; 12];
+    soon("an answer", answer.read_exact(&mut status))
+        .await
+        .expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 504");
+    sending.abort();
+    let refused = gateway.get("/function/deaf").send().await.expect("an answer");
+    assert_eq!(refused.status(), 503, "its failure counts");
 }
 
 #[tokio::test]
@@ -436,7 +451,7 @@ async fn a_request_that_grows_too_large_gets_413_and_the_function_an_abort() {
     wire.send("5\r\nfive.\r\n").await;
     let answer = wire.until("}").await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
-    assert!(answer.contains("larger than body.max_request (10 bytes)"), "{answer}");
+    assert!(answer.contains("body.max_request (10 bytes)"), "{answer}");
     assert_eq!(soon("the abort", told.recv()).await, Some(false));
 
     let mut wire = Wire::connect(gateway.address()).await;
@@ -465,7 +480,7 @@ async fn an_answer_that_is_too_large_is_502_or_broken_off() {
     let answer = gateway.get("/function/declares").send().await.expect("an answer");
     assert_eq!(answer.status(), 502);
     let problem: serde_json::Value = answer.json().await.expect("a problem");
-    assert_eq!(problem["setting"], "body.max_response");
+    assert_eq!(problem["setting"], "functions.\"*\".body.max_response");
     assert_eq!(problem["component"], "function");
     let head = gateway
         .request(http::Method::HEAD, "/function/declares")
@@ -501,6 +516,9 @@ async fn a_function_that_does_not_start_names_its_own_bound() {
     let answer = gateway.get("/function/f").send().await.expect("an answer");
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
-    let told = answer.text().await.expect("text");
-    assert!(told.contains("timeouts.activation (200ms)"), "{told}");
+    let told: serde_json::Value = answer.json().await.expect("a problem");
+    let key = "functions.\"NAME\".timeouts.activation";
+    assert_eq!(told["setting"], key);
+    let detail = told["detail"].as_str().expect("a detail");
+    assert!(detail.contains(&format!("{key} (200ms)")), "{told}");
 }

@@ -340,8 +340,8 @@ fn expected(settings: &faas_gateway::config::FunctionSettings) -> [u64; 13] {
         bound(settings.first_byte),
         bound(settings.idle),
         settings.activation.after.as_secs(),
-        settings.max_request.expect("set"),
-        settings.max_response.expect("set"),
+        settings.max_request.expect("set").bytes,
+        settings.max_response.expect("set").bytes,
         retries.attempts.into(),
         u64::from(retries.statuses[0]) - 500,
         u64::from(retries.methods[0].as_str().as_bytes()[0] - b'A') + 1,
@@ -407,6 +407,65 @@ fn every_key_comes_from_the_strongest_table_that_sets_it() {
     assert_eq!((off.in_flight, &off.rate_limit, &off.retries), (None, &None, &None));
     assert_eq!((&off.breaker, &off.cors, off.internal), (&None, &None, false));
     assert_eq!(removed(&off), 0);
+}
+
+#[test]
+fn callers_are_told_the_key_that_sets_a_limit() {
+    let content = "[functions.\"*\"]\nmax_in_flight = 1\nbreaker.failures = 1\nbody.max_request = 1\n\
+                   rate_limit = { requests = 1, burst = 2 }\n\
+                   [functions.own]\nmax_queued = 1\nbreaker.open = \"1s\"\nrate_limit = { requests = 2 }\nbody.max_response = 1\n\
+                   [functions.other]\nqueue_timeout = \"1s\"\n\
+                   [[routes]]\npath = \"/\"\nfunction = \"own\"\nbody.max_response = 2\n";
+    let config = file(content).unwrap_or_else(|errors| panic!("{errors:?}")).config;
+    let of = |name: &str, route: bool| {
+        let route = config.routes.first().filter(|_| route);
+        let settings = config.function_on_route(&FunctionRef::new(name, ""), route);
+        let keys = settings.keys;
+        let sizes = [settings.max_request, settings.max_response];
+        let sizes = sizes.map(|bound| bound.map_or("", |bound| bound.setting));
+        let queue = [keys.max_in_flight, keys.max_queued, keys.queue_timeout];
+        [&queue[..], &[keys.rate_limit, keys.breaker], &sizes].concat()
+    };
+    let own = |key: &str| format!("functions.\"NAME\".{key}");
+    let every = |key: &str| format!("functions.\"*\".{key}");
+    for (name, route, queued, wait, rate, response) in [
+        (
+            "own",
+            false,
+            own("max_queued"),
+            every("queue_timeout"),
+            own("rate_limit"),
+            own("body.max_response"),
+        ),
+        (
+            "own",
+            true,
+            own("max_queued"),
+            every("queue_timeout"),
+            own("rate_limit"),
+            "routes.body.max_response".to_owned(),
+        ),
+        (
+            "other",
+            false,
+            every("max_queued"),
+            own("queue_timeout"),
+            every("rate_limit"),
+            String::new(),
+        ),
+        (
+            "none",
+            false,
+            every("max_queued"),
+            every("queue_timeout"),
+            every("rate_limit"),
+            String::new(),
+        ),
+    ] {
+        let (running, breaker, request) = (every("max_in_flight"), every("breaker"), every("body.max_request"));
+        let expected = [running, queued, wait, rate, breaker, request, response];
+        assert_eq!(of(name, route), expected, "{name}");
+    }
 }
 
 #[test]
