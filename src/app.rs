@@ -323,9 +323,7 @@ impl Build for Replacing {
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
         self.listeners.serve(self.keep(Bound::default()));
-        self.builder
-            .states
-            .reconfigure(next.generation, |function| next.config.function(function));
+        self.builder.states.reconfigure(next.generation, &next.config);
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }

@@ -31,6 +31,7 @@ mod interpolate;
 mod layer;
 mod level;
 pub mod mount;
+mod naming;
 mod origins;
 pub mod own_paths;
 mod place;

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::{
     config::{FunctionSettings, HeaderChanges, LimitKeys, SizeBound},
-    model::FunctionRef,
     proxy::headers,
 };
 
@@ -25,7 +24,7 @@ mod states;
 
 pub use breaker::Pass;
 pub use queue::Slot;
-pub use states::{Load, States};
+pub use states::{Load, Standing, States, Subject};
 
 use breaker::Breaker;
 use cors::Cors;
@@ -142,16 +141,14 @@ pub struct Admitted {
 
 impl Policy {
     /// What the settings come to for a function; `None` is nothing at all.
-    /// `generation` is the number of the configuration that they are from;
-    /// `known` tells whether the function is known to exist.
+    /// `generation` is the number of the configuration that they are from.
     pub fn new(
-        function: &FunctionRef,
+        subject: Subject<'_>,
         settings: &FunctionSettings,
         states: &States,
         generation: u64,
-        known: bool,
     ) -> Option<Arc<Self>> {
-        let used = states.of(function, settings, generation, known);
+        let used = states.of(subject, settings, generation);
         let policy = Self {
             max_request: settings.max_request,
             keys: settings.keys,

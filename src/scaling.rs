@@ -11,7 +11,7 @@
 //! holds the caches and the waiting.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -89,6 +89,9 @@ pub struct Scaling {
     tasks: Tasks,
     facts: Mutex<HashMap<FunctionRef, Facts>>,
     flights: Mutex<HashMap<(FunctionRef, Flight), Landing>>,
+    /// Functions that the provider could not be asked about the last time: the
+    /// log is told once of each.
+    doubted: Mutex<HashSet<FunctionRef>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +104,10 @@ enum Flight {
 
 /// Facts kept at most; beyond it the oldest knowledge is dropped and asked for again.
 const MAX_FACTS: usize = 10_000;
+
+/// Functions that the log is told of at most while the provider is in trouble:
+/// anybody can make names up.
+const MAX_DOUBTED: usize = 1000;
 
 /// How often replicas are asked for when the provider refuses: clusters answer
 /// with a conflict when someone else changed the function at the same time.
@@ -148,6 +155,7 @@ impl Scaling {
             tasks,
             facts: Mutex::default(),
             flights: Mutex::default(),
+            doubted: Mutex::default(),
         })
     }
 
@@ -197,7 +205,22 @@ impl Scaling {
     /// # Errors
     /// What the provider said; `NotFound` means that it does not.
     pub async fn exists(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
-        self.share(function, Flight::Look, policy).await.map(drop)
+        let found = self.share(function, Flight::Look, policy).await.map(drop);
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &found {
+            Ok(()) | Err(ProviderError::NotFound(_)) => {
+                doubted.remove(function);
+                // Full of names that nobody asks for any more, perhaps.
+                if doubted.len() >= MAX_DOUBTED {
+                    doubted.clear();
+                }
+            }
+            Err(error) if doubted.len() < MAX_DOUBTED && doubted.insert(function.clone()) => {
+                tracing::warn!(%function, %error, "function not confirmed by the provider");
+            }
+            Err(error) => tracing::debug!(%function, %error, "function not confirmed by the provider"),
+        }
+        found
     }
 
     fn known_ready(&self, function: &FunctionRef, ttl: Duration) -> bool {

@@ -12,9 +12,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{
-        BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts, Visibility,
-    },
+    calls::{BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts},
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
@@ -205,13 +203,27 @@ impl Config {
 
     /// The settings that apply to a function when `route` led to it.
     pub fn function_on_route(&self, function: &FunctionRef, route: Option<&Route>) -> FunctionSettings {
-        let tables = Tables {
+        let mut settings = self.settings(&Tables {
             route: route.map(route_table),
             own: self.own_settings(function).map(|(_, table)| table),
             every: self.functions.get(EVERY_FUNCTION),
-        };
+        });
+        settings.internal = self.is_internal(function);
+        settings
+    }
+
+    /// The settings that apply to a function that no table names.
+    pub fn other_functions(&self) -> FunctionSettings {
+        self.settings(&Tables {
+            route: None,
+            own: None,
+            every: self.functions.get(EVERY_FUNCTION),
+        })
+    }
+
+    fn settings(&self, tables: &Tables) -> FunctionSettings {
         settings(
-            &tables,
+            tables,
             FunctionSettings {
                 total: Bound {
                     after: self.invoke.upstream_timeout,
@@ -224,26 +236,6 @@ impl Config {
                 ..FunctionSettings::none()
             },
         )
-    }
-
-    /// The function's own table and its name there, which may be either form of it.
-    pub(super) fn own_settings(&self, function: &FunctionRef) -> Option<(&str, &Function)> {
-        if self.functions.is_empty() {
-            return None;
-        }
-        let default_namespace = self.default_namespace();
-        let in_default = function.namespace.is_empty() || function.namespace == default_namespace;
-        let short = || {
-            // A dot in a key begins the namespace, so such a name has no short form.
-            (in_default && !function.name.contains('.')).then(|| self.functions.get_key_value(&function.name))?
-        };
-        let namespace = if function.namespace.is_empty() {
-            default_namespace
-        } else {
-            &function.namespace
-        };
-        let full = || self.functions.get_key_value(&format!("{}.{namespace}", function.name));
-        short().or_else(full).map(|(name, table)| (name.as_str(), table))
     }
 }
 
@@ -340,7 +332,6 @@ impl FunctionSettings {
             self.response_headers = headers.response.map(changes).unwrap_or_default();
         }
         self.cors = table.cors.and_then(cors);
-        self.internal = table.visibility == Some(Visibility::Internal);
     }
 }
 

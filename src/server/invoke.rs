@@ -21,7 +21,7 @@ use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_res
 use crate::{
     config::{Config, FunctionSettings, Visibility},
     model::FunctionRef,
-    policy::{Admitted, Pass, Policy},
+    policy::{Admitted, Pass, Policy, Standing, Subject},
     problem::Problem,
     provider::ProviderError,
     proxy::{
@@ -268,20 +268,28 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
             Err(error) if snapshot.policy.from_zero => return Err(unavailable(&function, error)),
             // The provider will say itself what it makes of the call; nothing is
             // counted under a name that nobody vouched for.
-            Err(error) => {
-                tracing::debug!(%function, %error, "function not confirmed by the provider");
-                false
-            }
+            Err(_) => false,
         }
     };
     let mut settings = snapshot.config.function_on_route(&function, route);
-    settings.internal = is_internal(&snapshot.config, &function, &settings);
     let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
+    let limits = snapshot.config.limited_as(&function);
+    let subject = Subject {
+        function: &function,
+        limits: &limits,
+        standing: if exists {
+            Standing::Exists
+        } else if route.is_some() || snapshot.config.names(&limits) {
+            Standing::Named
+        } else {
+            Standing::Unconfirmed
+        },
+    };
     let entry = Arc::new(CalledFunction {
-        budget: snapshot.states.budget(&function, &settings, exists),
-        policy: Policy::new(&function, &settings, &snapshot.states, snapshot.generation, exists),
+        budget: snapshot.states.budget(subject, &settings),
+        policy: Policy::new(subject, &settings, &snapshot.states, snapshot.generation),
         settings,
         metrics,
         function,
@@ -293,18 +301,6 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
         snapshot.functions.insert(key, &entry, version);
     }
     Ok(entry)
-}
-
-/// Whether only the internal listener leads to a function.
-///
-/// Where the default namespace is the provider's secret, `NAME.anything` may be
-/// what the configuration calls `NAME`, and is as internal as that unless it
-/// has a table of its own.
-fn is_internal(config: &Config, function: &FunctionRef, settings: &FunctionSettings) -> bool {
-    let maybe_default = config.default_namespace().is_empty()
-        && !function.namespace.is_empty()
-        && !config.functions.contains_key(&function.to_string());
-    settings.internal || (maybe_default && config.function(&FunctionRef::new(&*function.name, "")).internal)
 }
 
 /// Whether some function is internal. Then nobody may tell from the answer

@@ -19,7 +19,7 @@ use faas_gateway::{
         replicas::{self, Known, Source},
     },
     model::{FunctionRef, FunctionStatus, from_json},
-    policy::{Policy, States},
+    policy::{Policy, Standing, States, Subject},
     provider::{
         Provider,
         remote::{RemoteProvider, Settings},
@@ -66,7 +66,12 @@ fn names_labels_and_types_are_those_of_openfaas() {
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");
-    Policy::new(&figlet, &limited.function(&figlet), &states, 1, true).expect("limits");
+    let subject = Subject {
+        function: &figlet,
+        limits: &figlet,
+        standing: Standing::Exists,
+    };
+    Policy::new(subject, &limited.function(&figlet), &states, 1).expect("limits");
     metrics.set_services(&[replicas::service(&status("figlet", "openfaas-fn"))]);
     metrics.api_request(&Method::GET, "/system/functions", 200, Duration::from_millis(1));
     metrics.config_read(true, SystemTime::UNIX_EPOCH + Duration::from_secs(12));

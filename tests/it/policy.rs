@@ -13,7 +13,10 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::support::{
-    Gateway, Upstream, eventually, soon,
+    Gateway, Upstream, eventually,
+    gateway::field,
+    provider::{Answer, ScriptedProvider},
+    soon,
     upstream::{echoed, text},
     wire::Wire,
 };
@@ -318,6 +321,54 @@ async fn point_17_an_unrelated_reload_refills_no_allowance() {
         200,
         "another limit, another allowance"
     );
+}
+
+#[tokio::test]
+async fn no_other_name_of_a_function_gets_around_its_limits() {
+    let upstream = Upstream::start().await;
+    let limit = "rate_limit = { requests = 1, per = \"1h\" }";
+    for table in ["*", "echo", "echo.openfaas-fn"] {
+        let config = format!("{QUIET}[functions.\"{table}\"]\n{limit}\n");
+        let gateway = Gateway::before(&upstream.url()).config(&config).start().await;
+        for (path, expected) in [
+            ("/function/echo", 200),
+            ("/function/echo.openfaas-fn", 429),
+            ("/function/echo", 429),
+        ] {
+            assert_eq!(status(&gateway, path).await, expected, "{table}: {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_while_the_provider_says_nothing_about_functions() {
+    let provider = ScriptedProvider::start(|asked| match asked.path.starts_with("/function/") {
+        true => Answer::text(200, "called"),
+        false => Answer::text(500, "boom"),
+    })
+    .await;
+    let tables = format!(
+        "{QUIET}[functions.\"*\"]\nrate_limit = {{ requests = 1, per = \"1h\" }}\n[functions.named]\n\
+         [[routes]]\npath = \"/routed\"\nfunction = \"routed\"\n"
+    );
+    let gateway = Gateway::before(provider.url.as_str()).config(&tables).start().await;
+    for (path, expected) in [
+        ("/function/named", 200),
+        ("/function/named", 429),
+        ("/function/named.any", 429),
+        ("/routed", 200),
+        ("/function/routed", 429),
+        ("/function/one", 200),
+        ("/function/one", 429),
+        ("/function/other", 429),
+    ] {
+        assert_eq!(status(&gateway, path).await, expected, "{path}");
+    }
+    let warned = |line: &Value| {
+        field(line, "message") == "function not confirmed by the provider" && field(line, "function") == "named"
+    };
+    gateway.logged("a warning", warned).await;
+    assert_eq!(gateway.log_count(warned), 1, "one for the function, not for the call");
 }
 
 /// The function `flaky`, which answers with the status in the first, and counts

@@ -45,11 +45,52 @@ fn the_nearest_setting_applies() {
 }
 
 #[test]
-fn without_a_default_namespace_names_are_as_called() {
-    let remote = "[provider]\nurl = \"http://p/\"\n[functions.figlet]\ntimeouts.total = \"20s\"";
-    let config = file(remote).expect("valid").config;
-    assert_eq!(total(&config, "figlet", "").0, 20);
-    assert_eq!(total(&config, "figlet", "dev").0, 60);
+fn without_a_default_namespace_a_table_is_about_every_name_that_may_be_its_function() {
+    let table = |name: &str, seconds: u32, rest: &str| {
+        format!("[functions.\"{name}\"]\ntimeouts.total = \"{seconds}s\"\n{rest}")
+    };
+    let internal = "visibility = \"internal\"\n";
+    let tables = [
+        table("*", 10, ""),
+        table("a", 20, internal),
+        table("a.dev", 21, ""),
+        table("b.dev", 30, ""),
+        table("c.dev", 40, ""),
+        table("c.prod", 41, internal),
+        table("d.e.dev", 50, internal),
+    ];
+    let read = |provider: &str| {
+        let loaded = file(&format!(
+            "provider.url = \"http://p/\"\n{provider}\nserver.internal_listen = \"127.0.0.1:1\"\n{}",
+            tables.concat()
+        ));
+        loaded.unwrap_or_else(|errors| panic!("{errors:?}"))
+    };
+    let (open, known) = (read(""), read("provider.default_namespace = \"main\""));
+    for (name, namespace, by_guess, by_knowledge) in [
+        ("a", "", (20, true, "a"), (20, true, "a")),
+        ("a", "dev", (21, false, "a.dev"), (21, false, "a.dev")),
+        ("a", "any", (20, true, "a"), (10, false, "a.any")),
+        ("b", "", (30, false, "b.dev"), (10, false, "b")),
+        ("b", "any", (10, false, "b"), (10, false, "b.any")),
+        ("c", "", (40, true, "c.dev"), (10, false, "c")),
+        ("c", "dev", (40, false, "c.dev"), (40, false, "c.dev")),
+        ("d", "", (10, false, "d"), (10, false, "d")),
+        ("d.e", "any", (10, false, "d.e"), (10, false, "d.e.any")),
+    ] {
+        let function = FunctionRef::new(name, namespace);
+        for (loaded, expected) in [(&open, by_guess), (&known, by_knowledge)] {
+            let settings = loaded.config.function(&function);
+            let limits = loaded.config.limited_as(&function).to_string();
+            let found = (settings.total.after.as_secs(), settings.internal, limits.as_str());
+            assert_eq!(found, expected, "{function}");
+        }
+    }
+    let warning = "functions.\"c.dev\" and functions.\"c.prod\": which of them a call of c without a namespace leads to \
+                   is the provider's to know, and it gets the settings of the first; set provider.default_namespace, or \
+                   add functions.\"c\"";
+    assert_eq!(open.warnings, [warning]);
+    assert_eq!(known.warnings, [""; 0]);
 }
 
 #[test]
