@@ -102,7 +102,13 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             interval: snapshot.config.metrics.refresh_interval,
         }
     };
-    background.spawn(replicas::refresh_forever(source, background.draining().clone()));
+    let view = current.clone();
+    let compare = move |reader: &replicas::Reader| view.get().functions.compare(reader.functions());
+    background.spawn(replicas::refresh_forever(
+        source,
+        compare,
+        background.draining().clone(),
+    ));
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),

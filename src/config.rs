@@ -45,6 +45,7 @@ mod size;
 mod source;
 pub mod watch;
 
+pub use annotations::CallAnnotations;
 pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
     SplitTarget, Sticky, Timeouts, Visibility,

@@ -109,7 +109,7 @@ section! {
         pub backoff_max: Option<Duration>,
         /// Largest request body that is kept for another try.
         pub max_body: Option<Size>,
-        /// Take `attempts` and `statuses` from the function's `com.openfaas.retry.*` annotations where they are not set.
+        /// Take `attempts`, `statuses`, `backoff` and `backoff_max` from the function's `com.openfaas.retry.*` annotations where they are not set.
         pub annotations: Option<bool>,
     }
 }

@@ -6,7 +6,7 @@
 //! default namespace. Pure; the defaults of everything that can be turned on
 //! for a function are here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -19,6 +19,12 @@ use super::{
     size::Size,
 };
 use crate::model::FunctionRef;
+
+/// Most tries beyond the first.
+pub(super) const MOST_ATTEMPTS: u32 = 10;
+
+/// Statuses that can be failures.
+pub(super) const FAILURES: RangeInclusive<u16> = 400..=599;
 
 /// A time bound and the key that sets it, for telling a caller which one fired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

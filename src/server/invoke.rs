@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response};
 use crate::{
-    config::{Config, FunctionSettings, Visibility},
+    config::{CallAnnotations, Config, FunctionSettings, Visibility},
     model::FunctionRef,
     policy::{Admitted, Pass, Policy, Standing, Subject},
     problem::Problem,
@@ -272,7 +272,11 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
         }
     };
     let mut settings = snapshot.config.function_on_route(&function, route);
-    let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
+    let annotations = if exists && settings.annotated.is_some() {
+        annotate(snapshot, &function, &mut settings).await
+    } else {
+        None
+    };
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
     let limits = snapshot.config.limited_as(&function);
@@ -291,13 +295,11 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
         budget: snapshot.states.budget(subject, &settings),
         policy: Policy::new(subject, &settings, &snapshot.states, snapshot.generation),
         settings,
+        annotations,
         metrics,
         function,
     });
-    if exists
-        && annotated
-        && let Some(key) = key
-    {
+    if exists && let Some(key) = key {
         snapshot.functions.insert(key, &entry, version);
     }
     Ok(entry)
@@ -310,19 +312,24 @@ fn hides(config: &Config) -> bool {
     functions.any(|function| function.visibility == Some(Visibility::Internal))
 }
 
-/// Adds what the function's annotations say. When they cannot be read the call
-/// goes on without them, and the next one reads them again.
-async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut FunctionSettings) -> bool {
+/// Adds what the function's annotations say, and returns them. When they cannot
+/// be read calls go on without them until the provider lists its functions again.
+async fn annotate(
+    snapshot: &Snapshot,
+    function: &FunctionRef,
+    settings: &mut FunctionSettings,
+) -> Option<CallAnnotations> {
     match snapshot.provider.status(function, false).await {
         Ok(status) => {
-            for mistake in settings.annotate(&status.annotations.unwrap_or_default()) {
-                tracing::warn!(%function, "annotation ignored: {mistake}");
+            let annotations = CallAnnotations::of(status.annotations.as_ref());
+            for mistake in settings.annotate(&annotations) {
+                tracing::warn!(%function, "annotation {mistake}");
             }
-            true
+            Some(annotations)
         }
         Err(error) => {
             tracing::warn!(%function, %error, "annotations cannot be read; called without them");
-            false
+            None
         }
     }
 }

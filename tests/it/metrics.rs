@@ -479,7 +479,7 @@ async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -
         stop.cancel();
         started.elapsed()
     };
-    let forever = replicas::refresh_forever(newest, stop.clone());
+    let forever = replicas::refresh_forever(newest, |_| {}, stop.clone());
     let (took, ()) = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(enough, forever) })
         .await
         .expect("it stops");

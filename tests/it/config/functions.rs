@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use faas_gateway::{
-    config::{Bound, Config},
+    config::{Bound, CallAnnotations, Config, RetrySettings},
     model::FunctionRef,
 };
 
@@ -126,10 +126,23 @@ fn mistakes_name_the_function() {
     );
 }
 
+/// The retries of a function with this table and these annotations, without
+/// `com.openfaas.retry.`, and what is wrong with those.
+fn annotated(table: &str, annotations: &[(&str, &str)]) -> (Option<RetrySettings>, Vec<String>) {
+    let config = file(&format!("[functions.a.retries]\n{table}")).expect("valid").config;
+    let mut settings = config.function(&FunctionRef::new("a", ""));
+    let given = annotations
+        .iter()
+        .map(|(name, value)| (format!("com.openfaas.retry.{name}"), (*value).to_owned()))
+        .collect();
+    let mistakes = settings.annotate(&CallAnnotations::of(Some(&given)));
+    (settings.retries, mistakes)
+}
+
 #[test]
 fn annotations_fill_what_the_file_leaves_out() {
-    let attempts = ("com.openfaas.retry.attempts", "4");
-    let codes = ("com.openfaas.retry.codes", "429, 503");
+    let (attempts, codes) = (("attempts", "4"), ("codes", "429, 503"));
+    let own = || vec![502, 503, 504];
     for (table, annotations, expected, mistakes) in [
         (
             "annotations = true",
@@ -137,7 +150,7 @@ fn annotations_fill_what_the_file_leaves_out() {
             Some((4, vec![429, 503])),
             0,
         ),
-        ("annotations = true", &[attempts], Some((4, vec![502, 503, 504])), 0),
+        ("annotations = true", &[attempts], Some((4, own())), 0),
         ("annotations = true", &[codes], None, 0),
         ("annotations = true", &[], None, 0),
         (
@@ -154,28 +167,53 @@ fn annotations_fill_what_the_file_leaves_out() {
             0,
         ),
         ("annotations = false", &[attempts, codes], None, 0),
-        ("attempts = 2", &[attempts, codes], Some((2, vec![502, 503, 504])), 0),
+        ("attempts = 2", &[attempts, codes], Some((2, own())), 0),
         (
             "annotations = true\nattempts = 2",
-            &[("com.openfaas.retry.codes", "500,x")],
-            Some((2, vec![502, 503, 504])),
+            &[("codes", "500,x")],
+            Some((2, own())),
             1,
         ),
         (
+            "annotations = true\nattempts = 2",
+            &[("codes", "500,200")],
+            Some((2, own())),
+            1,
+        ),
+        ("annotations = true", &[("attempts", "-1"), codes], None, 1),
+        ("annotations = true", &[("attempts", "10")], Some((10, own())), 0),
+        ("annotations = true", &[("attempts", "100")], Some((10, own())), 1),
+        (
             "annotations = true",
-            &[("com.openfaas.retry.attempts", "-1"), codes],
-            None,
+            &[("attempts", "99999999999")],
+            Some((10, own())),
             1,
         ),
     ] {
-        let config = file(&format!("[functions.a.retries]\n{table}")).expect("valid").config;
-        let mut settings = config.function(&FunctionRef::new("a", ""));
-        let given = annotations
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        assert_eq!(settings.annotate(&given).len(), mistakes, "{table} {annotations:?}");
-        let found = settings.retries.map(|retries| (retries.attempts, retries.statuses));
+        let (found, told) = annotated(table, annotations);
+        assert_eq!(told.len(), mistakes, "{table} {annotations:?}: {told:?}");
+        let found = found.map(|retries| (retries.attempts, retries.statuses));
+        assert_eq!(found, expected, "{table} {annotations:?}");
+    }
+}
+
+#[test]
+fn annotations_give_the_waits_that_the_file_leaves_out() {
+    let (min, max) = (|text| ("min_wait", text), |text| ("max_wait", text));
+    for (table, annotations, expected, mistakes) in [
+        ("", [min("10s"), max("2m")], (10_000, 120_000), 0),
+        ("", [min("1"), max("1500ms")], (1000, 1500), 0),
+        ("", [min("10s"), max("")], (10_000, 10_000), 1),
+        ("", [min("-1s"), max("10ms")], (10, 10), 1),
+        ("", [min("2s"), max("1s")], (25, 250), 1),
+        ("backoff = \"2s\"", [min("9s"), max("3s")], (2000, 3000), 0),
+        ("backoff = \"2s\"", [min("9s"), max("1s")], (2000, 2000), 1),
+        ("backoff_max = \"1s\"", [min("50ms"), max("9s")], (50, 1000), 0),
+    ] {
+        let (found, told) = annotated(&format!("annotations = true\nattempts = 1\n{table}"), &annotations);
+        assert_eq!(told.len(), mistakes, "{table} {annotations:?}: {told:?}");
+        let found = found.expect("attempts are set");
+        let found = (found.backoff.as_millis(), found.backoff_max.as_millis());
         assert_eq!(found, expected, "{table} {annotations:?}");
     }
 }
