@@ -93,7 +93,7 @@ pub enum Action {
     /// Calls a function.
     Call(Split),
     /// Answers with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
 }
 
 /// What a look-up found.
@@ -258,7 +258,10 @@ impl Route {
             format!("{host}{}", if path.is_empty() { "/" } else { path })
         });
         let action = match &written.redirect {
-            Some(redirect) => Action::Redirect(Redirect::new(redirect, Answers::new(&written.alone()))),
+            Some(redirect) => {
+                let answers = Answers::new(&written.alone());
+                Action::Redirect(Box::new(Redirect::new(redirect, answers)))
+            }
             None => Action::Call(Split::new(index, written)),
         };
         let cross_origin = match &action {

@@ -342,9 +342,12 @@ async fn no_other_name_of_a_function_gets_around_its_limits() {
 
 #[tokio::test]
 async fn limits_hold_while_the_provider_says_nothing_about_functions() {
-    let provider = ScriptedProvider::start(|asked| match asked.path.starts_with("/function/") {
-        true => Answer::text(200, "called"),
-        false => Answer::text(500, "boom"),
+    let provider = ScriptedProvider::start(|asked| {
+        if asked.path.starts_with("/function/") {
+            Answer::text(200, "called")
+        } else {
+            Answer::text(500, "boom")
+        }
     })
     .await;
     let tables = format!(
