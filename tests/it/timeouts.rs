@@ -296,7 +296,7 @@ async fn a_caller_that_sends_too_slowly_gets_408_and_opens_no_breaker() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url())
         .config(
-            "[functions.\"*\"]\ntimeouts = { first_byte = \"50ms\", total = \"300ms\" }\n\
+            "[functions.\"*\"]\ntimeouts = { first_byte = \"500ms\", total = \"1s\" }\n\
              breaker = { failures = 1, open = \"1h\", open_max = \"1h\" }\n\
              retries = { attempts = 2, backoff = \"1ms\" }",
         )
@@ -306,7 +306,7 @@ async fn a_caller_that_sends_too_slowly_gets_408_and_opens_no_breaker() {
     for head in ["POST /function/echo", "PUT /function/echo"] {
         let answer = half_a_call(&gateway, head).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-        assert!(answer.contains("functions.\"*\".timeouts.total (300ms)"), "{answer}");
+        assert!(answer.contains("functions.\"*\".timeouts.total (1s)"), "{answer}");
         gateway.invoke("/function/echo", "whole").await;
     }
     let retries = r#"gateway_function_retries_total{function_name="echo"}"#;
@@ -331,7 +331,7 @@ async fn the_time_for_the_first_byte_begins_when_the_request_has_ended() {
         }
     });
     let gateway = Gateway::before(&upstream.url())
-        .config("[functions.reads]\ntimeouts.first_byte = \"200ms\"")
+        .config("[functions.reads]\ntimeouts.first_byte = \"500ms\"")
         .start()
         .await;
     for (rest, status) in [("fast.", "HTTP/1.1 200"), ("slow.", "HTTP/1.1 504")] {
@@ -340,7 +340,7 @@ async fn the_time_for_the_first_byte_begins_when_the_request_has_ended() {
             .await;
         soon("the first half", told.recv()).await.expect("open");
         // Longer than the function may take.
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
         wire.send(rest).await;
         let head = wire.until("\r\n\r\n").await;
         assert!(head.starts_with(status), "{head}");
