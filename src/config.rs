@@ -17,6 +17,7 @@ use std::{
 use figment::value::Value;
 use url::Url;
 
+mod annotations;
 mod calls;
 mod check;
 mod diff;
@@ -28,8 +29,11 @@ mod files;
 mod function;
 mod interpolate;
 mod layer;
+mod level;
 pub mod mount;
+mod naming;
 mod origins;
+pub mod own_paths;
 mod place;
 mod plausible;
 mod ratio;
@@ -41,6 +45,7 @@ mod size;
 mod source;
 pub mod watch;
 
+pub use annotations::CallAnnotations;
 pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
     SplitTarget, Sticky, Timeouts, Visibility,
@@ -50,8 +55,8 @@ pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{
-    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, RateBy, RateLimitSettings,
-    RetrySettings,
+    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, LimitKeys, RateBy,
+    RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
 pub use plausible::implausible;

@@ -14,7 +14,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{CONTENT_TYPE, Metrics};
-use crate::shutdown::{Stop, Tasks};
+use crate::{
+    proxy::headers::RETRY_AFTER_SECONDS,
+    shutdown::{Stop, Tasks},
+};
 
 /// Bound on receiving a request's head and on an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,7 +92,12 @@ fn respond<B>(request: &Request<B>, metrics: &Metrics, ready: impl Fn() -> bool)
     match (request.uri().path(), request.method()) {
         ("/metrics", _) => answer(StatusCode::OK, CONTENT_TYPE, metrics.render()),
         ("/healthz", &Method::GET) if ready() => answer(StatusCode::OK, TEXT, "OK".to_owned()),
-        ("/healthz", &Method::GET) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned()),
+        ("/healthz", &Method::GET) => {
+            let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned());
+            let soon = HeaderValue::from(RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+            response
+        }
         ("/healthz", _) => {
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

@@ -230,15 +230,16 @@ pub struct Source {
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads and publishes until `stop`, asking `source` for the newest snapshot's
-/// parts each time. A new snapshot ends the pause: its provider may be another,
+/// parts each time and showing each reading to `read`. A new snapshot ends the pause: its provider may be another,
 /// its interval shorter.
-pub async fn refresh_forever(source: impl Fn() -> Source + Send, stop: Stop) {
+pub async fn refresh_forever(source: impl Fn() -> Source + Send, read: impl Fn(&Reader) + Send, stop: Stop) {
     let forever = async {
         let mut reader = Reader::default();
         let mut now = source();
         loop {
             reader.read(&*now.provider).await;
             publish(&mut reader, &now.metrics);
+            read(&reader);
             let next_reading = Instant::now() + now.interval;
             let mut newest = source();
             while newest.generation == now.generation && Instant::now() < next_reading {

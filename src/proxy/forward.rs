@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,6 +20,7 @@ use super::{
     headers::{self, CallHeaders},
     retry::{self, Budget},
     target,
+    upload::Upload,
 };
 use crate::{
     config::{Bound, FunctionSettings},
@@ -45,7 +47,8 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Until when the head of an answer to a try that begins now must be there.
+    /// Until when the head of an answer must be there, for a function that has
+    /// the whole request now.
     fn first_byte(&self) -> Deadline {
         match self.settings.first_byte {
             None => self.answer,
@@ -132,8 +135,7 @@ where
 {
     let settings = call.settings;
     let (mut parts, body) = request.into_parts();
-    TooLarge::check(body.size_hint().lower(), settings.max_request, MAX_REQUEST)
-        .map_err(ForwardError::RequestTooLarge)?;
+    TooLarge::check(body.size_hint().lower(), settings.max_request).map_err(ForwardError::RequestTooLarge)?;
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
     // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
@@ -157,7 +159,7 @@ where
     if let Some(budget) = call.budget.filter(|_| settings.retries.is_some()) {
         budget.call();
     }
-    let (kept, body) = keep(&parts, body, call).await?;
+    let (kept, body, upload) = keep(&parts, body, call).await?;
 
     let mut request = Request::from_parts(parts, body);
     let mut retries = 0;
@@ -166,7 +168,7 @@ where
         if let Some(observer) = observer.as_mut() {
             observer.sent(upstream.endpoint.address(), request.uri());
         }
-        let mut tried = attempt(call, &upstream.endpoint, request).await;
+        let mut tried = attempt(call, &upstream.endpoint, request, upload.as_deref()).await;
         note(call.settings, &upstream.endpoint, outcome(&tried));
         let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
@@ -187,8 +189,7 @@ where
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
         return Err(ForwardError::Switched.into());
     }
-    TooLarge::check(response.size_hint().lower(), settings.max_response, MAX_RESPONSE)
-        .map_err(ForwardError::AnswerTooLarge)?;
+    TooLarge::check(response.size_hint().lower(), settings.max_response).map_err(ForwardError::AnswerTooLarge)?;
     let guards = Guards {
         observer: observer.take(),
         _in_flight: in_flight,
@@ -210,8 +211,12 @@ impl Kept {
 
 /// The body to send, and what is kept of the request where it may be sent
 /// again: its method is one that may, and its body is known to be small. Such a
-/// body is read here to its end.
-async fn keep<B>(parts: &Parts, body: B, call: &Call<'_>) -> Result<(Option<Kept>, Body), ForwardError>
+/// body is read here to its end; any other is watched while it comes.
+async fn keep<B>(
+    parts: &Parts,
+    body: B,
+    call: &Call<'_>,
+) -> Result<(Option<Kept>, Body, Option<Arc<Upload>>), ForwardError>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -230,14 +235,17 @@ where
         return Ok((
             keep.then(|| kept(Bytes::new())),
             body.map_err(Into::into).boxed_unsync(),
+            None,
         ));
     }
-    let body = TimedBody::new(body, call.receive, ()).limit(settings.max_request, MAX_REQUEST);
+    let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request);
     if !keep {
-        return Ok((None, body.boxed_unsync()));
+        let (upload, body) = Upload::watch(timed(call.receive));
+        return Ok((None, body.boxed_unsync(), Some(upload)));
     }
-    let bytes = body.collect().await.map_err(|error| unreadable(&*error))?.to_bytes();
-    Ok((Some(kept(bytes.clone())), body::full(bytes)))
+    let whole = timed(call.receive.or_earlier(call.answer)).collect().await;
+    let bytes = whole.map_err(|error| unreadable(&*error))?.to_bytes();
+    Ok((Some(kept(bytes.clone())), body::full(bytes), None))
 }
 
 /// How a try went.
@@ -250,17 +258,36 @@ struct Failed {
     unsent: Option<Request<Body>>,
 }
 
-async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>) -> Tried {
-    let due = call.first_byte();
-    let (error, unsent) = match tokio::time::timeout_at(due.at, endpoint.send(request)).await {
-        Ok(Ok(response)) => return Ok(response),
-        Ok(Err(failure)) => {
-            let SendFailure { error, unsent } = *failure;
-            (failed(error), unsent)
+/// Sends a request once. The function's time for its first byte begins when it
+/// has the whole request, for a caller that sends slowly is none of its doing.
+async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>, upload: Option<&Upload>) -> Tried {
+    let mut sending = pin!(endpoint.send(request));
+    if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {
+        tokio::select! {
+            biased;
+            sent = sending.as_mut() => return sent.map_err(unanswered),
+            () = upload.ended() => {}
+            () = tokio::time::sleep_until(call.answer.at) => {}
         }
-        Err(_) => (ForwardError::AnswerTimeout(due.passed), None),
+    }
+    let due = call.first_byte();
+    if let Ok(sent) = tokio::time::timeout_at(due.at, sending).await {
+        return sent.map_err(unanswered);
+    }
+    let error = if upload.is_some_and(Upload::is_awaited) {
+        ForwardError::ReceiveTimeout(call.receive.or_earlier(due).passed)
+    } else {
+        ForwardError::AnswerTimeout(due.passed)
     };
-    Err(Box::new(Failed { error, unsent }))
+    Err(Box::new(Failed { error, unsent: None }))
+}
+
+fn unanswered(failure: Box<SendFailure>) -> Box<Failed> {
+    let SendFailure { error, unsent } = *failure;
+    Box::new(Failed {
+        error: failed(error),
+        unsent,
+    })
 }
 
 /// Lets the endpoint know how a try went, where failing replicas are ejected.
@@ -324,10 +351,6 @@ fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Dur
     (in_time && call.budget.is_none_or(affordable)).then_some(wait)
 }
 
-/// Keys of the bounds on bodies.
-const MAX_REQUEST: &str = FunctionSettings::MAX_REQUEST;
-const MAX_RESPONSE: &str = FunctionSettings::MAX_RESPONSE;
-
 /// How often a call looks for another connection when none was made.
 const MAX_CONNECT_TRIES: u32 = 2;
 
@@ -365,7 +388,7 @@ where
     }
     let body = TimedBody::new(body, call.answer, guards)
         .idle(call.settings.idle)
-        .limit(call.settings.max_response, MAX_RESPONSE);
+        .limit(call.settings.max_response);
     Answer {
         response: Response::from_parts(parts, body.boxed_unsync()),
         switched: None,

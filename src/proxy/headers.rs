@@ -26,6 +26,9 @@ pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pr
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
+/// `Retry-After` of a 429 or 503 where nothing better is known: soon, but not at once.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 

@@ -13,6 +13,7 @@ use crate::{
     metrics::{FunctionMetrics, InFlight},
     policy::Slot,
     proxy::body::{Deadline, Observe},
+    routing::{Action, Route},
     snapshot::Snapshot,
     upstream::Address,
 };
@@ -29,6 +30,19 @@ pub(super) enum Kind {
     Api,
     /// A copy of a function's call.
     Mirror,
+    /// A request that a route sends elsewhere.
+    Redirect,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Api => "api",
+            Self::Mirror => "mirror",
+            Self::Redirect => "redirect",
+        }
+    }
 }
 
 /// A request under way; dropping it counts and logs it.
@@ -119,9 +133,12 @@ impl Record {
     }
 
     /// Adds the route that the request took to the line.
-    pub(super) fn route(&mut self, name: &Arc<str>) {
+    pub(super) fn route(&mut self, route: &Route) {
         if let Some(line) = &mut self.line {
-            line.route = Some(Arc::clone(name));
+            line.route = Some(Arc::clone(&route.name));
+            if matches!(route.action, Action::Redirect(_)) {
+                line.kind = Kind::Redirect;
+            }
         }
     }
 
@@ -246,7 +263,7 @@ impl Drop for Record {
         if let Some(line) = &self.line {
             tracing::info!(
                 target: "access",
-                kind = match line.kind { Kind::Function => "function", Kind::Api => "api", Kind::Mirror => "mirror" },
+                kind = line.kind.as_str(),
                 lane = line.fast.then_some("fast"),
                 method = %line.method,
                 path = %line.path,

@@ -14,12 +14,11 @@ use super::{
     transfer::Transfer,
 };
 use crate::{
-    config::FunctionSettings,
     policy::{Pass, Policy, Turn},
     problem::Problem,
     proxy::{
         self, ForwardError,
-        body::{Deadline, TooLarge},
+        body::Deadline,
         fast::{
             body::Body,
             head::{self, Read},
@@ -161,7 +160,7 @@ impl Call {
             Ok(pass) => match policy.turn() {
                 Turn::Free => Ok((pass, None)),
                 Turn::Now(slot) => Ok((pass, Some(slot))),
-                Turn::Later(queue) => queue.turn().await.map(|slot| (pass, Some(slot))),
+                Turn::Later(queue) => policy.queued(&queue).await.map(|slot| (pass, Some(slot))),
             },
             Err(refused) => Err(refused),
         };
@@ -172,7 +171,7 @@ impl Call {
             }
             Err(refused) => {
                 if let Some(metrics) = &self.function.metrics {
-                    self.record.refused(metrics, refused.reason());
+                    self.record.refused(metrics, refused.why.reason());
                 }
                 Err(self.told(Problem::from(refused)))
             }
@@ -319,10 +318,7 @@ impl Call {
         };
         let mut out = Vec::with_capacity(self.length + 512);
         write::request(&mut out, &head, to, host, &self.asked.line, &caller.shown);
-        let limit = self.function.settings.max_request.map(|limit| TooLarge {
-            setting: FunctionSettings::MAX_REQUEST,
-            limit,
-        });
+        let limit = self.function.settings.max_request;
         let up = Transfer::new(out, std::mem::replace(&mut self.body, Body::Ended), limit);
         caller.input.consume(self.length);
         self.length = 0;

@@ -20,7 +20,7 @@ use super::{
     transfer::{Broken, Transfer, Waits},
 };
 use crate::{
-    config::{Bound, FunctionSettings},
+    config::{Bound, SizeBound},
     proxy::{
         ForwardError,
         body::{Deadline, TooLarge},
@@ -65,7 +65,7 @@ pub(super) struct Bounds {
     /// On the caller's taking nothing of the answer.
     pub(super) write: Duration,
     /// On the answer's size.
-    pub(super) max_response: Option<u64>,
+    pub(super) max_response: Option<SizeBound>,
 }
 
 /// A call under way.
@@ -240,20 +240,14 @@ impl<'c> Exchange<'c> {
                     }
                     Read::Final(head) => {
                         let declared = head.body.known_length().unwrap_or_default();
-                        if let Err(large) =
-                            TooLarge::check(declared, self.bounds.max_response, FunctionSettings::MAX_RESPONSE)
-                        {
+                        if let Err(large) = TooLarge::check(declared, self.bounds.max_response) {
                             return Poll::Ready(Err(Ended::Failed(ForwardError::AnswerTooLarge(large))));
                         }
                         let close = self.asked.close || self.stopping;
                         let (head, length, status, keeps, body) = self.write_head(&head, close);
                         self.reply.consume(length);
-                        let limit = self.bounds.max_response.map(|limit| TooLarge {
-                            setting: FunctionSettings::MAX_RESPONSE,
-                            limit,
-                        });
                         return Poll::Ready(Ok(Down {
-                            transfer: Transfer::new(head, body, limit),
+                            transfer: Transfer::new(head, body, self.bounds.max_response),
                             status,
                             keeps,
                             close,

@@ -13,12 +13,15 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffer::{Buffer, LARGE, SMALL};
-use crate::proxy::{
-    body::TooLarge,
-    fast::{
-        body::Body,
-        chunked::{Malformed, Runs},
-        write,
+use crate::{
+    config::SizeBound,
+    proxy::{
+        body::TooLarge,
+        fast::{
+            body::Body,
+            chunked::{Malformed, Runs},
+            write,
+        },
     },
 };
 
@@ -41,7 +44,7 @@ pub(super) struct Transfer {
     /// What is still to come.
     body: Body,
     /// The bound on the data.
-    limit: Option<TooLarge>,
+    limit: Option<SizeBound>,
     /// Bytes of data so far.
     data: u64,
     /// The body has no length and is sent on in chunks; `true` after the first.
@@ -79,7 +82,7 @@ pub(super) enum Waits {
 
 impl Transfer {
     /// A message with this head, of which nothing was sent yet.
-    pub(super) fn new(head: Vec<u8>, body: Body, limit: Option<TooLarge>) -> Self {
+    pub(super) fn new(head: Vec<u8>, body: Body, limit: Option<SizeBound>) -> Self {
         Self {
             head,
             written: 0,
@@ -132,9 +135,7 @@ impl Transfer {
         let runs = self.body.take(buffer.unread()).map_err(Broken::Malformed)?;
         self.data += runs.data as u64;
         self.moved += runs.consumed as u64;
-        if let Some(TooLarge { setting, limit }) = self.limit {
-            TooLarge::check(self.data, Some(limit), setting).map_err(Broken::TooLarge)?;
-        }
+        TooLarge::check(self.data, self.limit).map_err(Broken::TooLarge)?;
         buffer.consume(runs.consumed);
         let kept = in_one_piece(buffer.all_mut(), from, &runs);
         if self.recoded.is_some() {
@@ -283,9 +284,9 @@ mod tests {
     async fn send(body: Body, limit: Option<u64>, input: &[u8], step: usize) -> Result<(String, u64, String), Broken> {
         let (mut sender, mut from) = duplex(step);
         let (mut to, mut receiver) = duplex(7);
-        let limit = limit.map(|limit| TooLarge {
+        let limit = limit.map(|bytes| SizeBound {
             setting: "limit",
-            limit,
+            bytes,
         });
         let mut transfer = Transfer::new(b"HEAD ".to_vec(), body, limit);
         let mut buffer = Buffer::default();
