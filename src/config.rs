@@ -63,7 +63,7 @@ pub use plausible::implausible;
 pub use ratio::Ratio;
 pub use sections::{
     Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
-    Reload, Scaling, Server, Ui, WatchMode,
+    Reload, Scaling, Server, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -107,6 +107,8 @@ section! {
         pub ui: Ui,
         /// `[logging]`
         pub logging: Logging,
+        /// `[tracing]`
+        pub tracing: Tracing,
         /// `[reload]`
         pub reload: Reload,
         /// `[functions."NAME"]`

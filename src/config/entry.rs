@@ -56,8 +56,8 @@ impl Entry {
     }
 
     /// The value with everything that may be a secret masked: user information
-    /// in URLs, the environment given to images, headers set for functions, and
-    /// what a file took from a variable, which only `origins` know.
+    /// in URLs, the environment given to images, headers set for functions and
+    /// sent with traces, and what a file took from a variable, which only `origins` know.
     pub fn shown(&self, origins: &Origins) -> Option<String> {
         self.masked(origins.is_secret(&self.path))
     }
@@ -71,6 +71,7 @@ impl Entry {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         Some(match path.as_slice() {
             ["provider", "process", "images", _, "environment", _]
+            | ["tracing", "headers", _]
             | ["functions" | "routes", _, "headers", "request", "set", _] => toml_text(MASK),
             _ => mask_user_info(value),
         })

@@ -1,11 +1,13 @@
-//! The environment layer: OpenFaaS's variables under their own names, and
-//! `FAAS__SECTION__KEY` for every key.
+//! The environment layer: OpenFaaS's variables under their own names, some of
+//! OpenTelemetry's, and `FAAS__SECTION__KEY` for every key.
 
 use std::collections::BTreeMap;
 
 use figment::value::Value;
 
 use super::{layer::Layer, setting::ConfigError};
+
+mod otel;
 
 /// OpenFaaS's variables and the keys they set (compatibility.md section 2).
 /// Values are read by the key's own type, which follows OpenFaaS's parse rules
@@ -95,13 +97,15 @@ pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer
         let path: Vec<&str> = key.split(SEPARATOR).collect();
         Some(Layer::text(&origin(variable), &path, value))
     });
-    openfaas.chain(request_uri).chain(own).collect()
+    let otel = otel::layers(environment).into_iter();
+    openfaas.chain(request_uri).chain(otel).chain(own).collect()
 }
 
 /// Whether a variable sets a key, or is known to change nothing.
 pub(super) fn is_known(variable: &str) -> bool {
     variable.starts_with(PREFIX)
         || variable == WRITE_REQUEST_URI
+        || otel::is_known(variable)
         || OPENFAAS.iter().chain(WITHOUT_EFFECT).any(|(name, _)| *name == variable)
 }
 
