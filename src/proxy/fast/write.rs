@@ -10,7 +10,7 @@ use super::{
     body::Body,
     head::{self, Known},
 };
-use crate::proxy::headers;
+use crate::{proxy::headers, trace::Carried};
 
 /// Longest call id of a plain call; others take the base lane.
 pub const MAX_CALL_ID: usize = 64;
@@ -78,14 +78,15 @@ impl Target<'_> {
 
 /// Writes the head of a request to a function (compatibility.md section 1.3).
 ///
-/// `host` is the function's own name; without it the caller's is kept.
+/// `host` is the function's own name; without it the caller's is kept. So is
+/// what the caller says of its trace, without `trace`.
 pub fn request(
     out: &mut Vec<u8>,
     head: &head::Head<'_, '_>,
     target: Target<'_>,
     host: Option<&[u8]>,
-    call: &CallLine,
-    peer: &str,
+    (call, peer): (&CallLine, &str),
+    trace: Option<Carried>,
 ) {
     push(
         out,
@@ -102,7 +103,9 @@ pub fn request(
         let value = match known {
             Known::Hop => continue,
             Known::Host => host.unwrap_or(field.value),
-            Known::Other => field.value,
+            Known::TraceParent if trace.is_some() => continue,
+            Known::TraceState if trace.is_some_and(|trace| trace.begins) => continue,
+            Known::Other | Known::TraceParent | Known::TraceState => field.value,
         };
         line(out, field.name, value);
     }
@@ -121,6 +124,9 @@ pub fn request(
     }
     if !head.forwarded_host {
         line(out, headers::FORWARDED_HOST.as_str(), head.host);
+    }
+    if let Some(trace) = trace {
+        line(out, headers::TRACE_PARENT.as_str(), &trace.context.parent());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -300,18 +306,23 @@ fn titled(out: &mut Vec<u8>, name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::TraceContext;
 
     fn call(id: &str) -> CallLine {
         CallLine::new(id.as_bytes(), SystemTime::UNIX_EPOCH + Duration::from_nanos(17)).expect("short")
     }
 
     fn sent(text: &str, target: Target<'_>, host: Option<&[u8]>) -> String {
+        traced(text, target, host, None)
+    }
+
+    fn traced(text: &str, target: Target<'_>, host: Option<&[u8]>, trace: Option<Carried>) -> String {
         let mut storage = head::storage();
         let head::Read::Plain(head) = head::read(&mut storage, text.as_bytes()) else {
             panic!("{text:?} is plain")
         };
         let mut out = Vec::new();
-        request(&mut out, &head, target, host, &call("new"), "1.2.3.4:5");
+        request(&mut out, &head, target, host, (&call("new"), "1.2.3.4:5"), trace);
         String::from_utf8(out).expect("text")
     }
 
@@ -336,6 +347,33 @@ mod tests {
             "GET /?y HTTP/1.1\r\nHost: gw\r\nX-Call-Id: mine\r\nX-Start-Time: 3\r\nX-Forwarded-For: a\r\n\
              X-Forwarded-Proto: b\r\nX-Forwarded-Host: c\r\ntransfer-encoding: chunked\r\nx-start-time: 17\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_or_told_anew() {
+        const OURS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context = TraceContext::parse(OURS.as_bytes()).expect("valid");
+        let theirs = "Traceparent: theirs\r\ntracestate: a=b\r\n";
+        let text = format!("GET / HTTP/1.1\r\nHost: gw\r\n{theirs}Tracestate: c=d\r\n\r\n");
+        let target = Target { base: "", rest: "/" };
+        let lines = |trace| {
+            let sent = traced(&text, target, None, trace);
+            let about = sent
+                .lines()
+                .filter(|line| line.to_ascii_lowercase().starts_with("trace"));
+            about.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let ours = format!("traceparent: {OURS}");
+        assert_eq!(
+            lines(None),
+            ["Traceparent: theirs", "tracestate: a=b", "Tracestate: c=d"]
+        );
+        for (begins, expected) in [
+            (false, &["tracestate: a=b", "Tracestate: c=d", &*ours][..]),
+            (true, &[&*ours]),
+        ] {
+            assert_eq!(lines(Some(Carried { context, begins })), expected);
+        }
     }
 
     fn answered(text: &str, close: bool) -> String {

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::SystemTime};
 
-use http::{Method, header};
+use http::header;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -83,17 +83,9 @@ fn call(head: &Head<'_, '_>, snapshot: Arc<Snapshot>, function: Arc<CalledFuncti
         let id = Uuid::new_v4().hyphenated().encode_lower(&mut text);
         CallLine::new(id.as_bytes(), SystemTime::now())?
     };
-    let mut record = Record::of(
-        &snapshot,
-        Kind::Function,
-        || {
-            let method = Method::from_bytes(head.method.as_bytes()).unwrap_or_default();
-            (method, head.path().to_owned())
-        },
-        peer,
-        started,
-    );
+    let mut record = Record::new(&snapshot, Kind::Function, head, peer, started);
     record.call_id(line.id());
+    record.function(&function);
     record.fast();
     Some(Call {
         asked: Asked {
