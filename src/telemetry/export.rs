@@ -46,7 +46,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// Answers longer than this say nothing that is of use.
-const MAX_ANSWER: u64 = 64 * 1024;
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// Where traces are sent, below the receiver's base URL.
 const PATH: &str = "/v1/traces";
@@ -315,17 +315,21 @@ impl Worker {
             .post(self.settings.url.clone())
             .headers(self.settings.headers.clone())
             .body(body);
-        let answer = request.send().await.map_err(unanswered)?;
+        let mut answer = request.send().await.map_err(unanswered)?;
         let status = answer.status();
         if !status.is_success() {
             let wait = answer.headers().get(header::RETRY_AFTER);
             let wait = wait.and_then(|wait| wait.to_str().ok()?.parse().ok());
             return Err(Failure::Refused(status, wait.map(Duration::from_secs)));
         }
-        if answer.content_length().is_none_or(|length| length > MAX_ANSWER) {
-            return Ok((0, String::new()));
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unanswered)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER {
+                return Ok((0, String::new()));
+            }
         }
-        Ok(otlp::rejected(&answer.bytes().await.map_err(unanswered)?))
+        Ok(otlp::rejected(&body))
     }
 
     /// Says that something is wrong, now and then: the metrics say how often.

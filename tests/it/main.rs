@@ -34,4 +34,5 @@ mod routing;
 mod smuggling;
 mod streaming;
 mod timeouts;
+mod traces;
 mod watchdog;

@@ -173,9 +173,15 @@ fn what_is_lost_of_the_gateways_own_accounts_has_a_series_from_the_start() {
         r#"gateway_traces_dropped_total{reason="export_failed"}"#,
         r#"gateway_traces_dropped_total{reason="rejected"}"#,
     ] {
-        assert!(text.lines().any(|line| line == format!("{name} 0")), "{name} is not in\n{text}");
+        assert!(
+            text.lines().any(|line| line == format!("{name} 0")),
+            "{name} is not in\n{text}"
+        );
     }
-    assert!(text.contains("# TYPE gateway_access_log_dropped_total counter"), "{text}");
+    assert!(
+        text.contains("# TYPE gateway_access_log_dropped_total counter"),
+        "{text}"
+    );
 }
 
 #[test]

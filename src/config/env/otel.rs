@@ -72,12 +72,7 @@ fn list(text: &str) -> Option<Dict> {
     members
         .map(|member| {
             let (name, value) = member.split_once('=')?;
-            let decoded = |text: &str| {
-                percent_decode_str(text.trim())
-                    .decode_utf8()
-                    .ok()
-                    .map(Cow::into_owned)
-            };
+            let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(Cow::into_owned);
             let name = decoded(name).filter(|name| !name.is_empty())?;
             Some((name, Value::from(decoded(value)?)))
         })
