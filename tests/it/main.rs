@@ -8,6 +8,7 @@
 
 mod support;
 
+mod access_log;
 mod activation;
 mod api;
 mod auth;
