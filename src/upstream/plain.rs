@@ -65,7 +65,7 @@ impl PlainConnection {
     }
 
     /// Whether nothing came since the last answer. Costs no system call, usually.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         let mut byte = [0];
         let (ready, read) = match &self.stream {

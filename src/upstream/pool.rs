@@ -12,15 +12,11 @@ use std::{
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
 use super::{
     connect::{Address, ConnectError, connect},
+    driven::{AnswerBody, Driven},
     health::Health,
     idle::IdleConnections,
     plain::PlainConnection,
@@ -99,7 +95,7 @@ pub struct Endpoint {
     address: Address,
     host: HeaderValue,
     pub(super) limits: PoolLimits,
-    idle: IdleConnections<SendRequest<Body>>,
+    idle: IdleConnections<Driven>,
     pub(super) plain: IdleConnections<PlainConnection>,
     in_flight: AtomicUsize,
     health: Health,
@@ -156,14 +152,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`SendFailure`], with the request when nothing was sent.
-    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, Box<SendFailure>> {
+    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
         let mut request = request;
         let mut pooled = true;
         loop {
-            let (mut sender, reused) = match pooled.then(|| self.take()).flatten() {
-                Some(sender) => (sender, true),
+            let (driven, reused) = match pooled.then(|| self.take()).flatten() {
+                Some(driven) => (driven, true),
                 None => match self.open().await {
-                    Ok(sender) => (sender, false),
+                    Ok(driven) => (driven, false),
                     Err(error) => {
                         return Err(Box::new(SendFailure {
                             error,
@@ -173,11 +169,8 @@ impl Endpoint {
                 },
             };
             let copy = if reused { repeatable(&request) } else { None };
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    self.keep(sender);
-                    return Ok(response);
-                }
+            match driven.send(request, self).await {
+                Ok(response) => return Ok(response),
                 Err(mut failed) => {
                     let unsent = failed.take_message();
                     let cause = failed.into_error();
@@ -198,33 +191,13 @@ impl Endpoint {
         }
     }
 
-    fn take(&self) -> Option<SendRequest<Body>> {
-        self.idle.take(self.limits.idle_timeout, SendRequest::is_ready)
+    fn take(&self) -> Option<Driven> {
+        self.idle.take(self.limits.idle_timeout, Driven::is_quiet)
     }
 
-    /// Returns a sender to the pool once its response body has been read; a
-    /// connection that closes instead is forgotten.
-    fn keep(self: &Arc<Self>, mut sender: SendRequest<Body>) {
-        if sender.is_ready() {
-            self.push(sender);
-            return;
-        }
-        let endpoint = Arc::downgrade(self);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends with its connection, and that with the call, which the server tracks"
-        )]
-        tokio::spawn(async move {
-            if sender.ready().await.is_ok()
-                && let Some(endpoint) = endpoint.upgrade()
-            {
-                endpoint.push(sender);
-            }
-        });
-    }
-
-    fn push(self: &Arc<Self>, sender: SendRequest<Body>) {
-        if self.idle.put(sender, self.limits.max_idle, self.limits.idle_timeout) {
+    /// Keeps a connection on which another request can be sent.
+    pub(super) fn keep(self: &Arc<Self>, driven: Driven) {
+        if self.idle.put(driven, self.limits.max_idle, self.limits.idle_timeout) {
             self.sweep(|endpoint| &endpoint.idle);
         }
     }
@@ -248,25 +221,12 @@ impl Endpoint {
         });
     }
 
-    async fn open(&self) -> Result<SendRequest<Body>, SendError> {
+    async fn open(&self) -> Result<Driven, SendError> {
         let stream = connect(&self.address, self.limits.connect_timeout).await?;
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|cause| SendError::Broken {
-                address: self.address.to_string(),
-                cause,
-            })?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends when the sender is dropped or the peer closes"
-        )]
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
+        Driven::begin(stream).await.map_err(|cause| SendError::Broken {
+            address: self.address.to_string(),
+            cause,
+        })
     }
 }
 
