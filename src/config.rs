@@ -17,6 +17,7 @@ use std::{
 use figment::value::Value;
 use url::Url;
 
+mod blocking;
 mod calls;
 mod check;
 mod diff;
@@ -41,6 +42,7 @@ mod size;
 mod source;
 pub mod watch;
 
+pub use blocking::blocking;
 pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
     SplitTarget, Sticky, Timeouts, Visibility,

@@ -31,7 +31,7 @@ mod audit;
 mod files;
 mod transaction;
 
-use transaction::{Asked, Transaction, blocking, ended};
+use transaction::{Asked, Transaction, ended};
 
 /// Requests that may wait; each is answered by the next reload, so few are needed.
 const WAITING: usize = 64;

@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::{Ask, Caller, Live, Outcome, Trigger, Verdict, audit};
 use crate::{
-    config::{self, ConfigError, ConfigFile, FileChange, Fingerprint, Loaded, Shadowed, Sources},
+    config::{self, ConfigError, ConfigFile, FileChange, Fingerprint, Loaded, Shadowed, Sources, blocking},
     snapshot::Source,
 };
 
@@ -267,13 +267,5 @@ pub(super) fn ended(live: &dyn Live, asked: &Asked, verdict: Verdict) -> Outcome
         pending_restart: Vec::new(),
         shadowed: Vec::new(),
         at: Utc::now(),
-    }
-}
-
-/// Runs file reads where they may block: a mounted file system can hang.
-pub(super) async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
