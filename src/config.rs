@@ -47,7 +47,7 @@ pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
     SplitTarget, Sticky, Timeouts, Visibility,
 };
-pub use diff::{Changes, Difference, diff, differences, keep_running};
+pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
@@ -56,7 +56,6 @@ pub use function::{
     RetrySettings,
 };
 pub use origins::Origins;
-pub use plausible::implausible;
 pub use ratio::Ratio;
 pub use sections::{
     Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,

@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     auth::Auth,
-    config::{self, ConfigError, Difference, Explained, FileChange, Loaded, Shadowed, Sources},
+    config::{self, ConfigError, Difference, Explained, FileChange, Loaded, SetBy, Shadowed, Sources},
     metrics::query::Prometheus,
     model::{
-        ConfigActor, ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent, ConfigFileChange, ConfigReload,
-        ConfigShadow, ConfigSource, ConfigStatus, ConfigValue, Configuration,
+        ConfigActor, ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent, ConfigFileChange, ConfigLayer,
+        ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue, Configuration,
     },
     problem::Problem,
     snapshot::control::{Caller, Outcome, Verdict},
@@ -169,15 +169,12 @@ impl ConfigApi {
         Toml(candidate): Toml,
     ) -> Result<Json<ConfigDiff>, ApiError<Candidate>> {
         let loaded = read(&candidate, live.control.sources())?;
-        let changes = config::differences(
-            (&snapshot.config, &snapshot.source.origins),
-            (&loaded.config, &loaded.origins),
-        );
+        let compared = config::compare((&snapshot.config, &snapshot.source.origins), &loaded);
         Ok(Json(ConfigDiff {
             generation: snapshot.generation,
             hash: snapshot.source.fingerprint.to_string(),
-            changes: changes.into_iter().map(ConfigChange::from).collect(),
-            warnings: loaded.warnings,
+            changes: compared.differences.into_iter().map(ConfigChange::from).collect(),
+            warnings: compared.warnings,
         }))
     }
 
@@ -262,7 +259,11 @@ fn expected(if_match: &str) -> Option<Vec<String>> {
 }
 
 fn value(explained: Explained) -> ConfigValue {
+    let layer = |SetBy { source, value }| ConfigLayer { source, value };
     ConfigValue {
+        // The last one counts.
+        overridden: explained.layers.into_iter().rev().skip(1).map(layer).collect(),
+        base: explained.base.map(layer),
         key: explained.key,
         value: explained.value,
         default: explained.default,

@@ -53,9 +53,9 @@ pub(super) fn offline(file: &Path, sources: &Sources) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let changes = config::differences((&live.config, &live.origins), (&candidate.config, &candidate.origins));
-    let changes: Vec<ConfigChange> = changes.into_iter().map(ConfigChange::from).collect();
-    report(&changes, &candidate.warnings)
+    let compared = config::compare((&live.config, &live.origins), &candidate);
+    let changes: Vec<ConfigChange> = compared.differences.into_iter().map(ConfigChange::from).collect();
+    report(&changes, &compared.warnings)
 }
 
 /// Asks the gateway at `url` to compare `file` with what it runs with.

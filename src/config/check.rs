@@ -11,6 +11,7 @@ use super::{
     Config, Origins,
     duration::format,
     entry::{MASK, dotted, mask_user_info, one_line},
+    plausible,
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
@@ -162,6 +163,7 @@ pub(super) fn relations(config: &Config) -> Found {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
     without_effect(config, &mut found);
+    found.warnings.extend(plausible::alone(config));
     found
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, ConfigError, Loaded, Origins, check, sections::ProviderKind};
+use super::{Config, ConfigError, Loaded, Origins, check, plausible::implausible, sections::ProviderKind};
 
 /// Key of the main listener's address.
 const LISTEN: &str = "server.listen";
@@ -45,7 +45,7 @@ pub struct Difference {
 /// [`diff`] with the values, those that take effect at once first.
 ///
 /// Each configuration comes with its origins, which know what is secret.
-pub fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Difference> {
+fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Difference> {
     let changes = diff(old.0, new.0);
     let shown = |(config, origins): (&Config, &Origins)| -> BTreeMap<String, Option<String>> {
         let entries = config.entries().into_iter();
@@ -107,8 +107,32 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     changes
 }
 
+/// What replacing the running configuration with another would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// The keys that differ, those that take effect at once first.
+    pub differences: Vec<Difference>,
+    /// What a reload would warn of; where it would refuse the whole, that.
+    pub warnings: Vec<String>,
+}
+
+/// Compares the running configuration, which comes with its origins, with one
+/// that may replace it.
+pub fn compare(running: (&Config, &Origins), candidate: &Loaded) -> Comparison {
+    let differences = differences(running, (&candidate.config, &candidate.origins));
+    let warnings = match keep_running(running.0, candidate.clone()) {
+        Ok((kept, _)) => kept.warnings,
+        Err(errors) => {
+            let refused = errors.iter().map(|error| format!("a reload refuses this: {error}"));
+            candidate.warnings.iter().cloned().chain(refused).collect()
+        }
+    };
+    Comparison { differences, warnings }
+}
+
 /// Puts the running values of restart-only keys into a configuration that is
-/// about to replace the running one.
+/// about to replace the running one, and adds what is odd about the change to
+/// its warnings.
 ///
 /// # Errors
 /// There are such keys and the new configuration has `reload.strict`. Or the
@@ -132,7 +156,8 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
                 .clone_from(&running.provider.process.state_dir),
         }
     }
-    let errors: Vec<ConfigError> = check::relations(&next.config)
+    let found = check::relations(&next.config);
+    let errors: Vec<ConfigError> = found
         .errors
         .into_iter()
         .map(|problem| {
@@ -143,12 +168,17 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
             error
         })
         .collect();
-    if errors.is_empty() {
-        next.pending_restart.clone_from(&changes.restart);
-        Ok((next, changes))
-    } else {
-        Err(errors)
+    if !errors.is_empty() {
+        return Err(errors);
     }
+    for warning in found.warnings.into_iter().chain(implausible(running, &next.config)) {
+        let warning = next.origins.masked(warning);
+        if !next.warnings.contains(&warning) {
+            next.warnings.push(warning);
+        }
+    }
+    next.pending_restart.clone_from(&changes.restart);
+    Ok((next, changes))
 }
 
 /// Why a change is refused that needs a restart. Without the values, which may

@@ -140,9 +140,6 @@ impl Transaction {
         (loaded.fingerprint, loaded.files) = (next, read);
         let changed_files = config::changed_files(&source.files, &loaded.files);
         let origins = loaded.origins.clone();
-        let implausible = config::implausible(&running, &loaded.config);
-        let implausible = implausible.into_iter().map(|warning| origins.masked(warning));
-        loaded.warnings.extend(implausible);
         let warnings = loaded.warnings.clone();
         let known = source.origins.shadowed();
         let mut shadowed = origins.shadowed();
