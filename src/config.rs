@@ -31,6 +31,7 @@ mod interpolate;
 mod layer;
 pub mod mount;
 mod origins;
+mod overlap;
 mod place;
 mod plausible;
 mod ratio;
@@ -40,6 +41,7 @@ mod sections;
 mod setting;
 mod size;
 mod source;
+mod unusable;
 pub mod watch;
 
 pub use blocking::blocking;
@@ -56,6 +58,7 @@ pub use function::{
     RetrySettings,
 };
 pub use origins::Origins;
+pub use overlap::overlap;
 pub use ratio::Ratio;
 pub use sections::{
     Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
@@ -64,6 +67,7 @@ pub use sections::{
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
 pub use source::{FileChange, SetBy, Shadowed, SourceFile, changed_files, source_files};
+pub use unusable::Unusable;
 
 use layer::Layer;
 use origins::Stack;

@@ -145,9 +145,10 @@ impl ConfigApi {
             Auth::load(&loaded.config.auth).err(),
             Prometheus::new(&loaded.config.prometheus).err(),
         ];
-        let unusable: Vec<String> = unusable.into_iter().flatten().collect();
+        let unusable = unusable.into_iter().flatten().map(|error| error.at(&loaded.origins));
+        let unusable: Vec<_> = unusable.collect();
         if !unusable.is_empty() {
-            return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, unusable).into());
+            return Err(refused(&unusable).into());
         }
         Ok(Json(ConfigCheck {
             ok: true,

@@ -235,7 +235,7 @@ impl Origins {
 
     /// The layer to blame for a relation between keys: the first that is not
     /// the defaults.
-    pub(super) fn to_blame(&self, keys: &[Vec<String>]) -> String {
+    pub(crate) fn to_blame(&self, keys: &[Vec<String>]) -> String {
         keys.iter()
             .filter_map(|key| self.of(key))
             .find(|origin| origin != DEFAULT_ORIGIN)

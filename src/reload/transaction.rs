@@ -54,10 +54,31 @@ pub(super) struct Transaction {
 
 /// The last reload, when it failed.
 struct Failure {
+    at: Stage,
     /// The files that what failed refers to: one of them may be what it lacked.
     files: Vec<PathBuf>,
     seen: Fingerprint,
     outcome: Outcome,
+}
+
+impl Failure {
+    /// The answer to whoever looks again.
+    fn again(&self, trigger: Trigger) -> Outcome {
+        Outcome {
+            trigger,
+            ..self.outcome.clone()
+        }
+    }
+}
+
+/// How far a reload came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// What the files say is wrong, and will be until they change.
+    Checking,
+    /// Something else was in the way, which may go by itself: an address that
+    /// is taken, a state directory that another provider still uses.
+    Building,
 }
 
 /// What was read: the files, or why they could not be.
@@ -100,14 +121,12 @@ impl Transaction {
             return self.unchanged(asked);
         }
         if let Some(failed) = &self.failed
+            && failed.at == Stage::Checking
             && !asked.trigger.is_explicit()
             && self.look(failed.files.clone()).await.1 == failed.seen
         {
             // Told already; the same files would fail the same way.
-            return Outcome {
-                trigger: asked.trigger,
-                ..failed.outcome.clone()
-            };
+            return failed.again(asked.trigger);
         }
         let mut loaded = self.parse(&content);
         if loaded.is_err() {
@@ -124,7 +143,7 @@ impl Transaction {
             Err(errors) => {
                 let errors = errors.iter().map(ToString::to_string).collect();
                 let files = self.changed_files(content, live_files.clone(), source).await;
-                return self.refused(asked, (live_files, seen), files, errors);
+                return self.refused(asked, Stage::Checking, (live_files, seen), files, errors);
             }
         };
         // Taken before building: credentials that change meanwhile are then
@@ -146,8 +165,8 @@ impl Transaction {
         shadowed.retain(|key| !known.contains(key));
         let before = ended(&*self.live, asked, Verdict::Applied);
         if let Err(errors) = self.live.apply(loaded).await {
-            let errors = errors.into_iter().map(|error| origins.masked(error)).collect();
-            return self.refused(asked, (files, next), changed_files, errors);
+            let errors = errors.iter().map(ToString::to_string).collect();
+            return self.refused(asked, Stage::Building, (files, next), changed_files, errors);
         }
         self.failed = None;
         for warning in &warnings {
@@ -217,10 +236,19 @@ impl Transaction {
     fn refused(
         &mut self,
         asked: &Asked,
+        at: Stage,
         seen: (Vec<PathBuf>, Fingerprint),
         files: Vec<FileChange>,
         errors: Vec<String>,
     ) -> Outcome {
+        if let Some(failed) = &self.failed
+            && !asked.trigger.is_explicit()
+            && failed.seen == seen.1
+            && failed.outcome.errors == errors
+        {
+            // Tried again to the same end, and told already.
+            return failed.again(asked.trigger);
+        }
         let outcome = Outcome {
             errors,
             files,
@@ -228,6 +256,7 @@ impl Transaction {
             ..ended(&*self.live, asked, Verdict::Failed)
         };
         self.failed = Some(Failure {
+            at,
             files: seen.0,
             seen: seen.1,
             outcome: outcome.clone(),

@@ -31,13 +31,16 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Accepts connections until `stop`, then returns; connections that are open
-/// finish their requests as tasks of the service.
-pub async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
+/// finish their requests as tasks of the service. The listener closes when
+/// nobody else holds it.
+pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: CancellationToken) {
     let mut pause = ACCEPT_PAUSE;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            // First: from then on, connections are another's.
+            biased;
             () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -52,6 +55,10 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
             }
         }
     }
+    // Where it was handed over, whoever has it accepts what is waiting.
+    let Some(listener) = Arc::into_inner(listener) else {
+        return;
+    };
     // What the system has accepted for us would be reset by closing the listener.
     let last = CancellationToken::new();
     let mut waiting = 0;

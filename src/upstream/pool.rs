@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -84,7 +84,6 @@ pub struct SendFailure {
 pub struct Endpoint {
     address: Address,
     host: HeaderValue,
-    limits: PoolLimits,
     idle: Mutex<IdleList>,
     in_flight: AtomicUsize,
     health: Health,
@@ -92,6 +91,7 @@ pub struct Endpoint {
 
 #[derive(Default)]
 struct IdleList {
+    limits: PoolLimits,
     /// The oldest first.
     senders: Vec<Idle>,
     /// Whether a task closes those that nobody takes in time.
@@ -99,7 +99,8 @@ struct IdleList {
 }
 
 impl IdleList {
-    fn drop_expired(&mut self, now: Instant, timeout: Duration) {
+    fn drop_expired(&mut self, now: Instant) {
+        let timeout = self.limits.idle_timeout;
         let expired = self
             .senders
             .partition_point(|kept| now.saturating_duration_since(kept.since) >= timeout);
@@ -118,8 +119,10 @@ impl Endpoint {
         Arc::new(Self {
             host: address.host_header(),
             address,
-            limits,
-            idle: Mutex::default(),
+            idle: Mutex::new(IdleList {
+                limits,
+                ..IdleList::default()
+            }),
             in_flight: AtomicUsize::new(0),
             health: Health::new(),
         })
@@ -133,6 +136,19 @@ impl Endpoint {
     /// `Host` header of requests to it.
     pub fn host(&self) -> &HeaderValue {
         &self.host
+    }
+
+    /// Changes the bounds on its connections; those that are open stay, as far
+    /// as the new bounds allow.
+    pub fn set_limits(&self, limits: PoolLimits) {
+        let mut idle = self.idle();
+        idle.limits = limits;
+        let surplus = idle.senders.len().saturating_sub(limits.max_idle);
+        idle.senders.drain(..surplus);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, IdleList> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it keeps failing.
@@ -205,9 +221,9 @@ impl Endpoint {
     }
 
     fn take(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         while let Some(Idle { sender, since }) = idle.senders.pop() {
-            if sender.is_ready() && since.elapsed() < self.limits.idle_timeout {
+            if sender.is_ready() && since.elapsed() < idle.limits.idle_timeout {
                 return Some(sender);
             }
         }
@@ -236,23 +252,23 @@ impl Endpoint {
     }
 
     fn push(self: &Arc<Self>, sender: SendRequest<Body>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         let now = Instant::now();
-        idle.drop_expired(now, self.limits.idle_timeout);
-        if idle.senders.len() >= self.limits.max_idle {
+        idle.drop_expired(now);
+        if idle.senders.len() >= idle.limits.max_idle {
             return;
         }
         idle.senders.push(Idle { sender, since: now });
         if !std::mem::replace(&mut idle.swept, true) {
+            let timeout = idle.limits.idle_timeout;
             drop(idle);
-            self.sweep();
+            self.sweep(timeout);
         }
     }
 
     /// Closes idle connections in time even when no more calls come.
-    fn sweep(self: &Arc<Self>) {
+    fn sweep(self: &Arc<Self>, mut timeout: Duration) {
         let endpoint = Arc::downgrade(self);
-        let timeout = self.limits.idle_timeout;
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with its endpoint, or once nothing is idle"
@@ -261,8 +277,9 @@ impl Endpoint {
             loop {
                 tokio::time::sleep(timeout).await;
                 let Some(endpoint) = endpoint.upgrade() else { return };
-                let mut idle = endpoint.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                idle.drop_expired(Instant::now(), timeout);
+                let mut idle = endpoint.idle();
+                timeout = idle.limits.idle_timeout;
+                idle.drop_expired(Instant::now());
                 if idle.senders.is_empty() {
                     idle.swept = false;
                     return;
@@ -272,7 +289,8 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<SendRequest<Body>, SendError> {
-        let stream = connect(&self.address, self.limits.connect_timeout).await?;
+        let timeout = self.idle().limits.connect_timeout;
+        let stream = connect(&self.address, timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await

@@ -155,7 +155,7 @@ fn missing_files_are_named() {
         proxy_url: None,
         proxy_pass_body: false,
     };
-    let error = Auth::load(&rules).expect_err("no files");
+    let error = Auth::load(&rules).expect_err("no files").to_string();
     assert!(
         error.contains("basic-auth-user") && error.contains("secret_mount_path"),
         "{error}"
