@@ -303,6 +303,7 @@ mod tests {
             basic: true,
             secret_path: directory.path().to_owned(),
             proxy_url: None,
+            proxy_url_file: None,
             proxy_pass_body: false,
         };
         let error = Auth::load(&config).expect_err("no files").to_string();

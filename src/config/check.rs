@@ -66,7 +66,7 @@ impl Problem {
         let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
         let mut message = self.message;
         if secret && self.quotes {
-            "is not right; the value comes from a variable and is not shown".clone_into(&mut message);
+            "is not right; the value comes from a variable or a file and is not shown".clone_into(&mut message);
         }
         if let Some(found) = self.found {
             let shown = if secret {

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Text of a scalar: numbers and booleans read as they were written.
-fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.clone()),
         Value::Num(..) => value

@@ -153,6 +153,7 @@ fn missing_files_are_named() {
         basic: true,
         secret_path: directory.path().to_owned(),
         proxy_url: None,
+        proxy_url_file: None,
         proxy_pass_body: false,
     };
     let error = Auth::load(&rules).expect_err("no files").to_string();
