@@ -59,7 +59,7 @@ pub use function::{
     RetrySettings,
 };
 pub use origins::Origins;
-pub use overlap::overlap;
+pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Unusable, overlap},
+    config::{Config, Unusable, covers, overlap},
     metrics::{Metrics, exporter},
     server::{Api, Reach, Service, listener},
     shutdown::Tasks,
@@ -81,7 +81,10 @@ pub(super) struct Listeners {
 struct Open {
     /// By role, in the order of [`Role::ALL`].
     serving: [Option<Listening>; ROLES],
-    /// Those that were replaced and still accept.
+    /// Those that were replaced by one for more addresses, theirs among them:
+    /// closing such a one would only lose whoever is connecting.
+    covered: Vec<Listening>,
+    /// Those that were replaced and still accept for a while.
     draining: Vec<Listening>,
 }
 
@@ -90,7 +93,8 @@ impl Open {
     fn sockets(&self) -> impl Iterator<Item = (Option<Role>, &Listening)> {
         let serving = Role::ALL.into_iter().zip(&self.serving);
         let serving = serving.filter_map(|(role, listening)| Some((Some(role), listening.as_ref()?)));
-        serving.chain(self.draining.iter().map(|listening| (None, listening)))
+        let others = self.covered.iter().chain(&self.draining);
+        serving.chain(others.map(|listening| (None, listening)))
     }
 }
 
@@ -118,8 +122,8 @@ struct Listening {
 enum Next {
     /// It stays; the address may be written down otherwise.
     Stays(SocketAddr),
-    /// This takes its place.
-    Replaced(SocketAddr, Arc<TcpListener>),
+    /// This takes its place: the address asked for, the one it has, and the socket.
+    Replaced(SocketAddr, SocketAddr, Arc<TcpListener>),
     /// The configuration has none.
     #[default]
     Gone,
@@ -172,7 +176,7 @@ impl Listeners {
         let mut guard = self.open();
         let open = &mut *guard;
         let starting = open.serving.iter().all(Option::is_none);
-        let mut retiring = Vec::new();
+        let (mut retiring, mut beginning) = (Vec::new(), Vec::new());
         for ((role, slot), next) in Role::ALL.into_iter().zip(&mut open.serving).zip(prepared.0) {
             let key = role.key();
             match next {
@@ -181,8 +185,7 @@ impl Listeners {
                         listening.configured = configured;
                     }
                 }
-                Next::Replaced(configured, socket) => {
-                    let Ok(local) = socket.local_addr() else { continue };
+                Next::Replaced(configured, local, socket) => {
                     let new = Listening {
                         role,
                         configured,
@@ -190,16 +193,15 @@ impl Listeners {
                         socket: Arc::downgrade(&socket),
                         stop: CancellationToken::new(),
                     };
-                    let (stop, to) = (new.stop.clone(), new.local);
+                    beginning.push((role, socket, local, new.stop.clone()));
                     match slot.replace(new) {
                         Some(old) => {
-                            tracing::info!(key, from = %old.local, %to, "listener moved");
+                            tracing::info!(key, from = %old.local, to = %local, "listener moved");
                             retiring.push(old);
                         }
-                        None if !starting => tracing::info!(key, at = %to, "listener opened"),
+                        None if !starting => tracing::info!(key, at = %local, "listener opened"),
                         None => {}
                     }
-                    self.accept(role, socket, local, stop);
                 }
                 Next::Gone => {
                     if let Some(old) = slot.take() {
@@ -209,21 +211,38 @@ impl Listeners {
                 }
             }
         }
-        for old in retiring {
-            self.retire(&old);
-            open.draining.push(old);
-        }
         let serving: Vec<_> = open.serving.iter().flatten().collect();
-        open.draining.retain(|old| {
-            // What leads to something else from now on must not lead here too.
-            let given_away = serving.iter().any(|new| {
+        // What leads to something else from now on must not lead here too.
+        let given_away = |old: &Listening| {
+            serving.iter().any(|new| {
                 Weak::ptr_eq(&new.socket, &old.socket) || new.role != old.role && overlap(new.local, old.local)
-            });
-            if given_away {
+            })
+        };
+        let covered = |old: &Listening| {
+            let mut same = serving.iter().filter(|new| new.role == old.role);
+            same.any(|new| covers(new.local, old.local))
+        };
+        open.draining.retain(|old| {
+            let ends = given_away(old);
+            if ends {
                 old.stop.cancel();
             }
-            !given_away
+            !ends
         });
+        for old in std::mem::take(&mut open.covered).into_iter().chain(retiring) {
+            if given_away(&old) {
+                old.stop.cancel();
+            } else if covered(&old) {
+                open.covered.push(old);
+            } else {
+                self.retire(&old);
+                open.draining.push(old);
+            }
+        }
+        // Last: nobody is to be let in by the old and by the new.
+        for (role, socket, local, stop) in beginning {
+            self.accept(role, socket, local, stop);
+        }
     }
 
     /// Accepts on a socket, as a listener of this role does.
@@ -267,8 +286,8 @@ impl Listeners {
     }
 
     fn stop(&self, which: impl Fn(Role) -> bool) {
-        for (role, listening) in self.open().sockets() {
-            if role.is_some_and(&which) {
+        for (_, listening) in self.open().sockets() {
+            if which(listening.role) {
                 listening.stop.cancel();
             }
         }
@@ -315,8 +334,9 @@ async fn prepare(config: &Config, own: Vec<(Own, Arc<TcpListener>)>) -> Result<P
             }
             Err(error) => Err(error),
         };
-        match socket {
-            Ok(socket) => *next = Next::Replaced(wanted, socket),
+        let local = |socket: Arc<TcpListener>| Ok((socket.local_addr().map_err(|error| error.to_string())?, socket));
+        match socket.and_then(local) {
+            Ok((local, socket)) => *next = Next::Replaced(wanted, local, socket),
             Err(error) => errors.push(Unusable::new(
                 role.keys(),
                 format!("cannot listen on {wanted}: {error}"),

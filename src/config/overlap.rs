@@ -3,19 +3,20 @@
 //! Pure. The check refuses a configuration with such addresses; a reload that
 //! moves from one to the other has to know it too ([`crate::app`]).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Whether there are connections that both addresses would get. Port 0 is any
 /// free port and overlaps with none.
 pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let (here, there) = (one.ip().to_canonical(), other.ip().to_canonical());
-    one.port() != 0 && one.port() == other.port() && (here == there || covers(here, there) || covers(there, here))
+    covers(one, other) || covers(other, one)
 }
 
-/// Whether the first is every address of this machine and the second one of
-/// them. IPv6 sockets take IPv4 connections too, as the system has it.
-fn covers(every: IpAddr, address: IpAddr) -> bool {
-    every.is_unspecified() && (every.is_ipv6() || address.is_ipv4())
+/// Whether every connection to the second address is one to the first. IPv6
+/// sockets take IPv4 connections too, as the system has it.
+pub fn covers(wide: SocketAddr, narrow: SocketAddr) -> bool {
+    let (every, address) = (wide.ip().to_canonical(), narrow.ip().to_canonical());
+    let within = every == address || every.is_unspecified() && (every.is_ipv6() || address.is_ipv4());
+    within && wide.port() != 0 && wide.port() == narrow.port()
 }
 
 #[cfg(test)]
@@ -41,6 +42,10 @@ mod tests {
             for (one, other) in [(one, other), (other, one)] {
                 assert_eq!(overlap(address(one), address(other)), expected, "{one} {other}");
             }
+            // Of those above, the second is the wider one.
+            let wide = expected && one != other && !one.contains("ffff");
+            assert_eq!(covers(address(other), address(one)), expected, "{one} {other}");
+            assert_eq!(covers(address(one), address(other)), expected && !wide, "{one} {other}");
         }
     }
 }

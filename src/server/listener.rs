@@ -35,6 +35,7 @@ const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// nobody else holds it.
 pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: CancellationToken) {
     let mut pause = ACCEPT_PAUSE;
+    let finish = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
             // First: from then on, connections are another's.
@@ -45,7 +46,7 @@ pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Cancellat
         match accepted {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                let connection = connection(stream, peer, service.clone(), stop.clone());
+                let connection = connection(stream, peer, service.clone(), finish.clone());
                 service.tasks.spawn(connection);
             }
             Err(error) => {
@@ -55,10 +56,15 @@ pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Cancellat
             }
         }
     }
-    // Where it was handed over, whoever has it accepts what is waiting.
     let Some(listener) = Arc::into_inner(listener) else {
+        // It was handed over: whoever has it accepts what is waiting, and nobody
+        // who calls can have noticed. A connection that was just accepted still
+        // gets an answer.
+        tokio::time::sleep(LAST_REQUEST).await;
+        finish.cancel();
         return;
     };
+    finish.cancel();
     // What the system has accepted for us would be reset by closing the listener.
     let last = CancellationToken::new();
     let mut waiting = 0;

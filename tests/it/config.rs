@@ -8,6 +8,7 @@ mod fuzz;
 mod mistakes;
 mod restart;
 mod routes;
+mod secrets;
 mod variables;
 
 use std::collections::BTreeMap;

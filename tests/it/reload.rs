@@ -1,6 +1,6 @@
 //! Changing the configuration of a running gateway: real files, real process.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use http::Method;
 use nix::sys::signal::Signal;
@@ -239,82 +239,4 @@ async fn point_17_what_a_reload_does_not_change_is_carried_over() {
         gateway.metric(&calls("gone")).await.is_none().then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_listener_moves_under_load_and_nothing_is_refused() {
-    let upstream = Upstream::start().await;
-    let first = free_port();
-    let file = |port: u16| {
-        format!("[server]\nlisten = \"127.0.0.1:{port}\"\ndrain_delay = \"1s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n")
-    };
-    let gateway = Gateway::before(&upstream.url())
-        .listens_by_file()
-        .config(&file(first))
-        .start()
-        .await;
-    let second = free_port();
-    let mut kept_alive = Wire::connect(gateway.address()).await;
-    let request = "GET /function/echo HTTP/1.1\r\nHost: x\r\n\r\n";
-    kept_alive.send(request).await;
-    kept_alive.until("null}").await;
-
-    let port = std::sync::atomic::AtomicU16::new(first);
-    let moved = std::sync::atomic::AtomicBool::new(false);
-    let callers = (0..4).map(|_| async {
-        let mut calls = 0_u32;
-        while !moved.load(Ordering::Relaxed) || calls < 50 {
-            let address = ([127, 0, 0, 1], port.load(Ordering::Relaxed)).into();
-            let answer = Wire::exchange(address, &request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            calls += 1;
-        }
-    });
-    let move_it = async {
-        write(&gateway, &file(second)).await;
-        eventually("the new address", || async {
-            tokio::net::TcpStream::connect(("127.0.0.1", second)).await.ok()
-        })
-        .await;
-        port.store(second, Ordering::Relaxed);
-        moved.store(true, Ordering::Relaxed);
-    };
-    futures_util::join!(futures_util::future::join_all(callers), move_it);
-    assert_eq!(kept_alive.rest().await, "", "the old connection is closed in peace");
-    eventually("the old address closed", || async {
-        tokio::net::TcpStream::connect(("127.0.0.1", first))
-            .await
-            .is_err()
-            .then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_address_that_is_taken_cancels_the_reload() {
-    let upstream = Upstream::start().await;
-    let listen = "listen = \"127.0.0.1:0\"";
-    let gateway = Gateway::before(&upstream.url())
-        .listens_by_file()
-        .config(&format!("[server]\n{listen}\n[metrics]\n{listen}"))
-        .start()
-        .await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("bound");
-    write(
-        &gateway,
-        &format!("[server]\n{listen}\n[metrics]\nlisten = \"{address}\"\n[ui]\nenabled = false\n"),
-    )
-    .await;
-    gateway
-        .logged("the reason", |line| {
-            line.to_string().contains("metrics.listen: cannot listen on")
-        })
-        .await;
-    assert_eq!(status(&gateway, "/ui/").await, 200, "nothing of the file is live");
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
 }

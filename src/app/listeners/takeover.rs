@@ -27,7 +27,7 @@ const BACKLOG: u32 = i32::MAX as u32;
 /// A socket of ours, as the plan sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Own {
-    /// What it is for; `None` for one that was replaced and drains.
+    /// What it is for; `None` for one that was replaced and still accepts.
     pub(super) role: Option<Role>,
     /// The address asked for, with port 0 where any would do.
     pub(super) configured: SocketAddr,
