@@ -17,7 +17,7 @@ use figment::{
 
 use super::{
     ConfigFile, DEFAULT_ORIGIN,
-    entry::dotted,
+    entry::{dotted, one_line},
     interpolate::{self, Secrets},
     layer::{self, Layer, ROUTES, Tier},
     place::Places,
@@ -230,7 +230,7 @@ impl Origins {
                     let error = ConfigError {
                         origin: self.place(&named, &file),
                         key: dotted(&file),
-                        message: format!("{}: {message}", path.display()),
+                        message: format!("{}: {message}", one_line(&path.to_string_lossy())),
                     };
                     mistakes.push((key, error));
                 }
