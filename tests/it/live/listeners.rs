@@ -25,7 +25,7 @@ use crate::support::{
 const CALL: &str = "GET /function/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 /// A port that nobody listens on.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
 }
