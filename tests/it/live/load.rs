@@ -20,9 +20,10 @@ mod edits;
 
 use edits::{Ports, TURNS, WARM_UP, edit};
 
-/// How much larger the process may be after all turns, in KiB. What stays of a
-/// reload would be there two hundred times.
-const GROWTH: u64 = 8 << 10;
+/// How much larger the process may be after all turns than when it was warm,
+/// and than half way, in KiB. What stays of a reload would be there two hundred
+/// times, and half of that again.
+const GROWTH: (u64, u64) = (10 << 10, 6 << 10);
 
 /// How long calls run before the first reload, to compare with.
 const BEFORE: Duration = Duration::from_secs(1);
@@ -227,21 +228,18 @@ async fn point_33_reloads_under_load_lose_nothing() {
             stage.turn(&gateway, turn, &ports).await;
         }
         let (small, _) = (resident(&gateway).await, taken());
-        let began = Instant::now();
-        for turn in WARM_UP + 1..=WARM_UP + TURNS {
-            stage.turn(&gateway, turn, &ports).await;
+        let (began, mut half) = (Instant::now(), 0);
+        for turn in 1..=TURNS {
+            stage.turn(&gateway, WARM_UP + turn, &ports).await;
+            if turn == TURNS / 2 {
+                half = resident(&gateway).await;
+            }
         }
         let took = began.elapsed();
         stage.done.store(true, Ordering::SeqCst);
         let mut during = taken();
-        (
-            small,
-            took,
-            before.len(),
-            p99(&mut before),
-            during.len(),
-            p99(&mut during),
-        )
+        let latencies = (before.len(), p99(&mut before), during.len(), p99(&mut during));
+        ((small, half), took, latencies)
     };
     // What began before all of it is there to the end, and on.
     let end = AtomicBool::new(false);
@@ -265,8 +263,8 @@ async fn point_33_reloads_under_load_lose_nothing() {
         end.store(true, Ordering::SeqCst);
         figures
     };
-    let ((small, took, calls_before, p99_before, calls, p99_during), _) =
-        tokio::join!(all, futures_util::future::join_all(open));
+    let (figures, _) = tokio::join!(all, futures_util::future::join_all(open));
+    let ((small, half), took, (calls_before, p99_before, calls, p99_during)) = figures;
     eventually("old generations gone", || async {
         (gateway.metric("gateway_config_live_generations").await? <= 1.0).then_some(())
     })
@@ -280,8 +278,11 @@ async fn point_33_reloads_under_load_lose_nothing() {
     println!(
         "{TURNS} reloads in {took:.1?} after {WARM_UP} to warm up (in all {applied} applied, {unchanged} unchanged, {failed} \
          refused), {calls} calls meanwhile, none failed, none mixed; p99 {p99_before:.1?} before ({calls_before} calls) and \
-         {p99_during:.1?} during; resident {small} KiB after the first {WARM_UP}, {large} KiB at the end"
+         {p99_during:.1?} during; resident {small} KiB when warm, {half} KiB half way, {large} KiB at the end"
     );
     assert!(calls as u64 > TURNS, "{calls} calls are no load");
-    assert!(large < small + GROWTH, "resident {small} KiB before, {large} KiB after");
+    assert!(
+        large < small + GROWTH.0 && large < half + GROWTH.1,
+        "resident {small} KiB when warm, {half} KiB half way, {large} KiB at the end"
+    );
 }

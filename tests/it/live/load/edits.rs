@@ -8,7 +8,7 @@
 pub(super) const TURNS: u64 = 200;
 
 /// Turns before those, to warm up.
-pub(super) const WARM_UP: u64 = 20;
+pub(super) const WARM_UP: u64 = 30;
 
 /// What a turn asks for.
 pub(super) struct Edit {
