@@ -92,19 +92,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    let view = current.clone();
-    let source = move || {
-        let snapshot = view.get();
-        // With their series, one reading later.
-        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
-        replicas::Source {
-            generation: snapshot.generation,
-            provider: Arc::clone(&snapshot.provider),
-            metrics: Arc::clone(&snapshot.metrics),
-            interval: snapshot.config.metrics.refresh_interval,
-        }
-    };
-    background.spawn(replicas::refresh_forever(source, background.draining().clone()));
+    background.spawn(follow_functions(current.clone(), states, background.clone()));
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
@@ -160,6 +148,25 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
 /// With the places of their keys.
 fn placed(errors: Vec<Unusable>, origins: &Origins) -> Vec<ConfigError> {
     errors.into_iter().map(|error| error.at(origins)).collect()
+}
+
+/// Reads the provider's functions again and again: for the gauges, and so that
+/// what is kept of those that went away or were changed elsewhere is let go.
+async fn follow_functions(current: Current, states: Arc<States>, background: Tasks) {
+    let view = current.clone();
+    let source = move || {
+        let snapshot = view.get();
+        // With their series, one reading later.
+        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
+        replicas::Source {
+            generation: snapshot.generation,
+            provider: Arc::clone(&snapshot.provider),
+            metrics: Arc::clone(&snapshot.metrics),
+            interval: snapshot.config.metrics.refresh_interval,
+        }
+    };
+    let compare = move |reader: &replicas::Reader| current.get().functions.compare(reader.functions());
+    replicas::refresh_forever(source, compare, background.draining().clone()).await;
 }
 
 fn provider_name(current: &Current) -> &'static str {
@@ -368,9 +375,7 @@ impl Build for Replacing {
             self.listeners.serve(prepared);
         }
         self.builder.follow(&next.config);
-        self.builder
-            .states
-            .reconfigure(next.generation, |function| next.config.function(function));
+        self.builder.states.reconfigure(next.generation, &next.config);
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;
         }

@@ -17,6 +17,7 @@ use std::{
 use figment::value::Value;
 use url::Url;
 
+mod annotations;
 mod blocking;
 mod calls;
 mod check;
@@ -29,9 +30,12 @@ mod files;
 mod function;
 mod interpolate;
 mod layer;
+mod level;
 pub mod mount;
+mod naming;
 mod origins;
 mod overlap;
+pub mod own_paths;
 mod place;
 mod plausible;
 mod ratio;
@@ -45,6 +49,7 @@ mod source;
 mod unusable;
 pub mod watch;
 
+pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
@@ -55,8 +60,8 @@ pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{
-    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, RateBy, RateLimitSettings,
-    RetrySettings,
+    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, LimitKeys, RateBy,
+    RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
 pub use overlap::{covers, overlap};

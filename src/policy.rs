@@ -12,8 +12,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    config::{FunctionSettings, HeaderChanges},
-    model::FunctionRef,
+    config::{FunctionSettings, HeaderChanges, LimitKeys, SizeBound},
     proxy::headers,
 };
 
@@ -25,7 +24,7 @@ mod states;
 
 pub use breaker::Pass;
 pub use queue::Slot;
-pub use states::{Load, States};
+pub use states::{Load, Standing, States, Subject};
 
 use breaker::Breaker;
 use cors::Cors;
@@ -35,12 +34,19 @@ use rate::RateLimit;
 /// What applies to the calls of one function.
 #[derive(Debug)]
 pub struct Policy {
-    max_request: Option<u64>,
+    max_request: Option<SizeBound>,
+    keys: LimitKeys,
     rate_limit: Option<Arc<RateLimit>>,
     breaker: Option<Arc<Breaker>>,
     queue: Option<Arc<Queue>>,
     request_changes: Option<Arc<HeaderChanges>>,
-    response_changes: Option<HeaderChanges>,
+    answers: Answers,
+}
+
+/// What is changed of answers: a function's, the gateway's own, a route's redirect.
+#[derive(Debug, Default)]
+pub struct Answers {
+    changes: Option<HeaderChanges>,
     cors: Option<Cors>,
 }
 
@@ -85,6 +91,16 @@ pub enum Refused {
     },
 }
 
+/// A call that was refused, and the configuration key that did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub struct Refusal {
+    /// Why.
+    pub why: Refused,
+    /// The key; the name of the function in it is written `NAME`.
+    pub setting: &'static str,
+}
+
 /// Seconds to wait, at least 1.
 fn seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
@@ -99,18 +115,6 @@ impl Refused {
             Self::BreakerOpen { .. } => "breaker_open",
             Self::QueueFull { .. } => "queue_full",
             Self::QueueTimeout { .. } => "queue_timeout",
-        }
-    }
-
-    /// The configuration key; the name of the function in it is written `NAME`.
-    pub fn setting(&self) -> &'static str {
-        match self {
-            Self::BodyTooLarge { .. } => "functions.\"NAME\".body.max_request",
-            Self::RateLimit { .. } => "functions.\"NAME\".rate_limit",
-            Self::BreakerOpen { .. } => "functions.\"NAME\".breaker",
-            Self::QueueFull { queued: 0, .. } => "functions.\"NAME\".max_in_flight",
-            Self::QueueFull { .. } => "functions.\"NAME\".max_queued",
-            Self::QueueTimeout { .. } => "functions.\"NAME\".queue_timeout",
         }
     }
 
@@ -135,27 +139,35 @@ pub struct Admitted {
     pub slot: Option<Slot>,
 }
 
+/// Whether it is a call's turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// Calls need no turn.
+    Free,
+    /// It is; to be kept until the last byte of the answer.
+    Now(Slot),
+    /// It may have to wait.
+    Later(Arc<Queue>),
+}
+
 impl Policy {
     /// What the settings come to for a function; `None` is nothing at all.
-    /// `generation` is the number of the configuration that they are from;
-    /// `known` tells whether the function is known to exist.
+    /// `generation` is the number of the configuration that they are from.
     pub fn new(
-        function: &FunctionRef,
+        subject: Subject<'_>,
         settings: &FunctionSettings,
         states: &States,
         generation: u64,
-        known: bool,
     ) -> Option<Arc<Self>> {
-        let used = states.of(function, settings, generation, known);
-        let changes = |changes: &HeaderChanges| Some(headers::permitted(changes)).filter(|some| !some.is_empty());
+        let used = states.of(subject, settings, generation);
         let policy = Self {
             max_request: settings.max_request,
+            keys: settings.keys,
             rate_limit: used.rate_limit,
             breaker: used.breaker,
             queue: used.queue,
-            request_changes: changes(&settings.request_headers).map(Arc::new),
-            response_changes: changes(&settings.response_headers),
-            cors: settings.cors.as_ref().map(Cors::new),
+            request_changes: permitted(&settings.request_headers).map(Arc::new),
+            answers: Answers::new(settings),
         };
         (!policy.is_empty()).then(|| Arc::new(policy))
     }
@@ -166,13 +178,13 @@ impl Policy {
             && self.breaker.is_none()
             && self.queue.is_none()
             && self.request_changes.is_none()
-            && self.response_changes.is_none()
-            && self.cors.is_none()
+            && self.answers.changes.is_none()
+            && self.answers.cors.is_none()
     }
 
-    /// The headers of the 204 for a preflight request, where the gateway answers those.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
-        self.cors.as_ref()?.preflight(method, request)
+    /// What is changed of answers.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Returns when a call with these headers may go on: after the checks that
@@ -181,46 +193,122 @@ impl Policy {
     ///
     /// # Errors
     /// Why it may not.
-    pub async fn admit(&self, request: &HeaderMap, client: IpAddr) -> Result<Admitted, Refused> {
-        if let Some(limit) = self.max_request
-            && let Some(length) = declared_length(request).filter(|length| *length > limit)
+    pub async fn admit(&self, request: &HeaderMap, client: IpAddr) -> Result<Admitted, Refusal> {
+        let pass = self.check(declared_length(request), request, client)?;
+        let slot = match self.turn() {
+            Turn::Free => None,
+            Turn::Now(slot) => Some(slot),
+            Turn::Later(queue) => Some(self.queued(&queue).await?),
+        };
+        Ok(Admitted { pass, slot })
+    }
+
+    /// Whether nothing in it looks at headers or changes them, so that calls
+    /// need no more than [`Policy::check`] and [`Policy::turn`].
+    pub fn is_plain(&self) -> bool {
+        self.request_changes.is_none()
+            && self.answers.changes.is_none()
+            && self.answers.cors.is_none()
+            && self.rate_limit.as_ref().is_none_or(|limit| !limit.reads_headers())
+    }
+
+    /// The checks that need no waiting, of a call that declares this length.
+    ///
+    /// # Errors
+    /// Why the call may not go on.
+    pub fn check(&self, length: Option<u64>, request: &HeaderMap, client: IpAddr) -> Result<Option<Pass>, Refusal> {
+        let because = |setting| move |why| Refusal { why, setting };
+        if let Some(bound) = self.max_request
+            && let Some(length) = length.filter(|length| *length > bound.bytes)
         {
-            return Err(Refused::BodyTooLarge { length, limit });
+            let limit = bound.bytes;
+            return Err(because(bound.setting)(Refused::BodyTooLarge { length, limit }));
         }
         if let Some(rate_limit) = &self.rate_limit {
             rate_limit
                 .check(request, client)
-                .map_err(|wait| Refused::RateLimit { wait })?;
+                .map_err(|wait| Refused::RateLimit { wait })
+                .map_err(because(self.keys.rate_limit))?;
         }
-        let pass = match &self.breaker {
+        match &self.breaker {
             Some(breaker) => {
                 let admitted = breaker.admit(Instant::now());
-                Some(admitted.map_err(|rest| Refused::BreakerOpen { rest })?)
+                let admitted = admitted.map(Some).map_err(|rest| Refused::BreakerOpen { rest });
+                admitted.map_err(because(self.keys.breaker))
             }
-            None => None,
-        };
-        let slot = match &self.queue {
-            Some(queue) => Some(queue.turn().await?),
-            None => None,
-        };
-        Ok(Admitted { pass, slot })
+            None => Ok(None),
+        }
+    }
+
+    /// Whether it is a call's turn.
+    pub fn turn(&self) -> Turn {
+        match &self.queue {
+            None => Turn::Free,
+            Some(queue) => queue
+                .try_turn()
+                .map_or_else(|| Turn::Later(Arc::clone(queue)), Turn::Now),
+        }
+    }
+
+    /// Waits for a call's turn, as [`Queue::turn`] does.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub async fn queued(&self, queue: &Arc<Queue>) -> Result<Slot, Refusal> {
+        queue.turn().await.map_err(|why| Refusal {
+            why,
+            setting: queue_key(&why, &self.keys),
+        })
     }
 
     /// What is changed of the request, as the function sees it.
     pub fn request_changes(&self) -> Option<Arc<HeaderChanges>> {
         self.request_changes.clone()
     }
+}
 
-    /// Changes the headers of an answer, the function's or the gateway's own, to
-    /// a request from `origin`.
+impl Answers {
+    /// What the settings say of answers.
+    pub fn new(settings: &FunctionSettings) -> Self {
+        Self {
+            changes: permitted(&settings.response_headers),
+            cors: settings.cors.as_ref().map(Cors::new),
+        }
+    }
+
+    /// Whether pages of other origins are answered.
+    pub fn is_cross_origin(&self) -> bool {
+        self.cors.is_some()
+    }
+
+    /// The headers of the 204 for a preflight request, where the gateway answers those.
+    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref()?.preflight(method, request)
+    }
+
+    /// Changes the headers of an answer to a request from `origin`.
     pub fn answer(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-        if let Some(changes) = &self.response_changes {
+        if let Some(changes) = &self.changes {
             headers::change(answer, changes);
         }
         if let Some(cors) = &self.cors {
             cors.answer(origin, answer);
         }
     }
+}
+
+/// The key of a bound on calls under way.
+fn queue_key(why: &Refused, keys: &LimitKeys) -> &'static str {
+    match why {
+        Refused::QueueTimeout { .. } => keys.queue_timeout,
+        // Without a queue it is the calls under way that are too many.
+        Refused::QueueFull { queued: 1.., .. } => keys.max_queued,
+        _ => keys.max_in_flight,
+    }
+}
+
+fn permitted(changes: &HeaderChanges) -> Option<HeaderChanges> {
+    Some(headers::permitted(changes)).filter(|some| !some.is_empty())
 }
 
 /// The length that the request declares, unless it comes in chunks.

@@ -6,7 +6,7 @@
 //! prints. Every such answer carries `X-OpenFaaS-Internal: gateway`, so a
 //! caller can tell it from a function's own error.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -15,9 +15,9 @@ use poem_openapi::Object;
 pub use crate::{model::PROBLEM_JSON, proxy::headers::INTERNAL as INTERNAL_HEADER};
 
 use crate::{
-    policy::Refused,
+    policy::{Refusal, Refused},
     provider::ProviderError,
-    proxy::ForwardError,
+    proxy::{ForwardError, headers::RETRY_AFTER_SECONDS},
     upstream::{ConnectError, SendError},
 };
 
@@ -96,24 +96,34 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The answer to a request with these headers.
+    /// The answer to a request with these headers. A 429 or 503 always says
+    /// when to try again: who retries at once makes it worse.
     pub fn response(&self, request_headers: &HeaderMap) -> Response<Bytes> {
+        let mut problem = Cow::Borrowed(self);
+        if self.retry_after.is_none() && asks_to_wait(self.status) {
+            problem.to_mut().retry_after = Some(RETRY_AFTER_SECONDS);
+        }
         let (content_type, body) = if accepts_problem_json(request_headers) {
-            (PROBLEM_JSON, crate::model::to_json(self))
+            (PROBLEM_JSON, crate::model::to_json(&*problem))
         } else {
-            ("text/plain; charset=utf-8", format!("{}\n", self.detail))
+            ("text/plain; charset=utf-8", format!("{}\n", problem.detail))
         };
         let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() = self.status_code();
+        *response.status_mut() = problem.status_code();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(INTERNAL_HEADER, HeaderValue::from_static(INTERNAL_VALUE));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Whether a status says that the same request may work later.
+fn asks_to_wait(status: u16) -> bool {
+    matches!(status, 429 | 503)
 }
 
 /// The headers that decide how an error is written, to keep when the request
@@ -159,13 +169,24 @@ impl From<ProviderError> for Problem {
             ProviderError::Conflict(_) => problem(StatusCode::CONFLICT),
             ProviderError::Invalid(_) => problem(StatusCode::BAD_REQUEST),
             ProviderError::Unsupported(_) => problem(StatusCode::NOT_IMPLEMENTED),
-            ProviderError::NotReady { retry_after, .. } => problem(StatusCode::SERVICE_UNAVAILABLE)
-                .component("function")
-                .retry_after(retry_after),
+            ProviderError::NotReady {
+                retry_after, setting, ..
+            } => Self {
+                setting: setting.map(str::to_owned),
+                ..problem(StatusCode::SERVICE_UNAVAILABLE)
+                    .component("function")
+                    .retry_after(retry_after)
+            },
             ProviderError::Unreachable(_) => problem(StatusCode::BAD_GATEWAY),
             ProviderError::Timeout { setting, .. } => problem(StatusCode::GATEWAY_TIMEOUT).setting(setting),
-            ProviderError::Answered { status, .. } => {
-                problem(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY))
+            ProviderError::Answered {
+                status, retry_after, ..
+            } => {
+                let problem = problem(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));
+                match retry_after.filter(|_| asks_to_wait(status)) {
+                    Some(after) => problem.retry_after(after),
+                    None => problem,
+                }
             }
             ProviderError::Internal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -198,17 +219,17 @@ impl From<ForwardError> for Problem {
     }
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        let status = match refused {
+impl From<Refusal> for Problem {
+    fn from(Refusal { why, setting }: Refusal) -> Self {
+        let status = match why {
             Refused::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::RateLimit { .. } | Refused::QueueFull { .. } | Refused::QueueTimeout { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Refused::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let problem = Self::new(status, refused.to_string()).setting(refused.setting());
-        match refused.retry_after() {
+        let problem = Self::new(status, why.to_string()).setting(setting);
+        match why.retry_after() {
             Some(after) => problem.retry_after(after),
             None => problem,
         }
@@ -251,6 +272,7 @@ mod tests {
                 ProviderError::Answered {
                     status: 418,
                     body: text(),
+                    retry_after: None,
                 },
                 418,
             ),
@@ -260,66 +282,72 @@ mod tests {
         let not_ready = Problem::from(ProviderError::NotReady {
             reason: text(),
             retry_after: Duration::from_millis(10),
+            setting: Some("key"),
         });
         assert_eq!((not_ready.status, not_ready.retry_after), (503, Some(1)));
+        assert_eq!(not_ready.setting.as_deref(), Some("key"));
     }
 
     #[test]
-    fn each_refusal_names_its_key_and_when_to_try_again() {
+    fn each_refusal_has_its_status_and_says_when_to_try_again() {
         let calls = 3;
         let (wait, waited) = (Duration::from_millis(2100), Duration::from_secs(5));
-        for (refused, status, retry_after, key, says) in [
-            (
-                Refused::BodyTooLarge { length: 9, limit: 8 },
-                413,
-                None,
-                "body.max_request",
-                "larger than 8 bytes",
-            ),
-            (
-                Refused::RateLimit { wait },
-                429,
-                Some(3),
-                "rate_limit",
-                "possible in 3 seconds",
-            ),
-            (
-                Refused::BreakerOpen { rest: Duration::ZERO },
-                503,
-                Some(1),
-                "breaker",
-                "keeps failing",
-            ),
+        let too_large = Refused::BodyTooLarge { length: 9, limit: 8 };
+        let open = Refused::BreakerOpen { rest: Duration::ZERO };
+        for (why, status, retry_after, says) in [
+            (too_large, 413, None, "larger than 8 bytes"),
+            (Refused::RateLimit { wait }, 429, Some(3), "possible in 3 seconds"),
+            (open, 503, Some(1), "keeps failing"),
             (
                 Refused::QueueFull { calls, queued: 0 },
                 429,
                 Some(1),
-                "max_in_flight",
                 "3 calls are under way",
             ),
             (
                 Refused::QueueFull { calls, queued: 2 },
                 429,
                 Some(1),
-                "max_queued",
                 "2 wait for their turn",
             ),
             (
                 Refused::QueueTimeout { calls, waited },
                 429,
                 Some(1),
-                "queue_timeout",
                 "none ended within 5s",
             ),
         ] {
-            let problem = Problem::from(refused);
-            assert_eq!(
-                (problem.status, problem.retry_after),
-                (status, retry_after),
-                "{refused:?}"
-            );
-            assert_eq!(problem.setting, Some(format!("functions.\"NAME\".{key}")));
+            let problem = Problem::from(Refusal { why, setting: "key" });
+            assert_eq!((problem.status, problem.retry_after), (status, retry_after), "{why:?}");
+            assert_eq!(problem.setting.as_deref(), Some("key"));
             assert!(problem.detail.contains(says), "{}", problem.detail);
+        }
+    }
+
+    #[test]
+    fn who_may_come_back_is_told_when() {
+        let provider = |status, seconds: Option<u64>| {
+            Problem::from(ProviderError::Answered {
+                status,
+                body: String::new(),
+                retry_after: seconds.map(Duration::from_secs),
+            })
+        };
+        for (problem, expected) in [
+            (Problem::new(StatusCode::SERVICE_UNAVAILABLE, ""), Some("1")),
+            (Problem::new(StatusCode::TOO_MANY_REQUESTS, ""), Some("1")),
+            (Problem::new(StatusCode::BAD_GATEWAY, ""), None),
+            (provider(503, None), Some("1")),
+            (provider(503, Some(120)), Some("120")),
+            (provider(429, Some(7)), Some("7")),
+            (provider(500, Some(7)), None),
+        ] {
+            let response = problem.response(&accept("*/*"));
+            let header = response.headers().get(header::RETRY_AFTER);
+            assert_eq!(header.and_then(|value| value.to_str().ok()), expected, "{problem:?}");
+            let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
+            let seconds = body["retry_after"].as_u64().map(|seconds| seconds.to_string());
+            assert_eq!(seconds.as_deref(), expected, "{body}");
         }
     }
 

@@ -64,6 +64,8 @@ pub enum ProviderError {
         reason: String,
         /// When trying again makes sense.
         retry_after: Duration,
+        /// The configuration key that ended the wait, where one did.
+        setting: Option<&'static str>,
     },
     /// The provider could not be reached. 502.
     #[error("{0}")]
@@ -83,6 +85,8 @@ pub enum ProviderError {
         status: u16,
         /// The provider's text.
         body: String,
+        /// The provider's `Retry-After`.
+        retry_after: Option<Duration>,
     },
     /// Something on our side failed. 500.
     #[error("{0}")]

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method};
 use crate::{
     config::{self, Config},
     model::FunctionRef,
+    policy::Answers,
 };
 
 pub mod host;
@@ -92,7 +93,7 @@ pub enum Action {
     /// Calls a function.
     Call(Split),
     /// Answers with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
 }
 
 /// What a look-up found.
@@ -231,7 +232,10 @@ impl Paths {
             .take_while(|prefix| prefix.len() <= self.longest)
             .filter_map(|prefix| by_path.get(prefix))
             .last()?;
-        let with = |method: &Method| routes.iter().find(|route| route.takes(method));
+        let with = |method: &Method| {
+            let named = routes.iter().find(|route| route.methods.contains(method));
+            named.or_else(|| routes.iter().find(|route| route.implies(method)))
+        };
         let route = with(asked.method)
             .or_else(|| routes.iter().find(|route| route.methods.is_empty()))
             .or_else(|| with(asked.preflight?).filter(|route| route.cross_origin));
@@ -254,7 +258,10 @@ impl Route {
             format!("{host}{}", if path.is_empty() { "/" } else { path })
         });
         let action = match &written.redirect {
-            Some(redirect) => Action::Redirect(Redirect::new(redirect)),
+            Some(redirect) => {
+                let answers = Answers::new(&written.alone());
+                Action::Redirect(Box::new(Redirect::new(redirect, answers)))
+            }
             None => Action::Call(Split::new(index, written)),
         };
         let cross_origin = match &action {
@@ -262,7 +269,7 @@ impl Route {
                 FunctionRef::parse(&target.function, config.default_namespace())
                     .is_ok_and(|function| config.function_on_route(&function, Some(written)).cors.is_some())
             }),
-            Action::Redirect(_) => false,
+            Action::Redirect(redirect) => redirect.answers.is_cross_origin(),
         };
         Self {
             name: name.into(),
@@ -286,9 +293,10 @@ impl Route {
         config.routes.get(self.index)
     }
 
-    /// Whether it names this method. Who takes GET takes HEAD (RFC 9110 section 9.3.2).
-    fn takes(&self, method: &Method) -> bool {
-        self.methods.contains(method) || (method == Method::HEAD && self.methods.contains(&Method::GET))
+    /// Whether it takes this method without naming it: who takes GET takes HEAD
+    /// (RFC 9110 section 9.3.2).
+    fn implies(&self, method: &Method) -> bool {
+        method == Method::HEAD && self.methods.contains(&Method::GET)
     }
 }
 

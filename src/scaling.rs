@@ -3,14 +3,16 @@
 //! A provider that tracks its own replicas answers at once; for a remote one
 //! the function's status is asked for, shared between the calls that need it
 //! and believed for `scaling.cache_ttl` (compatibility.md section 3.1). A
-//! function at zero is started once, however many calls wait for it.
+//! function at zero is started once, however many calls wait for it. Each call
+//! waits as long as it may itself; the work they share ends when it is done or
+//! nobody waits for it any more.
 //!
 //! What to do is decided by the pure functions of [`bounds`]; this module
 //! holds the caches and the waiting.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -61,6 +63,7 @@ impl Policy {
         ProviderError::NotReady {
             reason: format!("function {function} did not become ready within {setting} ({after:?})"),
             retry_after: self.poll_interval.max(Duration::from_secs(1)),
+            setting: Some(setting),
         }
     }
 }
@@ -73,8 +76,11 @@ struct Facts {
 }
 
 /// The result of one shared look-up or activation: whether the function can
-/// take a call.
-type Shared = watch::Receiver<Option<Result<bool, ProviderError>>>;
+/// take a call. Whoever waits for it is a receiver.
+type Landing = watch::Sender<Option<Result<bool, ProviderError>>>;
+
+/// One who waits.
+type Passenger = watch::Receiver<Option<Result<bool, ProviderError>>>;
 
 /// Function facts and the activations under way. One for each provider; it
 /// lives as long as that provider, across reloads.
@@ -82,7 +88,10 @@ pub struct Scaling {
     provider: Arc<dyn Provider>,
     tasks: Tasks,
     facts: Mutex<HashMap<FunctionRef, Facts>>,
-    flights: Mutex<HashMap<(FunctionRef, Flight), Shared>>,
+    flights: Mutex<HashMap<(FunctionRef, Flight), Landing>>,
+    /// Functions that the provider could not be asked about the last time: the
+    /// log is told once of each.
+    doubted: Mutex<HashSet<FunctionRef>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,6 +105,10 @@ enum Flight {
 /// Facts kept at most; beyond it the oldest knowledge is dropped and asked for again.
 const MAX_FACTS: usize = 10_000;
 
+/// Functions that the log is told of at most while the provider is in trouble:
+/// anybody can make names up.
+const MAX_DOUBTED: usize = 1000;
+
 /// How often replicas are asked for when the provider refuses: clusters answer
 /// with a conflict when someone else changed the function at the same time.
 const MAX_SCALE_TRIES: u32 = 20;
@@ -105,12 +118,32 @@ const MAX_SCALE_TRIES: u32 = 20;
 struct Airborne {
     scaling: Arc<Scaling>,
     key: (FunctionRef, Flight),
+    landing: Landing,
+}
+
+impl Airborne {
+    /// Returns once nobody waits for the flight; then nobody can join it either.
+    async fn abandoned(&self) {
+        loop {
+            self.landing.closed().await;
+            // Those who join do it under this lock.
+            let mut flights = self.scaling.flights();
+            if self.landing.receiver_count() == 0 {
+                flights.remove(&self.key);
+                return;
+            }
+        }
+    }
 }
 
 impl Drop for Airborne {
     fn drop(&mut self) {
-        let mut flights = self.scaling.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.remove(&self.key);
+        let mut flights = self.scaling.flights();
+        // An abandoned flight may have a successor already.
+        let ours = |landing: &Landing| landing.same_channel(&self.landing);
+        if flights.get(&self.key).is_some_and(ours) {
+            flights.remove(&self.key);
+        }
     }
 }
 
@@ -122,6 +155,7 @@ impl Scaling {
             tasks,
             facts: Mutex::default(),
             flights: Mutex::default(),
+            doubted: Mutex::default(),
         })
     }
 
@@ -136,7 +170,7 @@ impl Scaling {
     /// Returns when the function can take a call.
     ///
     /// With a warm function this does no I/O. Dropping the future stops the
-    /// wait, not the activation, which other calls may share.
+    /// wait; the activation goes on while other calls wait for it.
     ///
     /// # Errors
     /// `NotFound` for a function that does not exist, `NotReady` when it did
@@ -158,8 +192,14 @@ impl Scaling {
         self.activated(function, policy).await
     }
 
-    /// Waits for the function's activation, as long as this call may: the one
-    /// that began it may have had another bound.
+    /// Whether a function is known to be ready, which [`Scaling::ensure`] would
+    /// return at once for. Of a provider that tracks replicas, its
+    /// [`upstream`](Provider::upstream) tells.
+    pub fn is_warm(&self, function: &FunctionRef, policy: Policy) -> bool {
+        self.provider.tracks_replicas() || !policy.from_zero || self.known_ready(function, policy.cache_ttl)
+    }
+
+    /// Waits for the function's activation, as long as this call may.
     async fn activated(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
         tokio::time::timeout(policy.activation.after, self.share(function, Flight::Activate, policy))
             .await
@@ -172,7 +212,22 @@ impl Scaling {
     /// # Errors
     /// What the provider said; `NotFound` means that it does not.
     pub async fn exists(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
-        self.share(function, Flight::Look, policy).await.map(drop)
+        let found = self.share(function, Flight::Look, policy).await.map(drop);
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &found {
+            Ok(()) | Err(ProviderError::NotFound(_)) => {
+                doubted.remove(function);
+                // Full of names that nobody asks for any more, perhaps.
+                if doubted.len() >= MAX_DOUBTED {
+                    doubted.clear();
+                }
+            }
+            Err(error) if doubted.len() < MAX_DOUBTED && doubted.insert(function.clone()) => {
+                tracing::warn!(%function, %error, "function not confirmed by the provider");
+            }
+            Err(error) => tracing::debug!(%function, %error, "function not confirmed by the provider"),
+        }
+        found
     }
 
     fn known_ready(&self, function: &FunctionRef, ttl: Duration) -> bool {
@@ -194,6 +249,10 @@ impl Scaling {
         ready
     }
 
+    fn flights(&self) -> MutexGuard<'_, HashMap<(FunctionRef, Flight), Landing>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Joins the flight of this kind for a function, or starts it.
     async fn share(
         self: &Arc<Self>,
@@ -205,37 +264,51 @@ impl Scaling {
         let stopped = || ProviderError::NotReady {
             reason: "the gateway is stopping, or failed to look after the function".to_owned(),
             retry_after: Duration::from_secs(1),
+            setting: None,
         };
         let landed = result.wait_for(Option::is_some).await.map_err(|_| stopped())?;
         landed.clone().unwrap_or_else(|| Err(stopped()))
     }
 
-    fn join_or_start(self: &Arc<Self>, function: &FunctionRef, flight: Flight, policy: Policy) -> Shared {
+    fn join_or_start(self: &Arc<Self>, function: &FunctionRef, flight: Flight, policy: Policy) -> Passenger {
         let key = (function.clone(), flight);
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = flights.get(&key) {
-            return shared.clone();
+        let mut flights = self.flights();
+        if let Some(landing) = flights.get(&key) {
+            return landing.subscribe();
         }
-        let (sender, shared) = watch::channel(None);
-        flights.insert(key.clone(), shared.clone());
+        let (landing, passenger) = watch::channel(None);
+        flights.insert(key.clone(), landing.clone());
         drop(flights);
         let airborne = Airborne {
             scaling: Arc::clone(self),
             key,
+            landing,
         };
         self.tasks.spawn(async move {
             let Airborne {
                 scaling,
                 key: (function, _),
+                ..
             } = &airborne;
-            let result = match flight {
-                Flight::Look => scaling.look(function).await.map(|status| can_serve(&status)),
-                Flight::Activate => scaling.activate(function, policy).await.map(|()| true),
+            let started = Instant::now();
+            let work = async {
+                match flight {
+                    Flight::Look => scaling.look(function).await.map(|status| can_serve(&status)),
+                    Flight::Activate => scaling.activate(function, policy.poll_interval).await.map(|()| true),
+                }
             };
+            let result = tokio::select! {
+                result = work => Some(result),
+                () = airborne.abandoned() => None,
+            };
+            if flight == Flight::Activate {
+                report(function, started, result.as_ref());
+            }
+            let landing = airborne.landing.clone();
             drop(airborne);
-            sender.send_replace(Some(result));
+            landing.send_replace(result);
         });
-        shared
+        passenger
     }
 
     async fn look(&self, function: &FunctionRef) -> Result<FunctionStatus, ProviderError> {
@@ -244,35 +317,26 @@ impl Scaling {
         Ok(status)
     }
 
-    async fn activate(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
-        let started = Instant::now();
-        let outcome = tokio::time::timeout(policy.activation.after, async {
-            self.want_replicas(function, policy).await?;
-            loop {
-                let mut changed = self.provider.changed();
-                // A future hears nothing before it is polled, and the change may
-                // come while the function is looked at.
-                let known = changed.as_mut().now_or_never().is_some();
-                if self.is_ready(function).await? {
-                    return Ok(());
-                }
-                if !known {
-                    // Woken by providers that can tell, by the clock with the others.
-                    let _ = tokio::time::timeout(policy.poll_interval, changed).await;
-                }
+    /// Brings a function up, however long it takes.
+    async fn activate(&self, function: &FunctionRef, poll_interval: Duration) -> Result<(), ProviderError> {
+        self.want_replicas(function, poll_interval).await?;
+        loop {
+            let mut changed = self.provider.changed();
+            // A future hears nothing before it is polled, and the change may
+            // come while the function is looked at.
+            let known = changed.as_mut().now_or_never().is_some();
+            if self.is_ready(function).await? {
+                return Ok(());
             }
-        })
-        .await
-        .unwrap_or_else(|_| Err(policy.late(function)));
-        match &outcome {
-            Ok(()) => tracing::info!(%function, wait_ms = started.elapsed().as_millis(), "function activated"),
-            Err(error) => tracing::warn!(%function, %error, "function not activated"),
+            if !known {
+                // Woken by providers that can tell, by the clock with the others.
+                let _ = tokio::time::timeout(poll_interval, changed).await;
+            }
         }
-        outcome
     }
 
     /// Asks for replicas until the function is meant to have some.
-    async fn want_replicas(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+    async fn want_replicas(&self, function: &FunctionRef, poll_interval: Duration) -> Result<(), ProviderError> {
         let mut tries = 1;
         loop {
             let status = self.look(function).await?;
@@ -289,7 +353,7 @@ impl Scaling {
                 Err(error) => tracing::debug!(%function, %error, tries, "function not scaled; trying again"),
             }
             tries += 1;
-            tokio::time::sleep(policy.poll_interval).await;
+            tokio::time::sleep(poll_interval).await;
         }
     }
 
@@ -303,6 +367,16 @@ impl Scaling {
             Err(ProviderError::NotReady { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Logs how an activation ended; without an outcome nobody waited any more.
+fn report(function: &FunctionRef, started: Instant, outcome: Option<&Result<bool, ProviderError>>) {
+    let wait_ms = started.elapsed().as_millis();
+    match outcome {
+        Some(Ok(_)) => tracing::info!(%function, wait_ms, "function activated"),
+        Some(Err(error)) => tracing::warn!(%function, wait_ms, %error, "function not activated"),
+        None => tracing::warn!(%function, wait_ms, "function not activated while anybody waited for it"),
     }
 }
 

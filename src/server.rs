@@ -16,6 +16,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     api,
+    config::own_paths,
     problem::{Problem, accept_only},
     proxy::{
         body::{self, Observe, TimedBody},
@@ -28,11 +29,13 @@ use crate::{
 
 mod access_log;
 mod activity;
+mod fast;
 mod invoke;
 mod linger;
 pub mod listener;
 mod mirror;
 mod routed;
+mod socket;
 mod way;
 
 use access_log::{Kind, Record};
@@ -40,9 +43,6 @@ use invoke::Called;
 use mirror::RequestBody;
 use routed::Turned;
 use way::Way;
-
-/// Where load balancers ask whether to send calls here.
-const HEALTH_PATH: &str = "/healthz";
 
 /// The API as the server calls it.
 pub type Api = Arc<poem::endpoint::BoxEndpoint<'static, poem::Response>>;
@@ -130,12 +130,12 @@ impl Service {
                 return observed(&snapshot, problem_response(&problem, accept), record);
             }
             Way::Ambiguous(route) => {
-                record.route(&route.name);
+                record.route(&route);
                 return observed(&snapshot, problem_response(&routed::ambiguous(&route), accept), record);
             }
             Way::Route(route) => route,
         };
-        record.route(&route.name);
+        record.route(&route);
         let (called, cookie) = match routed::turn(&route, &mut request) {
             Ok(Turned::Call(called, cookie)) => (called, cookie),
             Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
@@ -169,7 +169,7 @@ impl Service {
             let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
             return observed(&snapshot, problem_response(&problem, accept), record);
         }
-        if path == HEALTH_PATH && self.tasks.draining().is_cancelled() {
+        if path == own_paths::HEALTH && self.tasks.draining().is_cancelled() {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
             return observed(&snapshot, problem_response(&problem, accept), record);
         }

@@ -4,17 +4,91 @@
 //! the program is spawned through [`Tasks`], so that `run` returns only when
 //! nothing is left.
 
-use std::{future::Future, io};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 /// Spawns tasks and knows when they have all ended.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
-    soft: CancellationToken,
-    hard: CancellationToken,
+    soft: Stop,
+    hard: Stop,
+}
+
+/// Something to stop for, told to many tasks at once.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    told: Arc<AtomicBool>,
+    token: CancellationToken,
+}
+
+impl Stop {
+    /// Not cancelled yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells everybody.
+    pub fn cancel(&self) {
+        self.told.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    /// Whether everybody was told. Costs one load.
+    pub fn is_cancelled(&self) -> bool {
+        self.told.load(Ordering::Acquire)
+    }
+
+    /// Resolves when everybody is told. Poll it from one task only.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled {
+            waiting: None,
+            stop: self.clone(),
+        }
+    }
+}
+
+/// Resolves when its [`Stop`] is cancelled.
+///
+/// Leaves its waker when it is polled first and only loads a flag from then on:
+/// the list of those who wait has a lock that all tasks share, and a connection
+/// polls this whenever anything happens on it. So all polls must be for the
+/// same task.
+#[derive(Debug)]
+pub struct Cancelled {
+    stop: Stop,
+    waiting: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stop.is_cancelled() {
+            return Poll::Ready(());
+        }
+        if self.waiting.is_some() {
+            return Poll::Pending;
+        }
+        let mut waiting = Box::pin(self.stop.token.clone().cancelled_owned());
+        let cancelled = waiting.as_mut().poll(cx);
+        self.waiting = Some(waiting);
+        cancelled
+    }
 }
 
 impl Tasks {
@@ -25,18 +99,19 @@ impl Tasks {
 
     /// Runs a future until it ends or [`Tasks::abort`] is called.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let hard = self.hard.clone();
+        let hard = self.hard.cancelled();
         #[expect(clippy::disallowed_methods, reason = "this is the tracked spawn")]
         tokio::spawn(self.tracker.track_future(async move {
             tokio::select! {
+                biased;
                 () = future => {}
-                () = hard.cancelled() => {}
+                () = hard => {}
             }
         }));
     }
 
     /// Cancelled when no new work should be taken.
-    pub fn draining(&self) -> &CancellationToken {
+    pub fn draining(&self) -> &Stop {
         &self.soft
     }
 

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 mod connect;
 mod health;
+mod idle;
+mod plain;
 mod pool;
 
 pub use connect::{Address, ConnectError, TlsConfig};
 pub use health::{Health, left_out};
+pub use plain::PlainConnection;
 pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};
 
 /// Where one call goes and which path the function sees.

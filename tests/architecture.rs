@@ -24,12 +24,13 @@ const LEVELS: &[(&str, u8)] = &[
     ("upstream", 1),
     ("client", 2),
     ("proxy", 2),
-    ("routing", 2),
     ("telemetry", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
     ("policy", 3),
     ("watchdog", 3),
+    // where calls go, and what becomes of the answers
+    ("routing", 4),
     // where functions live
     ("provider", 4),
     // what is known, counted and said about them

@@ -105,11 +105,7 @@ fn headers(status: u16) -> Vec<MetaHeader> {
     };
     match status {
         401 => vec![header("WWW-Authenticate", "Asks for basic credentials.", "string")],
-        503 => vec![header(
-            "Retry-After",
-            "Seconds after which to try again, where known.",
-            "integer",
-        )],
+        503 => vec![header("Retry-After", "Seconds after which to try again.", "integer")],
         _ => Vec::new(),
     }
 }

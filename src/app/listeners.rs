@@ -15,13 +15,12 @@ use std::{
 };
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Unusable, covers, overlap},
     metrics::{Metrics, exporter},
     server::{Api, Reach, Service, listener},
-    shutdown::Tasks,
+    shutdown::{Stop, Tasks},
     snapshot::Current,
 };
 
@@ -114,7 +113,7 @@ struct Listening {
     local: SocketAddr,
     /// Held by the task that accepts on it.
     socket: Weak<TcpListener>,
-    stop: CancellationToken,
+    stop: Stop,
 }
 
 /// What becomes of one role's listener.
@@ -191,7 +190,7 @@ impl Listeners {
                         configured,
                         local,
                         socket: Arc::downgrade(&socket),
-                        stop: CancellationToken::new(),
+                        stop: Stop::new(),
                     };
                     beginning.push((role, socket, local, new.stop.clone()));
                     match slot.replace(new) {
@@ -246,7 +245,7 @@ impl Listeners {
     }
 
     /// Accepts on a socket, as a listener of this role does.
-    fn accept(&self, role: Role, socket: Arc<TcpListener>, local: SocketAddr, stop: CancellationToken) {
+    fn accept(&self, role: Role, socket: Arc<TcpListener>, local: SocketAddr, stop: Stop) {
         let reach = match role {
             Role::Main => Reach::Public,
             Role::Internal => Reach::Internal,

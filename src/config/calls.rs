@@ -44,7 +44,7 @@ section! {
 section! {
     /// Time bounds of a call.
     pub struct Timeouts {
-        /// Bound on the beginning of the function's answer, for each try; 0 is none.
+        /// Bound on the beginning of the function's answer once it has the whole request, for each try; 0 is none.
         pub first_byte: Option<Duration>,
         /// Bound on silence while the answer is sent; 0 is none.
         pub idle: Option<Duration>,
@@ -110,7 +110,7 @@ section! {
         pub backoff_max: Option<Duration>,
         /// Largest request body that is kept for another try.
         pub max_body: Option<Size>,
-        /// Take `attempts` and `statuses` from the function's `com.openfaas.retry.*` annotations where they are not set.
+        /// Take `attempts`, `statuses`, `backoff` and `backoff_max` from the function's `com.openfaas.retry.*` annotations where they are not set.
         pub annotations: Option<bool>,
     }
 }

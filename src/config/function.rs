@@ -6,20 +6,25 @@
 //! default namespace. Pure; the defaults of everything that can be turned on
 //! for a function are here.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{
-        BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts, Visibility,
-    },
+    calls::{BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts},
     check::EVERY_FUNCTION,
+    level::{Key, Level, Tables, key},
     ratio::Ratio,
-    setting::Setting,
+    size::Size,
 };
 use crate::model::FunctionRef;
+
+/// Most tries beyond the first.
+pub(super) const MOST_ATTEMPTS: u32 = 10;
+
+/// Statuses that can be failures.
+pub(super) const FAILURES: RangeInclusive<u16> = 400..=599;
 
 /// A time bound and the key that sets it, for telling a caller which one fired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,32 @@ pub struct Bound {
     pub after: Duration,
     /// The key; the name of the function in it is written `NAME`.
     pub setting: &'static str,
+}
+
+/// A bound on a body and the key that sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeBound {
+    /// How many bytes.
+    pub bytes: u64,
+    /// The key; the name of the function in it is written `NAME`.
+    pub setting: &'static str,
+}
+
+/// The keys that set a function's limits, for telling a caller which one it ran
+/// into. Not among the limits themselves: a limit that moves to another table
+/// is the same limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitKeys {
+    /// Of [`InFlightLimit::calls`].
+    pub max_in_flight: &'static str,
+    /// Of [`InFlightLimit::queued`].
+    pub max_queued: &'static str,
+    /// Of [`InFlightLimit::wait`].
+    pub queue_timeout: &'static str,
+    /// Of the rate limit.
+    pub rate_limit: &'static str,
+    /// Of the breaker.
+    pub breaker: &'static str,
 }
 
 /// What applies to the calls of one function.
@@ -41,10 +72,10 @@ pub struct FunctionSettings {
     pub idle: Option<Bound>,
     /// Bound on waiting for a replica.
     pub activation: Bound,
-    /// Largest request body, in bytes.
-    pub max_request: Option<u64>,
-    /// Largest response body, in bytes.
-    pub max_response: Option<u64>,
+    /// Largest request body.
+    pub max_request: Option<SizeBound>,
+    /// Largest response body.
+    pub max_response: Option<SizeBound>,
     /// Bound on calls under way.
     pub in_flight: Option<InFlightLimit>,
     /// Bound on calls in a time.
@@ -64,6 +95,8 @@ pub struct FunctionSettings {
     pub cors: Option<CorsSettings>,
     /// Whether only the internal listener leads to it.
     pub internal: bool,
+    /// Where its limits are set.
+    pub keys: LimitKeys,
 }
 
 /// Bound on calls under way.
@@ -179,41 +212,6 @@ pub struct CorsSettings {
     pub max_age: Option<Duration>,
 }
 
-/// Keys of the four time bounds: the route's, the function's own, those of all, and what stands beneath.
-struct BoundKeys {
-    route: &'static str,
-    own: &'static str,
-    every: &'static str,
-}
-
-macro_rules! bound_keys {
-    ($name:literal) => {
-        BoundKeys {
-            route: concat!("routes.timeouts.", $name),
-            own: concat!("functions.\"NAME\".timeouts.", $name),
-            every: concat!("functions.\"*\".timeouts.", $name),
-        }
-    };
-}
-
-/// The tables that speak about a function, the strongest first.
-struct Tables<'c> {
-    route: Option<&'c Timeouts>,
-    own: Option<&'c Timeouts>,
-    every: Option<&'c Timeouts>,
-}
-
-impl Tables<'_> {
-    fn bound(&self, keys: &BoundKeys, get: impl Fn(&Timeouts) -> Option<Duration>) -> Option<Bound> {
-        [(self.route, keys.route), (self.own, keys.own), (self.every, keys.every)]
-            .into_iter()
-            .find_map(|(table, setting)| {
-                let after = get(table?)?;
-                Some(Bound { after, setting })
-            })
-    }
-}
-
 impl Config {
     /// The settings that apply to a function.
     pub fn function(&self, function: &FunctionRef) -> FunctionSettings {
@@ -222,65 +220,39 @@ impl Config {
 
     /// The settings that apply to a function when `route` led to it.
     pub fn function_on_route(&self, function: &FunctionRef, route: Option<&Route>) -> FunctionSettings {
-        let own = self.own_settings(function).map(|(_, table)| table);
-        let every = self.functions.get(EVERY_FUNCTION);
-        let table = match (route.map(route_table), own, every) {
-            (Some(route), Some(own), every) => {
-                let beneath = every.map_or_else(|| own.clone(), |every| own.over(every));
-                Some(route.over(&beneath))
-            }
-            (Some(route), None, Some(every)) => Some(route.over(every)),
-            (None, Some(own), Some(every)) => Some(own.over(every)),
-            (Some(route), None, None) => Some(route),
-            (None, own, every) => own.or(every).cloned(),
-        };
-        let timeouts = Tables {
-            route: route.and_then(|route| route.timeouts.as_ref()),
-            own: own.and_then(|own| own.timeouts.as_ref()),
-            every: every.and_then(|every| every.timeouts.as_ref()),
-        };
-        let some = |bound: Option<Bound>| bound.filter(|bound| !bound.after.is_zero());
-        let mut settings = FunctionSettings {
-            total: timeouts
-                .bound(&bound_keys!("total"), |table| table.total)
-                .unwrap_or(Bound {
-                    after: self.invoke.upstream_timeout,
-                    setting: "invoke.upstream_timeout",
-                }),
-            first_byte: some(timeouts.bound(&bound_keys!("first_byte"), |table| table.first_byte)),
-            idle: some(timeouts.bound(&bound_keys!("idle"), |table| table.idle)),
-            activation: timeouts
-                .bound(&bound_keys!("activation"), |table| table.activation)
-                .unwrap_or(Bound {
-                    after: self.scaling.activation_timeout,
-                    setting: "scaling.activation_timeout",
-                }),
-            ..FunctionSettings::none()
-        };
-        if let Some(table) = table {
-            settings.apply(table);
-        }
+        let mut settings = self.settings(&Tables {
+            route: route.map(route_table),
+            own: self.own_settings(function).map(|(_, table)| table),
+            every: self.functions.get(EVERY_FUNCTION),
+        });
+        settings.internal = self.is_internal(function);
         settings
     }
 
-    /// The function's own table and its name there, which may be either form of it.
-    pub(super) fn own_settings(&self, function: &FunctionRef) -> Option<(&str, &Function)> {
-        if self.functions.is_empty() {
-            return None;
-        }
-        let default_namespace = self.default_namespace();
-        let in_default = function.namespace.is_empty() || function.namespace == default_namespace;
-        let short = || {
-            // A dot in a key begins the namespace, so such a name has no short form.
-            (in_default && !function.name.contains('.')).then(|| self.functions.get_key_value(&function.name))?
-        };
-        let namespace = if function.namespace.is_empty() {
-            default_namespace
-        } else {
-            &function.namespace
-        };
-        let full = || self.functions.get_key_value(&format!("{}.{namespace}", function.name));
-        short().or_else(full).map(|(name, table)| (name.as_str(), table))
+    /// The settings that apply to a function that no table names.
+    pub fn other_functions(&self) -> FunctionSettings {
+        self.settings(&Tables {
+            route: None,
+            own: None,
+            every: self.functions.get(EVERY_FUNCTION),
+        })
+    }
+
+    fn settings(&self, tables: &Tables) -> FunctionSettings {
+        settings(
+            tables,
+            FunctionSettings {
+                total: Bound {
+                    after: self.invoke.upstream_timeout,
+                    setting: "invoke.upstream_timeout",
+                },
+                activation: Bound {
+                    after: self.scaling.activation_timeout,
+                    setting: "scaling.activation_timeout",
+                },
+                ..FunctionSettings::none()
+            },
+        )
     }
 }
 
@@ -293,6 +265,18 @@ pub(super) fn route_table(route: &Route) -> Function {
         headers: route.headers.clone(),
         cors: route.cors.clone(),
         ..Function::nothing()
+    }
+}
+
+impl Route {
+    /// What it says by itself, for answers that come from no function.
+    pub fn alone(&self) -> FunctionSettings {
+        let tables = Tables {
+            route: Some(route_table(self)),
+            own: None,
+            every: None,
+        };
+        settings(&tables, FunctionSettings::none())
     }
 }
 
@@ -315,46 +299,7 @@ impl Function {
     }
 }
 
-/// The annotation that gives `retries.attempts`.
-const RETRY_ATTEMPTS: &str = "com.openfaas.retry.attempts";
-
-/// The annotation that gives `retries.statuses`, separated by commas.
-const RETRY_CODES: &str = "com.openfaas.retry.codes";
-
 impl FunctionSettings {
-    /// The key of `max_request`, for telling a caller.
-    pub const MAX_REQUEST: &str = "body.max_request";
-    /// The key of `max_response`.
-    pub const MAX_RESPONSE: &str = "body.max_response";
-
-    /// Takes what the file leaves out of `retries` from the function's
-    /// annotations, where `retries.annotations` says so.
-    ///
-    /// Returns what is wrong with them; such a value counts as absent.
-    pub fn annotate(&mut self, annotations: &BTreeMap<String, String>) -> Vec<String> {
-        let Some(table) = &self.annotated else {
-            return Vec::new();
-        };
-        let mut table = Retries::clone(table);
-        let mut mistakes = Vec::new();
-        if let (None, Some(text)) = (table.attempts, annotations.get(RETRY_ATTEMPTS)) {
-            table.attempts = text.trim().parse().ok();
-            if table.attempts.is_none() {
-                mistakes.push(format!("{RETRY_ATTEMPTS}: '{text}' is not a number of tries"));
-            }
-        }
-        if let (None, Some(text)) = (&table.statuses, annotations.get(RETRY_CODES)) {
-            table.statuses = text.split(',').map(status).collect();
-            if table.statuses.is_none() {
-                mistakes.push(format!(
-                    "{RETRY_CODES}: '{text}' is not a list of statuses such as 502,503"
-                ));
-            }
-        }
-        self.retries = retries(table);
-        mistakes
-    }
-
     /// Nothing turned on.
     pub(crate) fn none() -> Self {
         let bound = Bound {
@@ -377,19 +322,12 @@ impl FunctionSettings {
             response_headers: HeaderChanges::default(),
             cors: None,
             internal: false,
+            keys: LimitKeys::default(),
         }
     }
 
-    /// Takes everything but the time bounds from a table.
+    /// Takes what has no key of its own to tell about from a table.
     fn apply(&mut self, table: Function) {
-        if let Some(BodyLimits {
-            max_request,
-            max_response,
-        }) = table.body
-        {
-            self.max_request = max_request.map(|size| size.0).filter(|size| *size > 0);
-            self.max_response = max_response.map(|size| size.0).filter(|size| *size > 0);
-        }
         self.in_flight = table
             .max_in_flight
             .filter(|calls| *calls > 0)
@@ -411,7 +349,57 @@ impl FunctionSettings {
             self.response_headers = headers.response.map(changes).unwrap_or_default();
         }
         self.cors = table.cors.and_then(cors);
-        self.internal = table.visibility == Some(Visibility::Internal);
+    }
+}
+
+/// What the tables come to; `beneath` has the bounds that they may leave open.
+fn settings(tables: &Tables, beneath: FunctionSettings) -> FunctionSettings {
+    let time = |key: Key, get: fn(&Timeouts) -> Option<Duration>| {
+        let (after, level) = tables.find(|table| get(table.timeouts.as_ref()?))?;
+        let setting = key.at(level);
+        Some(Bound { after, setting })
+    };
+    let some_time = |key, get| time(key, get).filter(|bound| !bound.after.is_zero());
+    let size = |key: Key, get: fn(&BodyLimits) -> Option<Size>| {
+        let (size, level) = tables.find(|table| get(table.body.as_ref()?))?;
+        let setting = key.at(level);
+        Some(SizeBound { bytes: size.0, setting }).filter(|bound| bound.bytes > 0)
+    };
+    let mut settings = FunctionSettings {
+        total: time(key!("timeouts.total"), |table| table.total).unwrap_or(beneath.total),
+        first_byte: some_time(key!("timeouts.first_byte"), |table| table.first_byte),
+        idle: some_time(key!("timeouts.idle"), |table| table.idle),
+        activation: time(key!("timeouts.activation"), |table| table.activation).unwrap_or(beneath.activation),
+        max_request: size(key!("body.max_request"), |table| table.max_request),
+        max_response: size(key!("body.max_response"), |table| table.max_response),
+        keys: LimitKeys::new(tables),
+        ..beneath
+    };
+    if let Some(table) = tables.merged() {
+        settings.apply(table);
+    }
+    settings
+}
+
+impl LimitKeys {
+    /// A limit is set where the key is that turns it on; a bound that belongs to
+    /// it and is set nowhere is told as if it were set there.
+    fn new(tables: &Tables) -> Self {
+        let level = |get: fn(&Function) -> Option<u32>| tables.find(get).map(|(_, level)| level);
+        let calls = level(|table| table.max_in_flight).unwrap_or(Level::Own);
+        let queued = level(|table| table.max_queued).unwrap_or(calls);
+        let wait = tables
+            .find(|table| table.queue_timeout)
+            .map_or(calls, |(_, level)| level);
+        let rate = level(|table| table.rate_limit.as_ref()?.requests).unwrap_or(Level::Own);
+        let breaker = level(|table| table.breaker.as_ref()?.failures).unwrap_or(Level::Own);
+        Self {
+            max_in_flight: key!("max_in_flight").at(calls),
+            max_queued: key!("max_queued").at(queued),
+            queue_timeout: key!("queue_timeout").at(wait),
+            rate_limit: key!("rate_limit").at(rate),
+            breaker: key!("breaker").at(breaker),
+        }
     }
 }
 
@@ -429,11 +417,7 @@ fn rate_limit(table: RateLimit) -> Option<RateLimitSettings> {
     })
 }
 
-fn status(text: &str) -> Option<u16> {
-    text.trim().parse().ok().filter(|status| (100..1000).contains(status))
-}
-
-fn retries(table: Retries) -> Option<RetrySettings> {
+pub(super) fn retries(table: Retries) -> Option<RetrySettings> {
     // Where one of the two is set, the other's default gives way.
     let backoff = table
         .backoff

@@ -41,6 +41,8 @@ section! {
         pub internal_listen: Option<SocketAddr>,
         /// Path that everything is below, such as `/faas`; empty is none.
         pub base_path: String,
+        /// Take plain calls from bytes to bytes; without it all go through the HTTP library.
+        pub fast_lane: bool,
         /// Permit a public listener without authentication with the process provider.
         pub allow_unauthenticated_public: bool,
     }

@@ -12,10 +12,12 @@ use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 use super::{CONTENT_TYPE, Metrics};
-use crate::shutdown::Tasks;
+use crate::{
+    proxy::headers::RETRY_AFTER_SECONDS,
+    shutdown::{Stop, Tasks},
+};
 
 /// Bound on receiving a request's head and on an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,13 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves `/metrics` and `/healthz` until `stop`, which should come after the
 /// main server has drained. `ready` decides between 200 and 503 of `/healthz`.
 /// The listener closes when nobody else holds it.
-pub async fn serve<R>(
-    listener: Arc<TcpListener>,
-    metrics: Arc<Metrics>,
-    tasks: Tasks,
-    ready: R,
-    stop: CancellationToken,
-) where
+pub async fn serve<R>(listener: Arc<TcpListener>, metrics: Arc<Metrics>, tasks: Tasks, ready: R, stop: Stop)
+where
     R: Fn() -> bool + Send + Sync + 'static,
 {
     let ready = Arc::new(ready);
@@ -63,7 +60,7 @@ pub async fn serve<R>(
     }
 }
 
-async fn connection<R>(stream: TcpStream, metrics: Arc<Metrics>, ready: Arc<R>, stop: CancellationToken)
+async fn connection<R>(stream: TcpStream, metrics: Arc<Metrics>, ready: Arc<R>, stop: Stop)
 where
     R: Fn() -> bool + Send + Sync + 'static,
 {
@@ -98,7 +95,12 @@ fn respond<B>(request: &Request<B>, metrics: &Metrics, ready: impl Fn() -> bool)
     match (request.uri().path(), request.method()) {
         ("/metrics", _) => answer(StatusCode::OK, CONTENT_TYPE, metrics.render()),
         ("/healthz", &Method::GET) if ready() => answer(StatusCode::OK, TEXT, "OK".to_owned()),
-        ("/healthz", &Method::GET) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned()),
+        ("/healthz", &Method::GET) => {
+            let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned());
+            let soon = HeaderValue::from(RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(header::RETRY_AFTER, soon);
+            response
+        }
         ("/healthz", _) => {
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

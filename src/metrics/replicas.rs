@@ -11,7 +11,6 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Metrics,
@@ -20,6 +19,7 @@ use crate::{
         label::{SCALE_MIN, SCALE_TARGET, SCALE_TYPE},
     },
     provider::{Provider, ProviderError},
+    shutdown::Stop,
 };
 
 /// What OpenFaaS assumes for functions that say nothing.
@@ -230,15 +230,16 @@ pub struct Source {
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads and publishes until `stop`, asking `source` for the newest snapshot's
-/// parts each time. A new snapshot ends the pause: its provider may be another,
+/// parts each time and showing each reading to `read`. A new snapshot ends the pause: its provider may be another,
 /// its interval shorter.
-pub async fn refresh_forever(source: impl Fn() -> Source + Send, stop: CancellationToken) {
+pub async fn refresh_forever(source: impl Fn() -> Source + Send, read: impl Fn(&Reader) + Send, stop: Stop) {
     let forever = async {
         let mut reader = Reader::default();
         let mut now = source();
         loop {
             reader.read(&*now.provider).await;
             publish(&mut reader, &now.metrics);
+            read(&reader);
             let next_reading = Instant::now() + now.interval;
             let mut newest = source();
             while newest.generation == now.generation && Instant::now() < next_reading {

@@ -93,6 +93,16 @@ impl Queue {
             })
     }
 
+    /// This call's turn, if it is now.
+    pub fn try_turn(self: &Arc<Self>) -> Option<Slot> {
+        let mut line = self.line();
+        if line.limit.is_some_and(|limit| line.running >= limit.calls) {
+            return None;
+        }
+        line.running += 1;
+        Some(Slot(Arc::clone(self)))
+    }
+
     /// How many calls wait.
     pub fn waiting(&self) -> usize {
         self.line().waiting.len()

@@ -76,6 +76,11 @@ impl<C: Clock + Clone> RateLimit<C> {
         }
     }
 
+    /// Whether a header tells whose call it is.
+    pub fn reads_headers(&self) -> bool {
+        matches!(self.by, RateBy::Header(_))
+    }
+
     /// Takes one call from its caller's allowance.
     ///
     /// # Errors

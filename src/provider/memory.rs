@@ -423,6 +423,7 @@ impl Provider for MemoryProvider {
         let not_ready = |reason: String| ProviderError::NotReady {
             reason,
             retry_after: RETRY_AFTER,
+            setting: None,
         };
         if entry.replicas == 0 {
             return Err(not_ready(format!("function {function} is scaled to zero")));

@@ -177,6 +177,7 @@ impl ProcessProvider {
             return Err(ProviderError::NotReady {
                 reason: "the gateway is stopping".to_owned(),
                 retry_after: Duration::from_secs(1),
+                setting: None,
             });
         }
         self.read(change).await

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    config::Bound,
+    config::{Bound, SizeBound},
     upstream::{Address, Body, BoxError},
 };
 
@@ -64,13 +64,16 @@ pub struct TooLarge {
 }
 
 impl TooLarge {
-    /// Fails when a body of at least `bytes` cannot keep within `limit`.
+    /// Fails when a body of at least `bytes` cannot keep within `bound`.
     ///
     /// # Errors
     /// Itself.
-    pub fn check(bytes: u64, limit: Option<u64>, setting: &'static str) -> Result<(), Self> {
-        match limit {
-            Some(limit) if bytes > limit => Err(Self { setting, limit }),
+    pub fn check(bytes: u64, bound: Option<SizeBound>) -> Result<(), Self> {
+        match bound {
+            Some(bound) if bytes > bound.bytes => Err(Self {
+                setting: bound.setting,
+                limit: bound.bytes,
+            }),
             _ => Ok(()),
         }
     }
@@ -83,7 +86,7 @@ pub struct TimedBody<B, G> {
     inner: B,
     deadline: Deadline,
     idle: Option<Bound>,
-    limit: Option<TooLarge>,
+    limit: Option<SizeBound>,
     /// Bytes of data so far.
     seen: u64,
     /// The end of the wait that is on.
@@ -120,10 +123,10 @@ impl<B: HttpBody, G: Observe> TimedBody<B, G> {
         self
     }
 
-    /// Bounds the data, to so many bytes because of `setting`.
+    /// Bounds the data.
     #[must_use]
-    pub fn limit(mut self, limit: Option<u64>, setting: &'static str) -> Self {
-        self.limit = limit.map(|limit| TooLarge { setting, limit });
+    pub fn limit(mut self, bound: Option<SizeBound>) -> Self {
+        self.limit = bound;
         self
     }
 
@@ -137,9 +140,9 @@ impl<B: HttpBody, G: Observe> TimedBody<B, G> {
             self.due = None;
         }
         let Some(data) = frame.data_ref() else { return Ok(()) };
-        if let Some(limit) = self.limit {
+        if self.limit.is_some() {
             self.seen += data.len() as u64;
-            TooLarge::check(self.seen, Some(limit.limit), limit.setting)?;
+            TooLarge::check(self.seen, self.limit)?;
         }
         if let Some(guard) = &mut self.guard {
             guard.data(data.len());

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,6 +20,7 @@ use super::{
     headers::{self, CallHeaders},
     retry::{self, Budget},
     target,
+    upload::Upload,
 };
 use crate::{
     config::{Bound, FunctionSettings},
@@ -45,7 +47,8 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Until when the head of an answer to a try that begins now must be there.
+    /// Until when the head of an answer must be there, for a function that has
+    /// the whole request now.
     fn first_byte(&self) -> Deadline {
         match self.settings.first_byte {
             None => self.answer,
@@ -132,8 +135,7 @@ where
 {
     let settings = call.settings;
     let (mut parts, body) = request.into_parts();
-    TooLarge::check(body.size_hint().lower(), settings.max_request, MAX_REQUEST)
-        .map_err(ForwardError::RequestTooLarge)?;
+    TooLarge::check(body.size_hint().lower(), settings.max_request).map_err(ForwardError::RequestTooLarge)?;
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
     // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
@@ -157,7 +159,7 @@ where
     if let Some(budget) = call.budget.filter(|_| settings.retries.is_some()) {
         budget.call();
     }
-    let (kept, body) = keep(&parts, body, call).await?;
+    let (kept, body, upload) = keep(&parts, body, call).await?;
 
     let mut request = Request::from_parts(parts, body);
     let mut retries = 0;
@@ -166,8 +168,8 @@ where
         if let Some(observer) = observer.as_mut() {
             observer.sent(upstream.endpoint.address(), request.uri());
         }
-        let mut tried = attempt(call, &upstream.endpoint, request).await;
-        note(call, &upstream.endpoint, &tried);
+        let mut tried = attempt(call, &upstream.endpoint, request, upload.as_deref()).await;
+        note(call.settings, &upstream.endpoint, outcome(&tried));
         let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
             Some((pause, unsent.or_else(|| kept.as_ref().map(Kept::request))?))
@@ -187,8 +189,7 @@ where
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
         return Err(ForwardError::Switched.into());
     }
-    TooLarge::check(response.size_hint().lower(), settings.max_response, MAX_RESPONSE)
-        .map_err(ForwardError::AnswerTooLarge)?;
+    TooLarge::check(response.size_hint().lower(), settings.max_response).map_err(ForwardError::AnswerTooLarge)?;
     let guards = Guards {
         observer: observer.take(),
         _in_flight: in_flight,
@@ -210,8 +211,12 @@ impl Kept {
 
 /// The body to send, and what is kept of the request where it may be sent
 /// again: its method is one that may, and its body is known to be small. Such a
-/// body is read here to its end.
-async fn keep<B>(parts: &Parts, body: B, call: &Call<'_>) -> Result<(Option<Kept>, Body), ForwardError>
+/// body is read here to its end; any other is watched while it comes.
+async fn keep<B>(
+    parts: &Parts,
+    body: B,
+    call: &Call<'_>,
+) -> Result<(Option<Kept>, Body, Option<Arc<Upload>>), ForwardError>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -230,14 +235,17 @@ where
         return Ok((
             keep.then(|| kept(Bytes::new())),
             body.map_err(Into::into).boxed_unsync(),
+            None,
         ));
     }
-    let body = TimedBody::new(body, call.receive, ()).limit(settings.max_request, MAX_REQUEST);
+    let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request);
     if !keep {
-        return Ok((None, body.boxed_unsync()));
+        let (upload, body) = Upload::watch(timed(call.receive));
+        return Ok((None, body.boxed_unsync(), Some(upload)));
     }
-    let bytes = body.collect().await.map_err(|error| unreadable(&*error))?.to_bytes();
-    Ok((Some(kept(bytes.clone())), body::full(bytes)))
+    let whole = timed(call.receive.or_earlier(call.answer)).collect().await;
+    let bytes = whole.map_err(|error| unreadable(&*error))?.to_bytes();
+    Ok((Some(kept(bytes.clone())), body::full(bytes), None))
 }
 
 /// How a try went.
@@ -250,26 +258,45 @@ struct Failed {
     unsent: Option<Request<Body>>,
 }
 
-async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>) -> Tried {
-    let due = call.first_byte();
-    let (error, unsent) = match tokio::time::timeout_at(due.at, endpoint.send(request)).await {
-        Ok(Ok(response)) => return Ok(response),
-        Ok(Err(failure)) => {
-            let SendFailure { error, unsent } = *failure;
-            (failed(error), unsent)
+/// Sends a request once. The function's time for its first byte begins when it
+/// has the whole request, for a caller that sends slowly is none of its doing.
+async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>, upload: Option<&Upload>) -> Tried {
+    let mut sending = pin!(endpoint.send(request));
+    if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {
+        tokio::select! {
+            biased;
+            sent = sending.as_mut() => return sent.map_err(unanswered),
+            () = upload.ended() => {}
+            () = tokio::time::sleep_until(call.answer.at) => {}
         }
-        Err(_) => (ForwardError::AnswerTimeout(due.passed), None),
+    }
+    let due = call.first_byte();
+    if let Ok(sent) = tokio::time::timeout_at(due.at, sending).await {
+        return sent.map_err(unanswered);
+    }
+    let error = if upload.is_some_and(Upload::is_awaited) {
+        ForwardError::ReceiveTimeout(call.receive.or_earlier(due).passed)
+    } else {
+        ForwardError::AnswerTimeout(due.passed)
     };
-    Err(Box::new(Failed { error, unsent }))
+    Err(Box::new(Failed { error, unsent: None }))
+}
+
+fn unanswered(failure: Box<SendFailure>) -> Box<Failed> {
+    let SendFailure { error, unsent } = *failure;
+    Box::new(Failed {
+        error: failed(error),
+        unsent,
+    })
 }
 
 /// Lets the endpoint know how a try went, where failing replicas are ejected.
 /// What the caller did wrong is no failure of the replica.
-fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Tried) {
-    let Some(breaker) = &call.settings.breaker else { return };
-    let failed = match tried {
-        Ok(response) => breaker.statuses.contains(&response.status().as_u16()),
-        Err(failed) if failed.error.is_the_functions() => true,
+pub fn note(settings: &FunctionSettings, endpoint: &Endpoint, outcome: Result<u16, &ForwardError>) {
+    let Some(breaker) = &settings.breaker else { return };
+    let failed = match outcome {
+        Ok(status) => breaker.statuses.contains(&status),
+        Err(error) if error.is_the_functions() => true,
         Err(_) => return,
     };
     if failed {
@@ -281,19 +308,31 @@ fn note(call: &Call<'_>, endpoint: &Endpoint, tried: &Tried) {
     }
 }
 
+fn outcome(tried: &Tried) -> Result<u16, &ForwardError> {
+    tried
+        .as_ref()
+        .map(|response| response.status().as_u16())
+        .map_err(|failed| &failed.error)
+}
+
+/// How long to wait before a call that was not sent is sent to another replica,
+/// after so many tries; `None` to give up.
+pub fn connect_again(error: &ForwardError, tries: u32) -> Option<Duration> {
+    // The bound on connecting was the caller's whole wait for a connection.
+    let late = matches!(
+        error,
+        ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) | ForwardError::AnswerTimeout(_)
+    );
+    // A replica that just went away is not the caller's concern.
+    (!late && tries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (tries + 1))
+}
+
 /// How long to wait before another try; `None` when there is none to make.
 fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Duration> {
     let unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
     let Some(settings) = &call.settings.retries else {
-        // The bound on connecting was the caller's whole wait for a connection.
-        let late = tried.as_ref().is_err_and(|failed| {
-            matches!(
-                failed.error,
-                ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. }))
-            )
-        });
-        // A replica that just went away is not the caller's concern.
-        return (unsent && !late && retries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (retries + 1));
+        let failed = tried.as_ref().err().filter(|_| unsent)?;
+        return connect_again(&failed.error, retries);
     };
     let repeatable = match tried {
         Ok(response) => kept && settings.statuses.contains(&response.status().as_u16()),
@@ -311,10 +350,6 @@ fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Dur
     let affordable = |budget: &Budget| budget.withdraw(settings.budget);
     (in_time && call.budget.is_none_or(affordable)).then_some(wait)
 }
-
-/// Keys of the bounds on bodies.
-const MAX_REQUEST: &str = FunctionSettings::MAX_REQUEST;
-const MAX_RESPONSE: &str = FunctionSettings::MAX_RESPONSE;
 
 /// How often a call looks for another connection when none was made.
 const MAX_CONNECT_TRIES: u32 = 2;
@@ -353,7 +388,7 @@ where
     }
     let body = TimedBody::new(body, call.answer, guards)
         .idle(call.settings.idle)
-        .limit(call.settings.max_response, MAX_RESPONSE);
+        .limit(call.settings.max_response);
     Answer {
         response: Response::from_parts(parts, body.boxed_unsync()),
         switched: None,
@@ -389,6 +424,7 @@ impl<G: Observe> Observe for Guards<G> {
 fn failed(error: SendError) -> ForwardError {
     match error {
         SendError::Connect(_) => ForwardError::Unreachable(error),
+        SendError::Lost { .. } | SendError::Malformed { .. } => ForwardError::Broken(error),
         SendError::Broken { ref cause, .. } => match std::error::Error::source(cause) {
             // What the request's body failed with.
             Some(body) if cause.is_user() => unreadable(body),

@@ -26,6 +26,9 @@ pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pr
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
+/// `Retry-After` of a 429 or 503 where nothing better is known: soon, but not at once.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -41,6 +44,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Whether a header is about one connection.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known.as_str()))
+}
 
 /// Removes what concerns one connection only: the known headers and those that
 /// `Connection` names (RFC 9110 section 7.6.1). `TE: trailers` is put back,
@@ -76,6 +84,13 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a header stays although `Connection` names it: it frames or addresses the message.
+pub fn is_protected_from_connection(name: &[u8]) -> bool {
+    [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TE]
+        .iter()
+        .any(|protected| name.eq_ignore_ascii_case(protected.as_str().as_bytes()))
+}
+
 /// Names that `Connection` lists, except those that frame or address the
 /// message: removing `Host` or `Content-Length` because a client asks for it
 /// would change what the message is.
@@ -86,7 +101,7 @@ fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse::<HeaderName>().ok())
-        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TE].contains(name))
+        .filter(|name| !is_protected_from_connection(name.as_str().as_bytes()))
         .collect()
 }
 

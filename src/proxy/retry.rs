@@ -139,7 +139,7 @@ pub(super) fn wait(settings: &RetrySettings, retry: u32, random: f64, asked: Opt
 }
 
 /// The value of `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3).
-pub(super) fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -56,16 +56,6 @@ pub fn rewritten(path: &str, prefix: &str, rewrite: Option<&str>) -> String {
     }
 }
 
-/// The part of a path below a base path (empty, or like `/faas`), where it is there.
-pub fn below<'p>(base: &str, path: &'p str) -> Option<&'p str> {
-    let rest = path.strip_prefix(base)?;
-    match rest.as_bytes().first() {
-        Some(b'/') => Some(rest),
-        None if !base.is_empty() => Some("/"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,20 +112,6 @@ mod tests {
             ("/.a", false),
         ] {
             assert_eq!(has_dot_segment(path), dots, "{path}");
-        }
-    }
-
-    #[test]
-    fn below_a_base_path() {
-        for (base, path, rest) in [
-            ("", "/a", Some("/a")),
-            ("", "*", None),
-            ("/faas", "/faas/a", Some("/a")),
-            ("/faas", "/faas", Some("/")),
-            ("/faas", "/faasx", None),
-            ("/faas", "/a", None),
-        ] {
-            assert_eq!(below(base, path), rest, "{base} {path}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use crate::config;
+use crate::{config, policy::Answers};
 
 /// Where a route sends its callers.
 #[derive(Debug)]
@@ -10,14 +10,17 @@ pub struct Redirect {
     /// The status; without one in the configuration 307, which keeps the method
     /// and is not remembered.
     pub status: StatusCode,
+    /// What the route makes of the answer.
+    pub answers: Answers,
     to: String,
 }
 
 impl Redirect {
-    pub(super) fn new(written: &config::Redirect) -> Self {
+    pub(super) fn new(written: &config::Redirect, answers: Answers) -> Self {
         let status = written.status.and_then(|status| StatusCode::from_u16(status).ok());
         Self {
             status: status.unwrap_or(StatusCode::TEMPORARY_REDIRECT),
+            answers,
             to: written.to.clone(),
         }
     }
@@ -75,6 +78,7 @@ mod tests {
     fn location(to: &str, path: &str, prefix: &str, query: Option<&str>) -> String {
         let redirect = Redirect {
             status: StatusCode::FOUND,
+            answers: Answers::default(),
             to: to.to_owned(),
         };
         let location = redirect.location(path, prefix, query).expect("header text");

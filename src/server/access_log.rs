@@ -13,6 +13,7 @@ use crate::{
     metrics::{FunctionMetrics, InFlight},
     policy::Slot,
     proxy::body::{Deadline, Observe},
+    routing::{Action, Route},
     snapshot::Snapshot,
     upstream::Address,
 };
@@ -29,20 +30,26 @@ pub(super) enum Kind {
     Api,
     /// A copy of a function's call.
     Mirror,
+    /// A request that a route sends elsewhere.
+    Redirect,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Api => "api",
+            Self::Mirror => "mirror",
+            Self::Redirect => "redirect",
+        }
+    }
 }
 
 /// A request under way; dropping it counts and logs it.
 pub(super) struct Record {
-    kind: Kind,
-    log: bool,
-    log_upstream: bool,
-    method: Method,
-    path: String,
-    route: Option<Arc<str>>,
-    peer: SocketAddr,
+    /// What is logged besides; nothing while the access log is off.
+    line: Option<Box<Line>>,
     started: Instant,
-    call_id: Option<String>,
-    upstream: Option<String>,
     counted: Option<Counted>,
     /// Freed after the call was counted.
     slot: Option<Slot>,
@@ -51,6 +58,18 @@ pub(super) struct Record {
     status: u16,
     bytes: u64,
     complete: bool,
+}
+
+struct Line {
+    kind: Kind,
+    fast: bool,
+    with_upstream: bool,
+    method: Method,
+    path: String,
+    route: Option<Arc<str>>,
+    peer: SocketAddr,
+    call_id: Option<String>,
+    upstream: Option<String>,
 }
 
 struct Counted {
@@ -67,17 +86,42 @@ impl Record {
         peer: SocketAddr,
         started: Instant,
     ) -> Self {
-        Self {
+        Self::of(
+            snapshot,
             kind,
-            log: snapshot.config.logging.access,
-            log_upstream: snapshot.config.logging.access && snapshot.config.logging.upstream_uri,
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            route: None,
+            || (request.method().clone(), request.uri().path().to_owned()),
             peer,
             started,
-            call_id: None,
-            upstream: None,
+        )
+    }
+
+    /// The record of a request whose method and path `asked` tells, which is
+    /// only asked when they are logged.
+    pub(super) fn of(
+        snapshot: &Snapshot,
+        kind: Kind,
+        asked: impl FnOnce() -> (Method, String),
+        peer: SocketAddr,
+        started: Instant,
+    ) -> Self {
+        let logging = &snapshot.config.logging;
+        let line = logging.access.then(|| {
+            let (method, path) = asked();
+            Box::new(Line {
+                kind,
+                fast: false,
+                with_upstream: logging.upstream_uri,
+                method,
+                path,
+                route: None,
+                peer,
+                call_id: None,
+                upstream: None,
+            })
+        });
+        Self {
+            line,
+            started,
             counted: None,
             slot: None,
             copying: None,
@@ -89,14 +133,28 @@ impl Record {
     }
 
     /// Adds the route that the request took to the line.
-    pub(super) fn route(&mut self, name: &Arc<str>) {
-        self.route = Some(Arc::clone(name));
+    pub(super) fn route(&mut self, route: &Route) {
+        if let Some(line) = &mut self.line {
+            line.route = Some(Arc::clone(&route.name));
+            if matches!(route.action, Action::Redirect(_)) {
+                line.kind = Kind::Redirect;
+            }
+        }
     }
 
     /// Makes the line one about a function's call.
     pub(super) fn function_call(&mut self) {
-        if self.kind == Kind::Api {
-            self.kind = Kind::Function;
+        if let Some(line) = &mut self.line
+            && line.kind == Kind::Api
+        {
+            line.kind = Kind::Function;
+        }
+    }
+
+    /// Says in the line that the call took the fast lane.
+    pub(super) fn fast(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.fast = true;
         }
     }
 
@@ -106,20 +164,20 @@ impl Record {
     }
 
     /// Adds the call's id to the line.
-    pub(super) fn call_id(&mut self, id: &http::HeaderValue) {
-        if self.log {
-            self.call_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
+    pub(super) fn call_id(&mut self, id: &[u8]) {
+        if let Some(line) = &mut self.line {
+            line.call_id = Some(String::from_utf8_lossy(id).into_owned());
         }
     }
 
-    /// Counts the call against its function from now on: waiting for a replica
+    /// Counts the call against its function, from `since`: waiting for a replica
     /// is not the function's time (compatibility.md section 4.1).
-    pub(super) fn count(&mut self, metrics: &Arc<FunctionMetrics>) {
+    pub(super) fn count(&mut self, metrics: &Arc<FunctionMetrics>, since: Instant) {
         metrics.started();
         self.counted = Some(Counted {
             _in_flight: Some(metrics.in_flight()),
             metrics: Arc::clone(metrics),
-            since: Instant::now(),
+            since,
         });
     }
 
@@ -148,15 +206,32 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Adds the function's address and the path that it sees to the line.
+    pub(super) fn sent_to(&mut self, address: &Address, path: impl FnOnce() -> String) {
+        if let Some(line) = &mut self.line
+            && line.with_upstream
+        {
+            line.upstream = Some(format!("{address}{}", path()));
+        }
+    }
+
+    /// How the call ended, of which nobody told on the way: its status if there
+    /// is one, its bytes, and whether that was all.
+    pub(super) fn outcome(&mut self, status: Option<u16>, bytes: u64, complete: bool) {
+        self.status = status.unwrap_or(self.status);
+        self.bytes = bytes;
+        self.complete = complete;
+    }
+}
+
 impl Observe for Record {
     /// Path only: the query is the caller's.
     fn sent(&mut self, address: &Address, target: &Uri) {
         if let Some(copying) = self.copying.take() {
             copying.forwarded();
         }
-        if self.log_upstream {
-            self.upstream = Some(format!("{address}{}", target.path()));
-        }
+        self.sent_to(address, || target.path().to_owned());
     }
 
     fn retried(&mut self) {
@@ -185,19 +260,20 @@ impl Drop for Record {
         if let Some(counted) = self.counted.take() {
             counted.metrics.completed(self.status, counted.since.elapsed());
         }
-        if self.log {
+        if let Some(line) = &self.line {
             tracing::info!(
                 target: "access",
-                kind = match self.kind { Kind::Function => "function", Kind::Api => "api", Kind::Mirror => "mirror" },
-                method = %self.method,
-                path = %self.path,
-                route = self.route.as_deref(),
+                kind = line.kind.as_str(),
+                lane = line.fast.then_some("fast"),
+                method = %line.method,
+                path = %line.path,
+                route = line.route.as_deref(),
                 status = self.status,
                 bytes = self.bytes,
                 duration_ms = (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
-                peer = %self.peer,
-                call_id = self.call_id.as_deref(),
-                upstream = self.upstream.as_deref(),
+                peer = %line.peer,
+                call_id = line.call_id.as_deref(),
+                upstream = line.upstream.as_deref(),
                 retries = (self.retries > 0).then_some(self.retries),
                 aborted = (!self.complete).then_some(true),
             );

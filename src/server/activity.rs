@@ -9,7 +9,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -29,6 +29,11 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// Bound on waiting for a request's head to begin, and again to be complete.
+    pub(super) fn read(self) -> Duration {
+        self.read
+    }
+
     pub(super) fn new(server: &config::Server) -> Self {
         Self {
             read: server.read_timeout,
@@ -49,6 +54,8 @@ struct State {
     framed: bool,
     /// Bytes of an answer wait for the caller to take them.
     blocked: bool,
+    /// Who waits for the connection to be quiet.
+    waiting: Option<Waker>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +80,7 @@ impl Activity {
                 },
                 framed: false,
                 blocked: false,
+                waiting: None,
             }),
         })
     }
@@ -117,13 +125,24 @@ impl Activity {
 
     /// Bytes wait for the caller to take them, or do not any more.
     pub(super) fn blocked(&self, blocked: bool) {
-        self.state().blocked = blocked;
+        let mut state = self.state();
+        state.blocked = blocked;
+        state.wake_when_quiet();
     }
 
     /// Whether no request is being answered and no answer is left to write.
     pub(super) fn is_quiet(&self) -> bool {
-        let state = self.state();
-        !state.blocked && matches!(state.phase, Phase::Waiting { .. })
+        self.state().is_quiet()
+    }
+
+    /// Ready while the connection is quiet.
+    pub(super) fn poll_quiet(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.is_quiet() {
+            return Poll::Ready(());
+        }
+        state.waiting = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Resolves when a wait has lasted too long.
@@ -156,6 +175,20 @@ impl Activity {
     }
 }
 
+impl State {
+    fn is_quiet(&self) -> bool {
+        !self.blocked && matches!(self.phase, Phase::Waiting { .. })
+    }
+
+    fn wake_when_quiet(&mut self) {
+        if self.is_quiet()
+            && let Some(waiting) = self.waiting.take()
+        {
+            waiting.wake();
+        }
+    }
+}
+
 /// A request under way; dropping it ends it.
 pub(super) struct Request(Arc<Activity>);
 
@@ -170,6 +203,7 @@ impl Drop for Request {
                 },
                 requests => Phase::Busy { requests },
             };
+            state.wake_when_quiet();
         }
     }
 }

@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response};
 use crate::{
-    config::{Config, FunctionSettings, Visibility},
+    config::{CallAnnotations, Config, FunctionSettings, Visibility},
     model::FunctionRef,
-    policy::{Admitted, Pass, Policy},
+    policy::{Admitted, Pass, Policy, Standing, Subject},
     problem::Problem,
     provider::ProviderError,
     proxy::{
@@ -67,7 +67,7 @@ pub(super) async fn call(
     let tasks = &service.tasks;
     let call_headers = call_headers(request.headers());
     record.function_call();
-    record.call_id(&call_headers.call_id);
+    record.call_id(call_headers.call_id.as_bytes());
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (mut record, mut policy) = (Some(record), None);
@@ -81,6 +81,7 @@ pub(super) async fn call(
         &mut policy,
     )
     .await;
+    let ours = answered.is_err();
     let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
@@ -99,7 +100,13 @@ pub(super) async fn call(
         }
     };
     if let Some(policy) = policy {
-        policy.answer(origin.as_ref(), response.headers_mut());
+        let headers = response.headers_mut();
+        let wait = ours.then(|| headers.get(header::RETRY_AFTER).cloned()).flatten();
+        policy.answers().answer(origin.as_ref(), headers);
+        // A function's word may be taken from its answers, the gateway's not.
+        if let Some(wait) = wait {
+            headers.entry(header::RETRY_AFTER).or_insert(wait);
+        }
     }
     response
 }
@@ -124,7 +131,7 @@ async fn forward(
     let mut call_headers = call_headers.clone();
     let mut pass = None;
     if let Some(applied) = &function.policy {
-        if let Some(permission) = applied.preflight(request.method(), request.headers()) {
+        if let Some(permission) = applied.answers().preflight(request.method(), request.headers()) {
             return Ok(preflight(permission, &call_headers, record.take()));
         }
         *policy = Some(Arc::clone(applied));
@@ -144,7 +151,7 @@ async fn forward(
     if let Some(record) = record
         && let Some(metrics) = &function.metrics
     {
-        record.count(metrics);
+        record.count(metrics, Instant::now());
     }
     let server = &snapshot.config.server;
     let total = function.settings.total;
@@ -203,7 +210,7 @@ async fn admit(
         }
         Err(refused) => {
             if let Some((record, metrics)) = record.as_mut().zip(function.metrics.as_ref()) {
-                record.refused(metrics, refused.reason());
+                record.refused(metrics, refused.why.reason());
             }
             let problem = Problem::from(refused);
             Err(Problem {
@@ -261,43 +268,41 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
             Err(error) if snapshot.policy.from_zero => return Err(unavailable(&function, error)),
             // The provider will say itself what it makes of the call; nothing is
             // counted under a name that nobody vouched for.
-            Err(error) => {
-                tracing::debug!(%function, %error, "function not confirmed by the provider");
-                false
-            }
+            Err(_) => false,
         }
     };
     let mut settings = snapshot.config.function_on_route(&function, route);
-    settings.internal = is_internal(&snapshot.config, &function, &settings);
-    let annotated = !exists || settings.annotated.is_none() || annotate(snapshot, &function, &mut settings).await;
+    let annotations = if exists && settings.annotated.is_some() {
+        annotate(snapshot, &function, &mut settings).await
+    } else {
+        None
+    };
     // Before the policy: what limits remember goes when these go.
     let metrics = exists.then(|| snapshot.metrics.function(&function.to_string()));
+    let limits = snapshot.config.limited_as(&function);
+    let subject = Subject {
+        function: &function,
+        limits: &limits,
+        standing: if exists {
+            Standing::Exists
+        } else if route.is_some() || snapshot.config.names(&limits) {
+            Standing::Named
+        } else {
+            Standing::Unconfirmed
+        },
+    };
     let entry = Arc::new(CalledFunction {
-        budget: snapshot.states.budget(&function, &settings, exists),
-        policy: Policy::new(&function, &settings, &snapshot.states, snapshot.generation, exists),
+        budget: snapshot.states.budget(subject, &settings),
+        policy: Policy::new(subject, &settings, &snapshot.states, snapshot.generation),
         settings,
+        annotations,
         metrics,
         function,
     });
-    if exists
-        && annotated
-        && let Some(key) = key
-    {
+    if exists && let Some(key) = key {
         snapshot.functions.insert(key, &entry, version);
     }
     Ok(entry)
-}
-
-/// Whether only the internal listener leads to a function.
-///
-/// Where the default namespace is the provider's secret, `NAME.anything` may be
-/// what the configuration calls `NAME`, and is as internal as that unless it
-/// has a table of its own.
-fn is_internal(config: &Config, function: &FunctionRef, settings: &FunctionSettings) -> bool {
-    let maybe_default = config.default_namespace().is_empty()
-        && !function.namespace.is_empty()
-        && !config.functions.contains_key(&function.to_string());
-    settings.internal || (maybe_default && config.function(&FunctionRef::new(&*function.name, "")).internal)
 }
 
 /// Whether some function is internal. Then nobody may tell from the answer
@@ -307,19 +312,24 @@ fn hides(config: &Config) -> bool {
     functions.any(|function| function.visibility == Some(Visibility::Internal))
 }
 
-/// Adds what the function's annotations say. When they cannot be read the call
-/// goes on without them, and the next one reads them again.
-async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut FunctionSettings) -> bool {
+/// Adds what the function's annotations say, and returns them. When they cannot
+/// be read calls go on without them until the provider lists its functions again.
+async fn annotate(
+    snapshot: &Snapshot,
+    function: &FunctionRef,
+    settings: &mut FunctionSettings,
+) -> Option<CallAnnotations> {
     match snapshot.provider.status(function, false).await {
         Ok(status) => {
-            for mistake in settings.annotate(&status.annotations.unwrap_or_default()) {
-                tracing::warn!(%function, "annotation ignored: {mistake}");
+            let annotations = CallAnnotations::of(status.annotations.as_ref());
+            for mistake in settings.annotate(&annotations) {
+                tracing::warn!(%function, "annotation {mistake}");
             }
-            true
+            Some(annotations)
         }
         Err(error) => {
             tracing::warn!(%function, %error, "annotations cannot be read; called without them");
-            false
+            None
         }
     }
 }
@@ -327,17 +337,23 @@ async fn annotate(snapshot: &Snapshot, function: &FunctionRef, settings: &mut Fu
 /// What a caller is told when its function cannot be called. Only a function
 /// that does not exist is a 404 (compatibility.md section 12); a provider that
 /// refuses the gateway has not refused the caller.
-fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
+pub(super) fn unavailable(function: &FunctionRef, error: ProviderError) -> Problem {
     tracing::debug!(%function, %error, "function cannot take the call");
-    let ours = matches!(
-        &error,
-        ProviderError::Conflict(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_)
-    ) || matches!(&error, ProviderError::Answered { status, .. } if *status != 503);
+    let status = match &error {
+        ProviderError::Conflict(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_) => {
+            Some(StatusCode::BAD_GATEWAY)
+        }
+        // The gateway asks too much of it, not this caller.
+        ProviderError::Answered { status: 429, .. } => Some(StatusCode::SERVICE_UNAVAILABLE),
+        ProviderError::Answered { status, .. } if *status != 503 => Some(StatusCode::BAD_GATEWAY),
+        _ => None,
+    };
     let problem = Problem::from(error);
-    if ours {
-        return Problem::new(StatusCode::BAD_GATEWAY, problem.detail).component("provider");
+    let Some(status) = status else { return problem };
+    Problem {
+        retry_after: problem.retry_after,
+        ..Problem::new(status, problem.detail).component("provider")
     }
-    problem
 }
 
 /// Joins caller and function until both have closed or the process aborts.

@@ -19,8 +19,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Sleep, sleep},
 };
 
@@ -33,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MAX_DISCARDED: usize = 1 << 20;
 
 /// A connection whose shutdown lingers.
-pub(super) struct Lingering {
-    stream: TcpStream,
+pub(super) struct Lingering<S> {
+    stream: S,
     activity: Arc<Activity>,
     closing: Option<Closing>,
     /// Runs while the caller takes nothing.
@@ -46,8 +45,45 @@ struct Closing {
     discarded: usize,
 }
 
-impl Lingering {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+impl Closing {
+    fn new() -> Self {
+        Self {
+            give_up: Box::pin(sleep(PATIENCE)),
+            discarded: 0,
+        }
+    }
+
+    /// Drops what comes until the peer has closed, or for long enough.
+    fn poll(&mut self, stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [0; 8192];
+        loop {
+            let mut buf = ReadBuf::new(&mut space);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+                // The peer has closed, or is gone: nothing is left to lose.
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(()),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {
+                    self.discarded += buf.filled().len();
+                    if self.discarded > MAX_DISCARDED {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Pending => return self.give_up.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+/// Closes a connection on which everything was written.
+pub(super) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    if stream.shutdown().await.is_ok() {
+        let mut closing = Closing::new();
+        std::future::poll_fn(|cx| closing.poll(&mut stream, cx)).await;
+    }
+}
+
+impl<S> Lingering<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             activity,
@@ -78,7 +114,7 @@ impl Lingering {
     }
 }
 
-impl AsyncRead for Lingering {
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -89,7 +125,7 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.unless_stalled(cx, written)
@@ -109,28 +145,10 @@ impl AsyncWrite for Lingering {
             Some(closing) => closing,
             none => {
                 ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-                none.insert(Closing {
-                    give_up: Box::pin(sleep(PATIENCE)),
-                    discarded: 0,
-                })
+                none.insert(Closing::new())
             }
         };
-        let mut space = [0; 8192];
-        loop {
-            let mut buf = ReadBuf::new(&mut space);
-            match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {
-                // The peer has closed, or is gone: nothing is left to lose.
-                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => {
-                    closing.discarded += buf.filled().len();
-                    if closing.discarded > MAX_DISCARDED {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-                Poll::Pending => return closing.give_up.as_mut().poll(cx).map(Ok),
-            }
-        }
+        closing.poll(&mut this.stream, cx).map(Ok)
     }
 
     fn poll_write_vectored(

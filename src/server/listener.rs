@@ -9,18 +9,22 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
     Service,
     activity::{Activity, Held, Limits},
+    fast,
     linger::Lingering,
+    socket::Socket,
 };
-use crate::config;
+use crate::{config, shutdown::Stop};
 
 /// How long a connection that is asked to end may take when nothing is under way on it.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// First and longest pause after the system refused to accept (out of file
 /// descriptors, usually): trying at once would burn a core and change nothing.
@@ -33,9 +37,9 @@ const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// Accepts connections until `stop`, then returns; connections that are open
 /// finish their requests as tasks of the service. The listener closes when
 /// nobody else holds it.
-pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: CancellationToken) {
+pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Stop) {
     let mut pause = ACCEPT_PAUSE;
-    let finish = CancellationToken::new();
+    let finish = Stop::new();
     loop {
         let accepted = tokio::select! {
             // First: from then on, connections are another's.
@@ -66,7 +70,7 @@ pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Cancellat
     };
     finish.cancel();
     // What the system has accepted for us would be reset by closing the listener.
-    let last = CancellationToken::new();
+    let last = Stop::new();
     let mut waiting = 0;
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
         let connection = connection(stream, peer, service.clone(), last.clone());
@@ -80,17 +84,33 @@ pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Cancellat
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: Stop) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let (builder, limits) = {
+    let (fast, limits) = {
         // Let go at once: connections may stay for hours, and must not keep a snapshot.
         let snapshot = service.current.get();
         let server = &snapshot.config.server;
-        (builder(server), Limits::new(server))
+        (server.fast_lane, Limits::new(server))
     };
+    let socket = Socket::Tcp(stream);
+    if fast {
+        return fast::serve(socket, peer, service, stop).await;
+    }
     let activity = Activity::new(limits);
-    let stream = Lingering::new(stream, Arc::clone(&activity));
+    let stream = Lingering::new(socket, Arc::clone(&activity));
+    base(stream, peer, service, activity, stop).await;
+}
+
+/// Serves HTTP/1.1 and HTTP/2 on a connection until it ends.
+pub(super) async fn base<S>(stream: S, peer: SocketAddr, service: Service, activity: Arc<Activity>, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let builder = {
+        let snapshot = service.current.get();
+        builder(&snapshot.config.server)
+    };
     let requests = Arc::clone(&activity);
     let respond = service_fn(move |request: Request<Incoming>| {
         let under_way = requests.request(request.version());
@@ -103,6 +123,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop:
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
         () = activity.overdue() => None,

@@ -63,7 +63,15 @@ fn redirected<B>(route: &Route, redirect: &Redirect, request: &Request<B>) -> Re
         .location(uri.path(), &route.path, uri.query())
         .ok_or_else(|| misconfigured(route, "redirect.to is no header text"))?;
     let mut response = Response::new(body::empty());
+    if let Some(permission) = redirect.answers.preflight(request.method(), request.headers()) {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.headers_mut() = permission;
+        return Ok(response);
+    }
     *response.status_mut() = redirect.status;
+    let origin = request.headers().get(header::ORIGIN);
+    redirect.answers.answer(origin, response.headers_mut());
+    // Last, for without it there is no redirect.
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }

@@ -8,15 +8,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Uri, header, uri::PathAndQuery};
 
-use super::HEALTH_PATH;
-use crate::routing::{Asked, Found, Route, RouteTable, host, path};
-
-/// First segments of the gateway's own paths, which routes without hosts cannot
-/// have. `/` is not among them: it only leads to the portal.
-const OWN: [&str; 6] = ["function", "async-function", "system", "ui", "docs", "healthz"];
-
-/// Beginning of the first segment of the API's documents.
-const DOCUMENTS: &str = "openapi";
+use crate::{
+    config::own_paths,
+    routing::{Asked, Found, Route, RouteTable, host},
+};
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -51,23 +46,17 @@ pub(super) fn of<B>(routes: &RouteTable, request: &Request<B>) -> Way {
         preflight: preflight.as_ref(),
     };
     let found = routes.find(asked);
-    let below = path::below(base, path);
-    let first = found.as_ref().is_some_and(Found::is_named) || !(path == HEALTH_PATH || below.is_some_and(is_own));
+    let first = found.as_ref().is_some_and(Found::is_named) || own_paths::of(base, path).is_none();
     match found.filter(|_| first) {
         Some(Found::Route { route, .. }) if routes.is_ambiguous(asked, route) => Way::Ambiguous(Arc::clone(route)),
         Some(Found::Route { route, .. }) => Way::Route(Arc::clone(route)),
         Some(Found::Method { allow, .. }) => Way::Method(allow),
         // `*` and the like are not below anything; what is wrong with them is said elsewhere.
-        None if base.is_empty() || path == HEALTH_PATH || !path.starts_with('/') => Way::Own,
-        None => below
+        None if base.is_empty() || path == own_paths::HEALTH || !path.starts_with('/') => Way::Own,
+        None => own_paths::below(base, path)
             .and_then(|below| with_path(request.uri(), below))
             .map_or(Way::Outside, Way::Below),
     }
-}
-
-fn is_own(path: &str) -> bool {
-    let first = path.split('/').nth(1).unwrap_or_default();
-    OWN.contains(&first) || first.starts_with(DOCUMENTS)
 }
 
 /// The method that a CORS preflight request asks leave for.
@@ -130,6 +119,8 @@ mod tests {
                 route("rest", "path = \"/v1/x\"\nmethods = [\"POST\"]"),
                 route("both", "path = \"/both\""),
                 route("one", "path = \"/both\"\nmethods = [\"POST\"]"),
+                route("read", "path = \"/head\"\nmethods = [\"GET\"]"),
+                route("head", "path = \"/head\"\nmethods = [\"HEAD\"]"),
             ]
             .concat(),
         );
@@ -148,6 +139,8 @@ mod tests {
             ("DELETE", "other.test", "/v1/x", "405 GET, HEAD, POST, PUT"),
             ("POST", "other.test", "/both", "one"),
             ("PATCH", "other.test", "/both", "both"),
+            ("HEAD", "other.test", "/head", "head"),
+            ("GET", "other.test", "/head", "read"),
             ("GET", "ignored.test", "http://shop.example.com:99/v1", "exact"),
         ] {
             assert_eq!(way(&table, method, host, target), expected, "{method} {host} {target}");
@@ -172,11 +165,13 @@ mod tests {
             "/healthz",
             "/ui",
             "/function",
+            "/openapi/x",
+            "/openapi.yaml",
         ] {
             assert_eq!(way(&table, "GET", "shop.test", target), "named");
             assert_eq!(way(&table, "GET", "other.test", target), "own", "{target}");
         }
-        for target in ["/", "/functions", "/uix", "/healthzz"] {
+        for target in ["/", "/functions", "/uix", "/healthzz", "/openapi-shop", "/metrics"] {
             assert_eq!(way(&table, "GET", "other.test", target), "any", "{target}");
         }
         assert_eq!(way(&table, "OPTIONS", "other.test", "*"), "own");

@@ -15,7 +15,11 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::FunctionSettings, metrics::FunctionMetrics, model::FunctionRef, policy::Policy, proxy::retry::Budget,
+    config::{CallAnnotations, FunctionSettings},
+    metrics::FunctionMetrics,
+    model::{FunctionRef, FunctionStatus},
+    policy::Policy,
+    proxy::retry::Budget,
 };
 
 /// A function as calls see it.
@@ -27,6 +31,9 @@ pub struct CalledFunction {
     pub metrics: Option<Arc<FunctionMetrics>>,
     /// What applies to its calls.
     pub settings: FunctionSettings,
+    /// What `settings` have from its annotations; `None` where they leave nothing
+    /// to them, and where they could not be read.
+    pub annotations: Option<CallAnnotations>,
     /// How many of its calls may be tried again; with `settings.retries` only.
     pub budget: Option<Arc<Budget>>,
     /// How its settings hold calls up and change them; `None` is not at all.
@@ -73,6 +80,26 @@ impl FunctionTable {
         });
     }
 
+    /// Lets go of functions whose annotations are not those that they were
+    /// resolved with: somebody changed them elsewhere.
+    pub fn compare<'s>(&self, listed: impl Iterator<Item = &'s FunctionStatus>) {
+        let table = self.functions.load();
+        let annotated = |known: &&Arc<CalledFunction>| known.settings.annotated.is_some();
+        if !table.values().any(|known| annotated(&known)) {
+            return;
+        }
+        let mut by_name: HashMap<&str, Vec<&FunctionStatus>> = HashMap::new();
+        for status in listed {
+            by_name.entry(&status.name).or_default().push(status);
+        }
+        for known in table.values().filter(annotated) {
+            let listed = by_name.get(known.function.name.as_str());
+            if !known.is_current(listed.into_iter().flatten().copied()) {
+                self.forget(&known.function);
+            }
+        }
+    }
+
     /// Lets go of a function that was changed: its annotations may have been.
     pub fn forget(&self, function: &FunctionRef) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
@@ -83,6 +110,21 @@ impl FunctionTable {
             let next: HashMap<_, _> = kept.map(|(name, known)| (name.clone(), Arc::clone(known))).collect();
             next
         });
+    }
+}
+
+impl CalledFunction {
+    /// Whether it was resolved with the annotations that one of these has, which
+    /// may be it; so also when none may.
+    fn is_current<'s>(&self, listed: impl Iterator<Item = &'s FunctionStatus>) -> bool {
+        let mut may_be_it = listed
+            .filter(|status| {
+                let namespace = status.namespace.as_deref().unwrap_or_default();
+                may_be_same(&self.function, &FunctionRef::new(&*status.name, namespace))
+            })
+            .peekable();
+        let same = |status: &FunctionStatus| self.annotations == Some(CallAnnotations::of(status.annotations.as_ref()));
+        may_be_it.peek().is_none() || may_be_it.any(same)
     }
 }
 

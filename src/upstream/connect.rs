@@ -133,6 +133,7 @@ async fn open(address: &Address) -> io::Result<Stream> {
 }
 
 /// A connection of any kind.
+#[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),

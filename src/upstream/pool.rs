@@ -1,18 +1,15 @@
-//! An endpoint and its idle connections.
-//!
-//! Last in, first out: the connection used most recently is the one least
-//! likely to have been closed, and the others age out. One lock per endpoint,
-//! held for a push or a pop only.
+//! An endpoint and its connections, which hyper drives.
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
@@ -26,6 +23,8 @@ use thiserror::Error;
 use super::{
     connect::{Address, ConnectError, connect},
     health::Health,
+    idle::IdleConnections,
+    plain::PlainConnection,
 };
 
 /// Error of a streamed body.
@@ -69,6 +68,22 @@ pub enum SendError {
         /// What hyper said.
         cause: hyper::Error,
     },
+    /// The same, of a connection that carries bytes.
+    #[error("the connection to {address} failed: {cause}")]
+    Lost {
+        /// Where to.
+        address: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// What came is no answer of HTTP/1.
+    #[error("the answer of {address} cannot be understood: {why}")]
+    Malformed {
+        /// Where from.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 /// A failed send, and the request when no byte of it left.
@@ -84,33 +99,11 @@ pub struct SendFailure {
 pub struct Endpoint {
     address: Address,
     host: HeaderValue,
-    idle: Mutex<IdleList>,
+    limits: ArcSwap<PoolLimits>,
+    idle: IdleConnections<SendRequest<Body>>,
+    pub(super) plain: IdleConnections<PlainConnection>,
     in_flight: AtomicUsize,
     health: Health,
-}
-
-#[derive(Default)]
-struct IdleList {
-    limits: PoolLimits,
-    /// The oldest first.
-    senders: Vec<Idle>,
-    /// Whether a task closes those that nobody takes in time.
-    swept: bool,
-}
-
-impl IdleList {
-    fn drop_expired(&mut self, now: Instant) {
-        let timeout = self.limits.idle_timeout;
-        let expired = self
-            .senders
-            .partition_point(|kept| now.saturating_duration_since(kept.since) >= timeout);
-        self.senders.drain(..expired);
-    }
-}
-
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
 }
 
 impl Endpoint {
@@ -119,10 +112,9 @@ impl Endpoint {
         Arc::new(Self {
             host: address.host_header(),
             address,
-            idle: Mutex::new(IdleList {
-                limits,
-                ..IdleList::default()
-            }),
+            limits: ArcSwap::from_pointee(limits),
+            idle: IdleConnections::new(),
+            plain: IdleConnections::new(),
             in_flight: AtomicUsize::new(0),
             health: Health::new(),
         })
@@ -138,17 +130,13 @@ impl Endpoint {
         &self.host
     }
 
-    /// Changes the bounds on its connections; those that are open stay, as far
-    /// as the new bounds allow.
+    /// Changes the bounds on its connections; those that are open stay.
     pub fn set_limits(&self, limits: PoolLimits) {
-        let mut idle = self.idle();
-        idle.limits = limits;
-        let surplus = idle.senders.len().saturating_sub(limits.max_idle);
-        idle.senders.drain(..surplus);
+        self.limits.store(Arc::new(limits));
     }
 
-    fn idle(&self) -> MutexGuard<'_, IdleList> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn limits(&self) -> PoolLimits {
+        **self.limits.load()
     }
 
     /// Whether it keeps failing.
@@ -221,13 +209,7 @@ impl Endpoint {
     }
 
     fn take(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle();
-        while let Some(Idle { sender, since }) = idle.senders.pop() {
-            if sender.is_ready() && since.elapsed() < idle.limits.idle_timeout {
-                return Some(sender);
-            }
-        }
-        None
+        self.idle.take(self.limits().idle_timeout, SendRequest::is_ready)
     }
 
     /// Returns a sender to the pool once its response body has been read; a
@@ -252,23 +234,16 @@ impl Endpoint {
     }
 
     fn push(self: &Arc<Self>, sender: SendRequest<Body>) {
-        let mut idle = self.idle();
-        let now = Instant::now();
-        idle.drop_expired(now);
-        if idle.senders.len() >= idle.limits.max_idle {
-            return;
-        }
-        idle.senders.push(Idle { sender, since: now });
-        if !std::mem::replace(&mut idle.swept, true) {
-            let timeout = idle.limits.idle_timeout;
-            drop(idle);
-            self.sweep(timeout);
+        let limits = self.limits();
+        if self.idle.put(sender, limits.max_idle, limits.idle_timeout) {
+            self.sweep(|endpoint| &endpoint.idle);
         }
     }
 
     /// Closes idle connections in time even when no more calls come.
-    fn sweep(self: &Arc<Self>, mut timeout: Duration) {
+    pub(super) fn sweep<T: 'static>(self: &Arc<Self>, which: fn(&Self) -> &IdleConnections<T>) {
         let endpoint = Arc::downgrade(self);
+        let mut timeout = self.limits().idle_timeout;
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with its endpoint, or once nothing is idle"
@@ -277,11 +252,8 @@ impl Endpoint {
             loop {
                 tokio::time::sleep(timeout).await;
                 let Some(endpoint) = endpoint.upgrade() else { return };
-                let mut idle = endpoint.idle();
-                timeout = idle.limits.idle_timeout;
-                idle.drop_expired(Instant::now());
-                if idle.senders.is_empty() {
-                    idle.swept = false;
+                timeout = endpoint.limits().idle_timeout;
+                if !which(&endpoint).drop_expired(timeout) {
                     return;
                 }
             }
@@ -289,7 +261,7 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<SendRequest<Body>, SendError> {
-        let timeout = self.idle().limits.connect_timeout;
+        let timeout = self.limits().connect_timeout;
         let stream = connect(&self.address, timeout).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))

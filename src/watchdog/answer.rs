@@ -51,9 +51,17 @@ pub(super) fn busy(limit: usize) -> Response<Body> {
         HeaderValue::from_static("text/plain"),
         format!("Concurrent request limit exceeded. Max concurrent requests: {limit}\n"),
     );
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    headers.insert(headers::INTERNAL, MIDDLEWARE);
+    let soon = HeaderValue::from(headers::RETRY_AFTER_SECONDS);
+    response.headers_mut().insert(header::RETRY_AFTER, soon);
+    response.headers_mut().insert(headers::INTERNAL, MIDDLEWARE);
+    response
+}
+
+/// Not ready for calls yet, or not any more.
+pub(super) fn not_ready() -> Response<Body> {
+    let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+    let soon = HeaderValue::from(headers::RETRY_AFTER_SECONDS);
+    response.headers_mut().insert(header::RETRY_AFTER, soon);
     response
 }
 

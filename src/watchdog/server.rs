@@ -114,14 +114,14 @@ impl Replica {
     fn health(&self, method: &Method) -> Response<Body> {
         match *method {
             Method::GET | Method::HEAD if self.is_healthy() => answer::text(StatusCode::OK, "OK"),
-            Method::GET | Method::HEAD => answer::empty(StatusCode::SERVICE_UNAVAILABLE),
+            Method::GET | Method::HEAD => answer::not_ready(),
             _ => answer::method_not_allowed("GET, HEAD"),
         }
     }
 
     async fn readiness(&self, request: Request<Body>) -> Response<Body> {
         if !self.is_healthy() {
-            return answer::empty(StatusCode::SERVICE_UNAVAILABLE);
+            return answer::not_ready();
         }
         if let (Some(slots), Some(limit)) = (&self.slots, self.settings.max_inflight)
             && slots.available_permits() == 0

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Gateway, eventually,
+    gateway::field,
     provider::{Answer, Asked, ScriptedProvider},
+    wire::Wire,
 };
 
 /// A provider with the function `f`, whose status and scaling the test answers.
@@ -80,6 +82,65 @@ async fn many_calls_start_a_function_once() {
     assert_eq!(scale.json(), json!({ "serviceName": "f", "replicas": 2 }));
     let page = gateway.metrics().await;
     assert!(page.contains(r#"gateway_function_invocation_total{code="200",function_name="f"} 8"#));
+}
+
+/// A provider whose `f` is up once the test says so.
+async fn provider_at_zero() -> (ScriptedProvider, Arc<AtomicU32>) {
+    let up = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&up);
+    let provider = provider(move |asked| match asked.line().as_str() {
+        STATUS => Some(status(0, u64::from(seen.load(Ordering::SeqCst)))),
+        SCALE => Some(Answer::empty(202)),
+        _ => None,
+    });
+    (provider.await, up)
+}
+
+async fn scaled(provider: &ScriptedProvider) {
+    eventually("the scaling", || async { (count(provider, SCALE) > 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn each_call_waits_as_long_as_it_may_for_an_activation_they_share() {
+    let (provider, up) = provider_at_zero().await;
+    let gateway = Gateway::before(provider.url.as_str())
+        .env("scale_from_zero", "true")
+        .config(
+            "[scaling]\npoll_interval = \"20ms\"\n[functions.f]\ntimeouts.activation = \"1m\"\n\
+             [[routes]]\npath = \"/hasty\"\nfunction = \"f\"\ntimeouts = { activation = \"1s\" }",
+        )
+        .start()
+        .await;
+    let hasty = async {
+        let refused = gateway.get("/hasty").send().await.expect("an answer");
+        assert_eq!(refused.status(), 503);
+        let text = refused.text().await.expect("text");
+        assert!(text.contains("routes.timeouts.activation (1s)"), "{text}");
+        up.store(1, Ordering::SeqCst);
+    };
+    let patient = async {
+        scaled(&provider).await;
+        assert_eq!(gateway.invoke("/function/f", "").await, "called");
+    };
+    tokio::join!(hasty, patient);
+    assert_eq!(count(&provider, SCALE), 1);
+}
+
+#[tokio::test]
+async fn an_activation_that_nobody_waits_for_ends() {
+    let (provider, up) = provider_at_zero().await;
+    let gateway = gateway(&provider).await;
+    let mut leaving = Wire::connect(gateway.address()).await;
+    leaving.send("GET /function/f HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    scaled(&provider).await;
+    drop(leaving);
+    gateway
+        .logged("its end", |line| {
+            field(line, "message") == "function not activated while anybody waited for it"
+        })
+        .await;
+    up.store(1, Ordering::SeqCst);
+    assert_eq!(gateway.invoke("/function/f", "").await, "called");
 }
 
 #[tokio::test]
@@ -151,6 +212,28 @@ async fn only_a_function_that_does_not_exist_is_not_found() {
             !gateway.metrics().await.contains("gateway_function_invocation_total"),
             "{said}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_busy_provider_says_when_to_come_back() {
+    let busy = |status, wait: Option<&str>| {
+        let answer = Answer::text(status, "busy");
+        wait.map_or(answer.clone(), |wait| answer.header("retry-after", wait))
+    };
+    for (answer, of_api, of_call, wait) in [
+        (busy(503, Some("7")), 503, 503, "7"),
+        (busy(503, None), 503, 503, "1"),
+        (busy(429, Some("120")), 429, 503, "120"),
+        (busy(429, Some("soon")), 429, 503, "1"),
+    ] {
+        let provider = provider(move |asked| asked.path.starts_with("/system/").then(|| answer.clone())).await;
+        let gateway = gateway(&provider).await;
+        for (path, status) in [("/system/function/f", of_api), ("/function/f", of_call)] {
+            let answer = gateway.get(path).send().await.expect("an answer");
+            let said = answer.headers()["retry-after"].to_str().expect("text");
+            assert_eq!((answer.status().as_u16(), said), (status, wait), "{path}");
+        }
     }
 }
 

@@ -91,7 +91,9 @@ async fn readiness_goes_before_the_listener() {
         .await;
     assert_eq!(gateway.get("/healthz").send().await.expect("an answer").status(), 200);
     terminate(&gateway).await;
-    assert_eq!(gateway.get("/healthz").send().await.expect("an answer").status(), 503);
+    let draining = gateway.get("/healthz").send().await.expect("an answer");
+    assert_eq!(draining.status(), 503);
+    assert_eq!(draining.headers()["retry-after"], "1");
     assert_eq!(
         gateway.get("/function/echo").send().await.expect("an answer").status(),
         200

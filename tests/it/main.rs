@@ -1,12 +1,17 @@
 //! Integration tests: one binary, so that linking happens once.
 
 #![expect(clippy::disallowed_methods, reason = "tasks of tests end with their runtime")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "both lanes pass the same tests of the wire: see base_lane"
+)]
 
 mod support;
 
 mod activation;
 mod api;
 mod auth;
+mod base_lane;
 mod cli;
 mod config;
 mod config_api;
@@ -14,6 +19,7 @@ mod contract;
 mod faas_cli;
 mod framework;
 mod functions;
+mod lanes;
 mod lifecycle;
 mod live;
 mod metrics;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use faas_gateway::shutdown::Stop;
 use faas_gateway::{
     client,
     config::{self, Sources},
@@ -19,7 +20,7 @@ use faas_gateway::{
         replicas::{self, Known, Source},
     },
     model::{FunctionRef, FunctionStatus, from_json},
-    policy::{Policy, States},
+    policy::{Policy, Standing, States, Subject},
     provider::{
         Provider,
         remote::{RemoteProvider, Settings},
@@ -29,7 +30,6 @@ use faas_gateway::{
 use http::Method;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::support::provider::{Answer, ScriptedProvider};
 
@@ -66,7 +66,12 @@ fn names_labels_and_types_are_those_of_openfaas() {
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");
-    Policy::new(&figlet, &limited.function(&figlet), &states, 1, true).expect("limits");
+    let subject = Subject {
+        function: &figlet,
+        limits: &figlet,
+        standing: Standing::Exists,
+    };
+    Policy::new(subject, &limited.function(&figlet), &states, 1).expect("limits");
     metrics.set_services(&[replicas::service(&status("figlet", "openfaas-fn"))]);
     metrics.api_request(&Method::GET, "/system/functions", 200, Duration::from_millis(1));
     metrics.config_read(true, SystemTime::UNIX_EPOCH + Duration::from_secs(12));
@@ -461,7 +466,7 @@ async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -
             .filter(|asked| asked.path == "/system/functions")
             .count()
     };
-    let stop = CancellationToken::new();
+    let stop = Stop::new();
     let started = tokio::time::Instant::now();
     let newest = || match next {
         Some(interval) if asked() > 0 => source(2, interval),
@@ -474,7 +479,7 @@ async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -
         stop.cancel();
         started.elapsed()
     };
-    let forever = replicas::refresh_forever(newest, stop.clone());
+    let forever = replicas::refresh_forever(newest, |_| {}, stop.clone());
     let (took, ()) = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(enough, forever) })
         .await
         .expect("it stops");
@@ -497,7 +502,7 @@ async fn point_19_the_gauges_follow_a_new_configuration_without_waiting_for_the_
 async fn the_exporter_serves_two_paths() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
-    let (tasks, stop, metrics) = (Tasks::new(), CancellationToken::new(), Arc::new(Metrics::new()));
+    let (tasks, stop, metrics) = (Tasks::new(), Stop::new(), Arc::new(Metrics::new()));
     let ready = Arc::new(AtomicBool::new(true));
     called(&metrics, "figlet", 200);
     tasks.spawn(exporter::serve(
@@ -535,7 +540,9 @@ async fn the_exporter_serves_two_paths() {
     assert_eq!((status, body.as_str()), (405, ""));
     assert_eq!(ask(Method::GET, "/elsewhere").await.0, 404);
     ready.store(false, Ordering::SeqCst);
-    assert_eq!(ask(Method::GET, "/healthz").await.0, 503);
+    let (status, headers, _) = ask(Method::GET, "/healthz").await;
+    assert_eq!(status, 503);
+    assert_eq!(headers["retry-after"], "1");
 
     // Draining alone does not stop it; its own token does, idle connections included.
     tasks.drain();

@@ -84,7 +84,7 @@ async fn the_other_function_gets_the_same_call_and_its_answer_is_dropped() {
     );
     eventually("the copies counted", || async {
         let series = r#"gateway_function_invocation_total{code="500",function_name="shadow"}"#;
-        (gateway.metric(series).await? == 3.0).then_some(())
+        (gateway.metric(series).await == Some(3.0)).then_some(())
     })
     .await;
 }
@@ -104,7 +104,7 @@ async fn a_body_that_comes_in_pieces_is_copied_whole_and_one_too_large_is_not() 
     wire.until("1234567890").await;
     eventually("both counted", || async {
         let series = r#"gateway_function_refused_total{function_name="shadow",reason="mirror_body_too_large"}"#;
-        (gateway.metric(series).await? == 2.0).then_some(())
+        (gateway.metric(series).await == Some(2.0)).then_some(())
     })
     .await;
     gateway.invoke("/v1", "again").await;
@@ -145,10 +145,10 @@ async fn the_share_holds_and_an_internal_function_may_get_the_copies() {
     assert_eq!(started("echo").await, Some(400.0));
     // Six standard deviations to either side.
     let copies = eventually("as many told of as sent", || async {
-        let sent = started("shadow").await?;
-        (told.len() as f64 == sent).then_some(sent)
+        let copies = told.len();
+        (started("shadow").await == Some(copies as f64)).then_some(copies)
     })
     .await;
-    assert!((48.0..152.0).contains(&copies), "{copies} of 400");
+    assert!((48..152).contains(&copies), "{copies} of 400");
     copy(&mut told).await;
 }

@@ -13,7 +13,10 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::support::{
-    Gateway, Upstream, eventually, soon,
+    Gateway, Upstream, eventually,
+    gateway::field,
+    provider::{Answer, ScriptedProvider},
+    soon,
     upstream::{echoed, text},
     wire::Wire,
 };
@@ -52,7 +55,7 @@ async fn refused(answer: Response, status: u16, key: &str) -> Value {
         (status, &http::HeaderValue::from_static("gateway"))
     );
     let problem: Value = answer.json().await.expect("a problem");
-    assert_eq!(problem["setting"], format!("functions.\"NAME\".{key}"), "{problem}");
+    assert_eq!(problem["setting"], format!("functions.\"*\".{key}"), "{problem}");
     let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     assert_eq!(seconds.is_some_and(|seconds| seconds > 0), status != 413, "{problem}");
     assert_eq!(problem["retry_after"].as_u64(), seconds);
@@ -320,6 +323,57 @@ async fn point_17_an_unrelated_reload_refills_no_allowance() {
     );
 }
 
+#[tokio::test]
+async fn no_other_name_of_a_function_gets_around_its_limits() {
+    let upstream = Upstream::start().await;
+    let limit = "rate_limit = { requests = 1, per = \"1h\" }";
+    for table in ["*", "echo", "echo.openfaas-fn"] {
+        let config = format!("{QUIET}[functions.\"{table}\"]\n{limit}\n");
+        let gateway = Gateway::before(&upstream.url()).config(&config).start().await;
+        for (path, expected) in [
+            ("/function/echo", 200),
+            ("/function/echo.openfaas-fn", 429),
+            ("/function/echo", 429),
+        ] {
+            assert_eq!(status(&gateway, path).await, expected, "{table}: {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_while_the_provider_says_nothing_about_functions() {
+    let provider = ScriptedProvider::start(|asked| {
+        if asked.path.starts_with("/function/") {
+            Answer::text(200, "called")
+        } else {
+            Answer::text(500, "boom")
+        }
+    })
+    .await;
+    let tables = format!(
+        "{QUIET}[functions.\"*\"]\nrate_limit = {{ requests = 1, per = \"1h\" }}\n[functions.named]\n\
+         [[routes]]\npath = \"/routed\"\nfunction = \"routed\"\n"
+    );
+    let gateway = Gateway::before(provider.url.as_str()).config(&tables).start().await;
+    for (path, expected) in [
+        ("/function/named", 200),
+        ("/function/named", 429),
+        ("/function/named.any", 429),
+        ("/routed", 200),
+        ("/function/routed", 429),
+        ("/function/one", 200),
+        ("/function/one", 429),
+        ("/function/other", 429),
+    ] {
+        assert_eq!(status(&gateway, path).await, expected, "{path}");
+    }
+    let warned = |line: &Value| {
+        field(line, "message") == "function not confirmed by the provider" && field(line, "function") == "named"
+    };
+    gateway.logged("a warning", warned).await;
+    assert_eq!(gateway.log_count(warned), 1, "one for the function, not for the call");
+}
+
 /// The function `flaky`, which answers with the status in the first, and counts
 /// its calls in the second.
 async fn flaky() -> (Upstream, Arc<AtomicU16>, Arc<AtomicU32>) {
@@ -436,6 +490,28 @@ async fn bodies_that_are_too_large_are_refused_before_they_are_sent() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_the_table_that_set_the_key_however_the_body_comes() {
+    let upstream = Upstream::start().await;
+    let tables = format!(
+        "{QUIET}[functions.echo]\nbody.max_request = 4\n\
+         [[routes]]\npath = \"/narrow\"\nfunction = \"echo\"\nbody = {{ max_request = 2 }}\n"
+    );
+    let gateway = Gateway::before(&upstream.url()).config(&tables).start().await;
+    for (path, key) in [
+        ("/function/echo", "functions.\"NAME\".body.max_request"),
+        ("/narrow", "routes.body.max_request"),
+    ] {
+        let chunks = futures_util::stream::iter(["fi", "ves"].map(Ok::<_, std::io::Error>));
+        for body in [reqwest::Body::from("fives"), reqwest::Body::wrap_stream(chunks)] {
+            let answer = gateway.post(path).body(body).send().await.expect("an answer");
+            assert_eq!(answer.status(), 413);
+            let problem: Value = answer.json().await.expect("a problem");
+            assert_eq!(problem["setting"], key, "{problem}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn headers_are_changed_both_ways_but_not_those_that_frame() {
     let upstream = Upstream::start().await;
     let gateway = start(
@@ -456,6 +532,22 @@ async fn headers_are_changed_both_ways_but_not_those_that_frame() {
     change(&gateway, "").await;
     let answer = get(&gateway, "/function/echo").await;
     assert!(answer.headers().contains_key("x-served-by"));
+}
+
+#[tokio::test]
+async fn the_gateway_s_own_retry_after_cannot_be_removed() {
+    let upstream = Upstream::start().await.function("busy", |_| async {
+        let mut answer = text(503, "busy");
+        answer
+            .headers_mut()
+            .insert("retry-after", http::HeaderValue::from_static("9"));
+        answer
+    });
+    let settings = "headers.response.remove = [\"Retry-After\"]\nrate_limit = { requests = 1, per = \"1h\" }";
+    let gateway = start(&upstream, settings).await;
+    let answer = get(&gateway, "/function/busy").await;
+    assert!(!answer.headers().contains_key("retry-after"), "the function's can");
+    refused(get(&gateway, "/function/busy").await, 429, "rate_limit").await;
 }
 
 #[tokio::test]

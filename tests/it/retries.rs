@@ -13,7 +13,14 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 
-use crate::support::{Gateway, Upstream, gateway::field, soon, upstream::text, wire::Wire};
+use crate::support::{
+    Gateway, Upstream, eventually,
+    gateway::field,
+    provider::{Answer, ScriptedProvider},
+    soon,
+    upstream::text,
+    wire::Wire,
+};
 
 /// What an upstream does with a call.
 #[derive(Clone, Copy)]
@@ -368,6 +375,53 @@ async fn annotations_say_what_the_file_leaves_out() {
 }
 
 #[tokio::test]
+async fn annotations_that_somebody_else_changes_are_seen_again() {
+    let (attempts, looks, calls) = (AtomicU32::new(1), AtomicU32::new(0), AtomicU32::new(0));
+    let seen = Arc::new((attempts, looks, calls));
+    let scripted = Arc::clone(&seen);
+    let provider = ScriptedProvider::start(move |asked| {
+        let (attempts, looks, calls) = &*scripted;
+        let annotation = attempts.load(Ordering::SeqCst).to_string();
+        let status = json!({ "name": "f", "image": "i", "replicas": 1, "availableReplicas": 1,
+                             "annotations": { "com.openfaas.retry.attempts": annotation } });
+        match asked.path.as_str() {
+            "/function/f" => {
+                calls.fetch_add(1, Ordering::SeqCst);
+                Answer::text(503, "busy")
+            }
+            "/system/functions" => Answer::json(200, &json!([status])),
+            // The first look finds the function, the second does not find its annotations.
+            "/system/function/f" if looks.fetch_add(1, Ordering::SeqCst) == 1 => Answer::text(500, "boom"),
+            "/system/function/f" => Answer::json(200, &status),
+            _ => Answer::text(404, "not found"),
+        }
+    })
+    .await;
+    let gateway = Gateway::before(provider.url.as_str())
+        .config(
+            "[metrics]\nrefresh_interval = \"50ms\"\n\
+             [functions.f.retries]\nannotations = true\nbudget = \"100%\"\nbackoff = \"1ms\"\nbackoff_max = \"1ms\"",
+        )
+        .start()
+        .await;
+    let (attempts, looks, calls) = &*seen;
+    for tries in [2, 4] {
+        attempts.store(tries - 1, Ordering::SeqCst);
+        eventually(&format!("{tries} tries"), || async {
+            calls.store(0, Ordering::SeqCst);
+            assert_eq!(call(&gateway, Method::GET, "").await.status(), 503);
+            (calls.load(Ordering::SeqCst) == tries).then_some(())
+        })
+        .await;
+    }
+    let before = looks.load(Ordering::SeqCst);
+    for _ in 0..5 {
+        call(&gateway, Method::GET, "").await;
+    }
+    assert_eq!(looks.load(Ordering::SeqCst), before, "calls read nothing");
+}
+
+#[tokio::test]
 async fn a_single_failing_replica_is_left_out() {
     let gateway = Gateway::new()
         .config(
@@ -391,7 +445,7 @@ async fn a_single_failing_replica_is_left_out() {
     let two = json!({ "serviceName": "f", "replicas": 2 });
     let (status, text) = gateway.send(Method::POST, "/system/scale-function/f", &two).await;
     assert_eq!(status, 202, "{text}");
-    crate::support::eventually("two replicas", || async {
+    eventually("two replicas", || async {
         (gateway.status("f", "").await?["availableReplicas"] == 2).then_some(())
     })
     .await;

@@ -298,6 +298,59 @@ async fn redirects_keep_path_and_query_and_the_host_that_was_meant() {
 }
 
 #[tokio::test]
+async fn a_redirect_has_the_headers_and_the_cors_of_its_route() {
+    let upstream = upstream().await;
+    let redirect = "[[routes]]\nname = \"moved\"\npath = \"/old\"\nmethods = [\"PUT\"]\nredirect = { to = \"/new\" }\n\
+                    headers.response = { set = { Cache-Control = \"no-store\" }, remove = [\"Location\"] }\n\
+                    cors = { origins = [\"https://app.test\"] }\n";
+    let gateway = start(&upstream, redirect).await;
+    let asks = |method: Method| {
+        let request = gateway.request(method, "/old/x").header("origin", "https://app.test");
+        request.header("access-control-request-method", "PUT").send()
+    };
+    let moved = asks(Method::PUT).await.expect("an answer");
+    assert_eq!(moved.status(), 307);
+    for (name, value) in [
+        ("location", "/new/x"),
+        ("cache-control", "no-store"),
+        ("access-control-allow-origin", "https://app.test"),
+    ] {
+        assert_eq!(moved.headers()[name], value, "{name}");
+    }
+    let permission = asks(Method::OPTIONS).await.expect("an answer");
+    assert_eq!(permission.status(), 204);
+    assert_eq!(permission.headers()["access-control-allow-methods"], "PUT");
+    let line = gateway
+        .logged("the redirect", |line| field(line, "status") == 307)
+        .await;
+    assert_eq!(
+        (field(&line, "route"), field(&line, "kind")),
+        (&"moved".into(), &"redirect".into())
+    );
+}
+
+#[tokio::test]
+async fn the_method_that_is_named_wins_over_the_one_that_is_implied() {
+    let upstream = Upstream::start().await.function("named", |_| async { text(204, "") });
+    let methods = |function: &str, method: &str| route(function, &format!("path = \"/p\"\nmethods = [\"{method}\"]"));
+    let gateway = start(&upstream, &[methods("echo", "GET"), methods("named", "HEAD")].concat()).await;
+    assert_eq!(ask(&gateway, Method::HEAD, "x.test", "/p").await.status(), 204);
+    assert_eq!(ask(&gateway, Method::GET, "x.test", "/p").await.status(), 200);
+}
+
+#[tokio::test]
+async fn paths_that_only_begin_like_the_gateway_s_own_are_free() {
+    let upstream = upstream().await;
+    let routes = ["/openapi-shop", "/metrics"].map(|path| route("one", &format!("path = \"{path}\"")));
+    let gateway = start(&upstream, &routes.concat()).await;
+    for path in ["/openapi-shop/x", "/metrics"] {
+        assert_eq!(answer(&gateway, Method::GET, "x.test", path).await, "one", "{path}");
+    }
+    let document = answer(&gateway, Method::GET, "x.test", "/openapi.json").await;
+    assert!(document.contains("openapi"), "{document}");
+}
+
+#[tokio::test]
 async fn websockets_pass_along_routes() {
     let upstream = Upstream::start().await.function("shout", shout);
     let gateway = start(&upstream, &route("shout", "path = \"/chat\"")).await;

@@ -283,6 +283,101 @@ async fn a_late_first_byte_gets_504_that_names_the_setting() {
     more.await.expect_err("the answer is still open");
 }
 
+/// Half of a request for `/function/NAME`, whose caller then says nothing.
+async fn half_a_call(gateway: &Gateway, head: &str) -> String {
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send(format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"))
+        .await;
+    wire.until("has passed").await
+}
+
+#[tokio::test]
+async fn a_caller_that_sends_too_slowly_gets_408_and_opens_no_breaker() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .config(
+            "[functions.\"*\"]\ntimeouts = { first_byte = \"500ms\", total = \"1s\" }\n\
+             breaker = { failures = 1, open = \"1h\", open_max = \"1h\" }\n\
+             retries = { attempts = 2, backoff = \"1ms\" }",
+        )
+        .start()
+        .await;
+    // The second is kept for further tries, so it never gets to the function.
+    for head in ["POST /function/echo", "PUT /function/echo"] {
+        let answer = half_a_call(&gateway, head).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("functions.\"*\".timeouts.total (1s)"), "{answer}");
+        gateway.invoke("/function/echo", "whole").await;
+    }
+    let retries = r#"gateway_function_retries_total{function_name="echo"}"#;
+    assert_eq!(gateway.metric(retries).await, Some(0.0));
+}
+
+#[tokio::test]
+async fn the_time_for_the_first_byte_begins_when_the_request_has_ended() {
+    use http_body_util::BodyExt;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::start().await.function("reads", move |request| {
+        let tell = tell.clone();
+        async move {
+            let mut body = request.into_body();
+            body.frame().await.expect("some").expect("a frame");
+            tell.send(()).expect("the test listens");
+            let rest = body.collect().await.expect("a whole body").to_bytes();
+            if rest == "slow." {
+                std::future::pending::<()>().await;
+            }
+            text(200, "read")
+        }
+    });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.reads]\ntimeouts.first_byte = \"500ms\"")
+        .start()
+        .await;
+    for (rest, status) in [("fast.", "HTTP/1.1 200"), ("slow.", "HTTP/1.1 504")] {
+        let mut wire = Wire::connect(gateway.address()).await;
+        wire.send("POST /function/reads HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfirst")
+            .await;
+        soon("the first half", told.recv()).await.expect("open");
+        // Longer than the function may take.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        wire.send(rest).await;
+        let head = wire.until("\r\n\r\n").await;
+        assert!(head.starts_with(status), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_does_not_take_the_request_is_late_itself() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let upstream = Upstream::start().await.function("deaf", |_| std::future::pending());
+    let gateway = Gateway::before(&upstream.url())
+        .config("[functions.deaf]\ntimeouts.total = \"500ms\"\nbreaker = { failures = 1, open = \"1h\", open_max = \"1h\" }")
+        .start()
+        .await;
+    let (mut answer, mut request) = tokio::net::TcpStream::connect(gateway.address())
+        .await
+        .expect("a connection")
+        .into_split();
+    // More than all buffers on the way hold, until the gateway has enough of it.
+    let sending = tokio::spawn(async move {
+        let head = "POST /function/deaf HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999\r\n\r\n";
+        let chunk = vec![b'x'; 1 << 16];
+        let mut sent = request.write_all(head.as_bytes()).await;
+        while sent.is_ok() {
+            sent = request.write_all(&chunk).await;
+        }
+    });
+    let mut status = [0; 12];
+    soon("an answer", answer.read_exact(&mut status))
+        .await
+        .expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 504");
+    sending.abort();
+    let refused = gateway.get("/function/deaf").send().await.expect("an answer");
+    assert_eq!(refused.status(), 503, "its failure counts");
+}
+
 #[tokio::test]
 async fn an_answer_that_falls_silent_is_broken_off_after_idle() {
     let upstream = Upstream::start()
@@ -357,7 +452,7 @@ async fn a_request_that_grows_too_large_gets_413_and_the_function_an_abort() {
     wire.send("5\r\nfive.\r\n").await;
     let answer = wire.until("}").await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
-    assert!(answer.contains("larger than body.max_request (10 bytes)"), "{answer}");
+    assert!(answer.contains("body.max_request (10 bytes)"), "{answer}");
     assert_eq!(soon("the abort", told.recv()).await, Some(false));
 
     let mut wire = Wire::connect(gateway.address()).await;
@@ -386,7 +481,7 @@ async fn an_answer_that_is_too_large_is_502_or_broken_off() {
     let answer = gateway.get("/function/declares").send().await.expect("an answer");
     assert_eq!(answer.status(), 502);
     let problem: serde_json::Value = answer.json().await.expect("a problem");
-    assert_eq!(problem["setting"], "body.max_response");
+    assert_eq!(problem["setting"], "functions.\"*\".body.max_response");
     assert_eq!(problem["component"], "function");
     let head = gateway
         .request(http::Method::HEAD, "/function/declares")
@@ -422,6 +517,9 @@ async fn a_function_that_does_not_start_names_its_own_bound() {
     let answer = gateway.get("/function/f").send().await.expect("an answer");
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
-    let told = answer.text().await.expect("text");
-    assert!(told.contains("timeouts.activation (200ms)"), "{told}");
+    let told: serde_json::Value = answer.json().await.expect("a problem");
+    let key = "functions.\"NAME\".timeouts.activation";
+    assert_eq!(told["setting"], key);
+    let detail = told["detail"].as_str().expect("a detail");
+    assert!(detail.contains(&format!("{key} (200ms)")), "{told}");
 }

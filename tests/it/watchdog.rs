@@ -553,11 +553,9 @@ async fn a_function_that_does_not_listen_is_not_healthy() {
     let replica = Replica::spawn("http", "sleep 300", &[], &[]);
     eventually("the socket", || replica.socket().exists()).await;
     for path in ["/_/health", "/_/ready"] {
-        assert_eq!(
-            replica.call(get(path)).await.status,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "{path}"
-        );
+        let answer = replica.call(get(path)).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.header("retry-after"), "1", "{path}");
     }
     let put = request("PUT", "/_/health").body(full("")).expect("valid");
     assert_eq!(replica.call(put).await.status, StatusCode::METHOD_NOT_ALLOWED);

@@ -13,11 +13,9 @@ use crate::config::{
     Config,
     calls::{Function, HeaderEdits},
     entry::dotted,
+    function::{FAILURES, MOST_ATTEMPTS},
     setting::child,
 };
-
-/// Most tries beyond the first.
-const MOST_ATTEMPTS: u32 = 10;
 
 /// Largest body that is kept in memory for another try, in bytes.
 const LARGEST_KEPT: u64 = 10 << 20;
@@ -83,7 +81,7 @@ impl At<'_> {
 
     fn statuses(&mut self, key: &str, statuses: Option<&Vec<u16>>) {
         for (index, status) in statuses.into_iter().flatten().enumerate() {
-            if !(400..=599).contains(status) {
+            if !FAILURES.contains(status) {
                 let message = format!("must be a status from 400 to 599, not {status}");
                 self.error(&format!("{key}.{index}"), message);
             }

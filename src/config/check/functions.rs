@@ -52,6 +52,26 @@ fn names(config: &Config, found: &mut Found) {
             Err(error) => found.error_at(vec![path], error.to_string()),
         }
     }
+    if !config.default_namespace().is_empty() {
+        return;
+    }
+    let without = |name: &str| FunctionRef::new(name, "");
+    for (function, table) in &seen {
+        let is_first = |(name, _)| name == *table;
+        let first = config.own_settings(&without(&function.name)).is_some_and(is_first);
+        let same = |(other, _): &&(FunctionRef, &str)| other.name == function.name && other != function;
+        if !function.namespace.is_empty()
+            && first
+            && let Some((_, other)) = seen.iter().find(same)
+        {
+            found.warn(format!(
+                "functions.\"{table}\" and functions.\"{other}\": which of them a call of {name} without a namespace \
+                 leads to is the provider's to know, and it gets the settings of the first; set \
+                 provider.default_namespace, or add functions.\"{name}\"",
+                name = function.name
+            ));
+        }
+    }
 }
 
 /// A table with its path.

@@ -14,26 +14,14 @@ use super::{
 use crate::{
     config::{
         Config,
-        calls::{Redirect, Route, SplitTarget},
+        calls::{Function, Redirect, Route, SplitTarget},
         function::route_table,
+        own_paths,
         ratio::Ratio,
         setting::child,
     },
     model::FunctionRef,
 };
-
-/// What the gateway answers itself, with everything below; see `server` and `api`.
-const OWN_PATHS: &[&str] = &[
-    "/function",
-    "/async-function",
-    "/system",
-    "/ui",
-    "/docs",
-    "/openapi.json",
-    "/openapi.yaml",
-    "/healthz",
-    "/metrics",
-];
 
 /// Statuses of redirects (RFC 9110 section 15.4).
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
@@ -76,15 +64,10 @@ fn selection(route: &Route, config: &Config, at: &mut At) {
         return;
     }
     let path = plain_path(route);
-    let base = &config.server.base_path;
-    let own = OWN_PATHS.iter().find(|own| {
-        let below = path
-            .strip_prefix(base.as_str())
-            .and_then(|path| path.strip_prefix(**own));
-        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    if let Some(own) = own {
-        let below = if base.is_empty() { "" } else { " below server.base_path" };
+    let base = config.server.base_path.trim_end_matches('/');
+    if let Some(own) = own_paths::of(base, path) {
+        let at_base = base.is_empty() || path == own;
+        let below = if at_base { "" } else { " below server.base_path" };
         at.error(
             "path",
             format!("{own}{below} is the gateway's own; give the route hosts to take all paths of those"),
@@ -244,6 +227,13 @@ fn settings(route: &Route, path: &[String], config: &Config, found: &mut Found) 
     let table = route_table(route);
     calls::values(path, &table, config, found);
     let own: Table = (path.to_vec(), &table);
+    if route.redirect.is_some() {
+        let table = Function {
+            cors: route.cors.clone(),
+            ..Function::nothing()
+        };
+        functions::together(&[(path.to_vec(), &table)], config, found);
+    }
     let every = functions::every(config);
     for function in targets(route, config) {
         let beneath = config.own_settings(&function);

@@ -125,7 +125,11 @@ impl Function {
             ),
             None => (format!("function {} is starting", self.name), RETRY_AFTER),
         };
-        Err(ProviderError::NotReady { reason, retry_after })
+        Err(ProviderError::NotReady {
+            reason,
+            retry_after,
+            setting: None,
+        })
     }
 }
 

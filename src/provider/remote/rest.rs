@@ -1,6 +1,10 @@
 //! One REST call to a provider: its URL, its bounds, and what its answer means.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::super::{ProviderError, Result};
-use crate::{client, model::PROBLEM_JSON};
+use crate::{client, model::PROBLEM_JSON, proxy::retry};
 
 /// The keys that bound a call, for the texts of errors.
 const TIMEOUT_KEY: &str = "invoke.upstream_timeout";
@@ -261,6 +265,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8], subject: &str) 
                     |location| String::from_utf8_lossy(location.as_bytes())
                 ),
             ),
+            retry_after: None,
         },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ProviderError::Answered {
             status: status.as_u16(),
@@ -268,10 +273,14 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8], subject: &str) 
                 "the provider refused the gateway's credentials: {}",
                 or(status.to_string())
             ),
+            retry_after: None,
         },
         _ => ProviderError::Answered {
             status: status.as_u16(),
             body: or(format!("the provider answered {status} about {subject}")),
+            retry_after: headers
+                .get(header::RETRY_AFTER)
+                .and_then(|value| retry::retry_after(value, SystemTime::now())),
         },
     }
 }

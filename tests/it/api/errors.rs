@@ -64,6 +64,7 @@ async fn a_providers_own_answer_is_passed_on() {
     let answered = |body: &str| ProviderError::Answered {
         status: 418,
         body: body.to_owned(),
+        retry_after: None,
     };
     let desk = Desk::new().failing(answered("validation failed: too short\n"));
     desk.post("/system/functions", r#"{"service":"a"}"#)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use faas_gateway::{
-    config::{Bound, Config},
+    config::{Bound, CallAnnotations, Config, RetrySettings},
     model::FunctionRef,
 };
 
@@ -45,11 +45,52 @@ fn the_nearest_setting_applies() {
 }
 
 #[test]
-fn without_a_default_namespace_names_are_as_called() {
-    let remote = "[provider]\nurl = \"http://p/\"\n[functions.figlet]\ntimeouts.total = \"20s\"";
-    let config = file(remote).expect("valid").config;
-    assert_eq!(total(&config, "figlet", "").0, 20);
-    assert_eq!(total(&config, "figlet", "dev").0, 60);
+fn without_a_default_namespace_a_table_is_about_every_name_that_may_be_its_function() {
+    let table = |name: &str, seconds: u32, rest: &str| {
+        format!("[functions.\"{name}\"]\ntimeouts.total = \"{seconds}s\"\n{rest}")
+    };
+    let internal = "visibility = \"internal\"\n";
+    let tables = [
+        table("*", 10, ""),
+        table("a", 20, internal),
+        table("a.dev", 21, ""),
+        table("b.dev", 30, ""),
+        table("c.dev", 40, ""),
+        table("c.prod", 41, internal),
+        table("d.e.dev", 50, internal),
+    ];
+    let read = |provider: &str| {
+        let loaded = file(&format!(
+            "provider.url = \"http://p/\"\n{provider}\nserver.internal_listen = \"127.0.0.1:1\"\n{}",
+            tables.concat()
+        ));
+        loaded.unwrap_or_else(|errors| panic!("{errors:?}"))
+    };
+    let (open, known) = (read(""), read("provider.default_namespace = \"main\""));
+    for (name, namespace, by_guess, by_knowledge) in [
+        ("a", "", (20, true, "a"), (20, true, "a")),
+        ("a", "dev", (21, false, "a.dev"), (21, false, "a.dev")),
+        ("a", "any", (20, true, "a"), (10, false, "a.any")),
+        ("b", "", (30, false, "b.dev"), (10, false, "b")),
+        ("b", "any", (10, false, "b"), (10, false, "b.any")),
+        ("c", "", (40, true, "c.dev"), (10, false, "c")),
+        ("c", "dev", (40, false, "c.dev"), (40, false, "c.dev")),
+        ("d", "", (10, false, "d"), (10, false, "d")),
+        ("d.e", "any", (10, false, "d.e"), (10, false, "d.e.any")),
+    ] {
+        let function = FunctionRef::new(name, namespace);
+        for (loaded, expected) in [(&open, by_guess), (&known, by_knowledge)] {
+            let settings = loaded.config.function(&function);
+            let limits = loaded.config.limited_as(&function).to_string();
+            let found = (settings.total.after.as_secs(), settings.internal, limits.as_str());
+            assert_eq!(found, expected, "{function}");
+        }
+    }
+    let warning = "functions.\"c.dev\" and functions.\"c.prod\": which of them a call of c without a namespace leads to \
+                   is the provider's to know, and it gets the settings of the first; set provider.default_namespace, or \
+                   add functions.\"c\"";
+    assert_eq!(open.warnings, [warning]);
+    assert_eq!(known.warnings, [""; 0]);
 }
 
 #[test]
@@ -85,10 +126,23 @@ fn mistakes_name_the_function() {
     );
 }
 
+/// The retries of a function with this table and these annotations, without
+/// `com.openfaas.retry.`, and what is wrong with those.
+fn annotated(table: &str, annotations: &[(&str, &str)]) -> (Option<RetrySettings>, Vec<String>) {
+    let config = file(&format!("[functions.a.retries]\n{table}")).expect("valid").config;
+    let mut settings = config.function(&FunctionRef::new("a", ""));
+    let given = annotations
+        .iter()
+        .map(|(name, value)| (format!("com.openfaas.retry.{name}"), (*value).to_owned()))
+        .collect();
+    let mistakes = settings.annotate(&CallAnnotations::of(Some(&given)));
+    (settings.retries, mistakes)
+}
+
 #[test]
 fn annotations_fill_what_the_file_leaves_out() {
-    let attempts = ("com.openfaas.retry.attempts", "4");
-    let codes = ("com.openfaas.retry.codes", "429, 503");
+    let (attempts, codes) = (("attempts", "4"), ("codes", "429, 503"));
+    let own = || vec![502, 503, 504];
     for (table, annotations, expected, mistakes) in [
         (
             "annotations = true",
@@ -96,7 +150,7 @@ fn annotations_fill_what_the_file_leaves_out() {
             Some((4, vec![429, 503])),
             0,
         ),
-        ("annotations = true", &[attempts], Some((4, vec![502, 503, 504])), 0),
+        ("annotations = true", &[attempts], Some((4, own())), 0),
         ("annotations = true", &[codes], None, 0),
         ("annotations = true", &[], None, 0),
         (
@@ -113,28 +167,53 @@ fn annotations_fill_what_the_file_leaves_out() {
             0,
         ),
         ("annotations = false", &[attempts, codes], None, 0),
-        ("attempts = 2", &[attempts, codes], Some((2, vec![502, 503, 504])), 0),
+        ("attempts = 2", &[attempts, codes], Some((2, own())), 0),
         (
             "annotations = true\nattempts = 2",
-            &[("com.openfaas.retry.codes", "500,x")],
-            Some((2, vec![502, 503, 504])),
+            &[("codes", "500,x")],
+            Some((2, own())),
             1,
         ),
         (
+            "annotations = true\nattempts = 2",
+            &[("codes", "500,200")],
+            Some((2, own())),
+            1,
+        ),
+        ("annotations = true", &[("attempts", "-1"), codes], None, 1),
+        ("annotations = true", &[("attempts", "10")], Some((10, own())), 0),
+        ("annotations = true", &[("attempts", "100")], Some((10, own())), 1),
+        (
             "annotations = true",
-            &[("com.openfaas.retry.attempts", "-1"), codes],
-            None,
+            &[("attempts", "99999999999")],
+            Some((10, own())),
             1,
         ),
     ] {
-        let config = file(&format!("[functions.a.retries]\n{table}")).expect("valid").config;
-        let mut settings = config.function(&FunctionRef::new("a", ""));
-        let given = annotations
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        assert_eq!(settings.annotate(&given).len(), mistakes, "{table} {annotations:?}");
-        let found = settings.retries.map(|retries| (retries.attempts, retries.statuses));
+        let (found, told) = annotated(table, annotations);
+        assert_eq!(told.len(), mistakes, "{table} {annotations:?}: {told:?}");
+        let found = found.map(|retries| (retries.attempts, retries.statuses));
+        assert_eq!(found, expected, "{table} {annotations:?}");
+    }
+}
+
+#[test]
+fn annotations_give_the_waits_that_the_file_leaves_out() {
+    let (min, max) = (|text| ("min_wait", text), |text| ("max_wait", text));
+    for (table, annotations, expected, mistakes) in [
+        ("", [min("10s"), max("2m")], (10_000, 120_000), 0),
+        ("", [min("1"), max("1500ms")], (1000, 1500), 0),
+        ("", [min("10s"), max("")], (10_000, 10_000), 1),
+        ("", [min("-1s"), max("10ms")], (10, 10), 1),
+        ("", [min("2s"), max("1s")], (25, 250), 1),
+        ("backoff = \"2s\"", [min("9s"), max("3s")], (2000, 3000), 0),
+        ("backoff = \"2s\"", [min("9s"), max("1s")], (2000, 2000), 1),
+        ("backoff_max = \"1s\"", [min("50ms"), max("9s")], (50, 1000), 0),
+    ] {
+        let (found, told) = annotated(&format!("annotations = true\nattempts = 1\n{table}"), &annotations);
+        assert_eq!(told.len(), mistakes, "{table} {annotations:?}: {told:?}");
+        let found = found.expect("attempts are set");
+        let found = (found.backoff.as_millis(), found.backoff_max.as_millis());
         assert_eq!(found, expected, "{table} {annotations:?}");
     }
 }
@@ -340,8 +419,8 @@ fn expected(settings: &faas_gateway::config::FunctionSettings) -> [u64; 13] {
         bound(settings.first_byte),
         bound(settings.idle),
         settings.activation.after.as_secs(),
-        settings.max_request.expect("set"),
-        settings.max_response.expect("set"),
+        settings.max_request.expect("set").bytes,
+        settings.max_response.expect("set").bytes,
         retries.attempts.into(),
         u64::from(retries.statuses[0]) - 500,
         u64::from(retries.methods[0].as_str().as_bytes()[0] - b'A') + 1,
@@ -407,6 +486,65 @@ fn every_key_comes_from_the_strongest_table_that_sets_it() {
     assert_eq!((off.in_flight, &off.rate_limit, &off.retries), (None, &None, &None));
     assert_eq!((&off.breaker, &off.cors, off.internal), (&None, &None, false));
     assert_eq!(removed(&off), 0);
+}
+
+#[test]
+fn callers_are_told_the_key_that_sets_a_limit() {
+    let content = "[functions.\"*\"]\nmax_in_flight = 1\nbreaker.failures = 1\nbody.max_request = 1\n\
+                   rate_limit = { requests = 1, burst = 2 }\n\
+                   [functions.own]\nmax_queued = 1\nbreaker.open = \"1s\"\nrate_limit = { requests = 2 }\nbody.max_response = 1\n\
+                   [functions.other]\nqueue_timeout = \"1s\"\n\
+                   [[routes]]\npath = \"/\"\nfunction = \"own\"\nbody.max_response = 2\n";
+    let config = file(content).unwrap_or_else(|errors| panic!("{errors:?}")).config;
+    let of = |name: &str, route: bool| {
+        let route = config.routes.first().filter(|_| route);
+        let settings = config.function_on_route(&FunctionRef::new(name, ""), route);
+        let keys = settings.keys;
+        let sizes = [settings.max_request, settings.max_response];
+        let sizes = sizes.map(|bound| bound.map_or("", |bound| bound.setting));
+        let queue = [keys.max_in_flight, keys.max_queued, keys.queue_timeout];
+        [&queue[..], &[keys.rate_limit, keys.breaker], &sizes].concat()
+    };
+    let own = |key: &str| format!("functions.\"NAME\".{key}");
+    let every = |key: &str| format!("functions.\"*\".{key}");
+    for (name, route, queued, wait, rate, response) in [
+        (
+            "own",
+            false,
+            own("max_queued"),
+            every("queue_timeout"),
+            own("rate_limit"),
+            own("body.max_response"),
+        ),
+        (
+            "own",
+            true,
+            own("max_queued"),
+            every("queue_timeout"),
+            own("rate_limit"),
+            "routes.body.max_response".to_owned(),
+        ),
+        (
+            "other",
+            false,
+            every("max_queued"),
+            own("queue_timeout"),
+            every("rate_limit"),
+            String::new(),
+        ),
+        (
+            "none",
+            false,
+            every("max_queued"),
+            every("queue_timeout"),
+            every("rate_limit"),
+            String::new(),
+        ),
+    ] {
+        let (running, breaker, request) = (every("max_in_flight"), every("breaker"), every("body.max_request"));
+        let expected = [running, queued, wait, rate, breaker, request, response];
+        assert_eq!(of(name, route), expected, "{name}");
+    }
 }
 
 #[test]

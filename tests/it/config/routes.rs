@@ -163,12 +163,17 @@ fn paths_of_the_gateway_need_a_host() {
         ("", "/openapi.json", Some("/openapi.json")),
         ("", "/openapi.yaml", Some("/openapi.yaml")),
         ("", "/healthz", Some("/healthz")),
-        ("", "/metrics", Some("/metrics")),
+        ("", "/openapi/x", Some("/openapi")),
+        ("", "/openapi-shop", None),
+        ("", "/metrics", None),
         ("", "/functions", None),
         ("", "/", None),
         ("/faas", "/faas/system", Some("/system below server.base_path")),
         ("/faas", "/faas", None),
         ("/faas", "/system", None),
+        ("/faas", "/healthz/", Some("/healthz")),
+        ("/faas", "/healthz/x", None),
+        ("/faas", "/faas/healthz", Some("/healthz below server.base_path")),
     ] {
         let content = |hosts: &str| {
             format!("server.base_path = \"{base}\"\n[[routes]]\nfunction = \"a\"\npath = \"{path}\"\n{hosts}")

@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{eventually, soon};
+use crate::base_lane;
 
 /// What a gateway is started with.
 pub(crate) struct Setup {
@@ -303,6 +304,9 @@ impl Setup {
             .env("FAAS__LOGGING__FORMAT", "json")
             .envs(free_ports.iter().copied())
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if base_lane::is_wanted() {
+            command.env("FAAS__SERVER__FAST_LANE", "false");
+        }
         for name in &self.without {
             command.env_remove(name);
         }

@@ -1,0 +1,147 @@
+//! The fast lane: plain calls, from bytes to bytes.
+//!
+//! Each connection starts here. A request that is a plain call of a known
+//! function goes to it without becoming a request object; any other goes to the
+//! base lane, with the bytes that were read, and the connection comes back when
+//! that is answered. Nothing is decided here that the base lane would decide
+//! differently: see [`crate::proxy::fast`] for what is plain.
+
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    task::Poll,
+};
+
+use tokio::time::Instant;
+
+use super::{Service, activity::Limits, listener::GOODBYE, socket::Socket};
+use crate::shutdown::{Cancelled, Stop};
+
+mod alarm;
+mod buffer;
+mod call;
+mod date;
+mod exchange;
+mod lent;
+mod plan;
+mod transfer;
+
+use alarm::Alarm;
+use buffer::{Buffer, LARGE};
+use call::{Call, Then};
+use plan::Plan;
+
+/// A caller's connection.
+#[derive(Debug)]
+pub(super) struct Caller {
+    socket: Socket,
+    /// What it sent and nobody used yet.
+    input: Buffer,
+    peer: SocketAddr,
+    /// `peer` as functions see it.
+    shown: Box<str>,
+    alarm: Alarm,
+}
+
+/// Serves one connection until it ends or is asked to.
+pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, stop: Stop) {
+    let mut caller = Caller {
+        socket,
+        input: Buffer::default(),
+        peer,
+        shown: peer.to_string().into_boxed_str(),
+        alarm: Alarm::default(),
+    };
+    let mut stopped = stop.cancelled();
+    // No second helping for the first byte: who connects has something to say.
+    let mut begun = true;
+    loop {
+        let limits = {
+            let snapshot = service.current.get();
+            Limits::new(&snapshot.config.server)
+        };
+        let Some(plan) = caller.next(&service, limits, begun, &mut stopped).await else {
+            return;
+        };
+        begun = false;
+        let then = match plan {
+            Plan::Call(call) => call.run(&mut caller, stop.is_cancelled()).await,
+            Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
+                Some(back) => {
+                    caller = back;
+                    Then::Next
+                }
+                None => return,
+            },
+        };
+        match then {
+            Then::Next => {}
+            Then::Close => return Box::pin(super::linger::close(caller.socket)).await,
+            Then::Cut => return,
+        }
+        if stop.is_cancelled() && caller.input.is_empty() {
+            return;
+        }
+    }
+}
+
+impl Caller {
+    /// Waits for the next request's head and says what to do with it; `None`
+    /// when there is none any more.
+    async fn next(
+        &mut self,
+        service: &Service,
+        limits: Limits,
+        begun: bool,
+        stopped: &mut Cancelled,
+    ) -> Option<Plan<Box<Call>>> {
+        self.input.release();
+        let mut begun = begun || !self.input.is_empty();
+        let mut since = None;
+        if !self.input.is_empty() {
+            match plan::plan(&self.input, service, self.peer) {
+                Plan::Partial => self.make_room(),
+                plan => return Some(plan),
+            }
+        }
+        poll_fn(|cx| {
+            loop {
+                match self.input.poll_fill(cx, &mut self.socket, LARGE) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, self.peer) {
+                        Plan::Partial => {
+                            self.make_room();
+                            if !begun {
+                                begun = true;
+                                since = None;
+                            }
+                        }
+                        plan => return Poll::Ready(Some(plan)),
+                    },
+                    Poll::Pending => break,
+                }
+            }
+            self.input.release();
+            let stopped = Pin::new(&mut *stopped).poll(cx).is_ready();
+            if stopped && self.input.is_empty() {
+                return Poll::Ready(None);
+            }
+            let bound = if stopped {
+                GOODBYE.min(limits.read())
+            } else {
+                limits.read()
+            };
+            let since = *since.get_or_insert_with(Instant::now);
+            self.alarm.poll(cx, since + bound).map(|()| None)
+        })
+        .await
+    }
+
+    /// Lets the rest of a head be read.
+    fn make_room(&mut self) {
+        if self.input.is_full() {
+            self.input.compact();
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! A plain call: from the bytes of its head to its function and back.
+//!
+//! What may be called, what limits say and how failures are told is the same as
+//! on the base lane ([`crate::server::invoke`]) and asked in the same places.
+
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::{io::AsyncWriteExt, time::Instant};
+
+use super::{
+    Caller, date,
+    exchange::{Asked, Bounds, Ended, Exchange},
+    transfer::Transfer,
+};
+use crate::{
+    policy::{Pass, Policy, Turn},
+    problem::Problem,
+    proxy::{
+        self, ForwardError,
+        body::Deadline,
+        fast::{
+            body::Body,
+            head::{self, Read},
+            write::{self, Target},
+        },
+        headers::{self, CallHeaders},
+        target,
+    },
+    scaling,
+    server::{access_log::Record, invoke},
+    snapshot::{CalledFunction, Snapshot},
+    upstream::{Address, PathForm, PlainConnection, SendError, Upstream},
+};
+
+/// A call that has not begun.
+pub(super) struct Call {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) function: Arc<CalledFunction>,
+    pub(super) record: Record,
+    pub(super) asked: Asked,
+    pub(super) body: Body,
+    /// Length of the request's head, in bytes.
+    pub(super) length: usize,
+    /// `Accept`, for a problem's form.
+    pub(super) accept: Option<Cow<'static, [u8]>>,
+}
+
+/// What follows a call on the caller's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Another request.
+    Next,
+    /// Its end, in a way that lets the caller read its answer.
+    Close,
+    /// Nothing: it is broken, or has to break for the caller to know.
+    Cut,
+}
+
+/// A function's connection and the request for it.
+struct Started {
+    upstream: Upstream,
+    connection: PlainConnection,
+    up: Transfer,
+}
+
+impl Call {
+    /// Makes the call and answers it.
+    pub(super) async fn run(mut self, caller: &mut Caller, stopping: bool) -> Then {
+        let mut pass = None;
+        match self.forward(caller, &mut pass, stopping).await {
+            Ok(then) => then,
+            Err(problem) => {
+                if let Some(pass) = pass {
+                    // What else there is was the caller's doing, or ours.
+                    match problem.status {
+                        502 | 504 => pass.unanswered(),
+                        _ => drop(pass),
+                    }
+                }
+                self.refuse(caller, &problem, stopping).await
+            }
+        }
+    }
+
+    async fn forward(&mut self, caller: &mut Caller, pass: &mut Option<Pass>, stopping: bool) -> Result<Then, Problem> {
+        let function = Arc::clone(&self.function);
+        if let Some(policy) = &function.policy {
+            *pass = self.admit(policy, caller).await?;
+        }
+        let Started {
+            mut upstream,
+            mut connection,
+            mut up,
+        } = self.start(caller).await?;
+        let bounds = self.bounds();
+        loop {
+            let in_flight = upstream.endpoint.begin();
+            let exchange = Exchange::new(caller, &self.asked, &bounds, &mut up, connection, stopping);
+            let (ended, used) = exchange.run(&upstream.endpoint).await;
+            match &ended {
+                Ended::Answered { status, .. } | Ended::BrokenOff(status, _) | Ended::Left(Some(status), _) => {
+                    proxy::note(&function.settings, &upstream.endpoint, Ok(*status));
+                }
+                Ended::Failed(error) => proxy::note(&function.settings, &upstream.endpoint, Err(error)),
+                Ended::Stale | Ended::Left(None, _) => {}
+            }
+            let answered = |pass: &mut Option<Pass>, status| {
+                if let Some(pass) = pass.take() {
+                    pass.answered(status);
+                }
+            };
+            match ended {
+                Ended::Answered {
+                    status,
+                    bytes,
+                    keeps,
+                    close,
+                } => {
+                    if keeps {
+                        upstream.endpoint.keep_plain(used);
+                    }
+                    answered(pass, status);
+                    self.record.outcome(Some(status), bytes, true);
+                    return Ok(if close { Then::Close } else { Then::Next });
+                }
+                Ended::BrokenOff(status, bytes) => {
+                    answered(pass, status);
+                    self.record.outcome(Some(status), bytes, false);
+                    return Ok(Then::Cut);
+                }
+                Ended::Left(status, bytes) => {
+                    if let Some(status) = status {
+                        answered(pass, status);
+                    }
+                    self.record.outcome(status, bytes, false);
+                    return Ok(Then::Cut);
+                }
+                Ended::Failed(error) => {
+                    self.body = if up.is_received() {
+                        Body::Ended
+                    } else {
+                        Body::UntilClose
+                    };
+                    return Err(self.told(Problem::from(error)));
+                }
+                Ended::Stale => {
+                    drop((used, in_flight));
+                    up.start_over();
+                    (upstream, connection) = self.connect(Some(upstream)).await?;
+                }
+            }
+        }
+    }
+
+    /// Returns when the call may go on, and holds its slot in the record.
+    async fn admit(&mut self, policy: &Policy, caller: &Caller) -> Result<Option<Pass>, Problem> {
+        let length = self.body.known_length().filter(|length| *length > 0);
+        let admitted = match policy.check(length, &HeaderMap::new(), caller.peer.ip()) {
+            Ok(pass) => match policy.turn() {
+                Turn::Free => Ok((pass, None)),
+                Turn::Now(slot) => Ok((pass, Some(slot))),
+                Turn::Later(queue) => policy.queued(&queue).await.map(|slot| (pass, Some(slot))),
+            },
+            Err(refused) => Err(refused),
+        };
+        match admitted {
+            Ok((pass, slot)) => {
+                self.record.hold(slot);
+                Ok(pass)
+            }
+            Err(refused) => {
+                if let Some(metrics) = &self.function.metrics {
+                    self.record.refused(metrics, refused.why.reason());
+                }
+                Err(self.told(Problem::from(refused)))
+            }
+        }
+    }
+
+    /// Waits for a replica where there is none, connects to one, and turns the
+    /// caller's request into the one it gets.
+    async fn start(&mut self, caller: &mut Caller) -> Result<Started, Problem> {
+        if let Some(upstream) = self.at_once() {
+            self.count(self.asked.called);
+            if let Some(connection) = upstream.endpoint.take_plain() {
+                let up = self.compose(caller, &upstream)?;
+                return Ok(Started {
+                    upstream,
+                    connection,
+                    up,
+                });
+            }
+        } else {
+            let policy = scaling::Policy {
+                activation: self.function.settings.activation,
+                ..self.snapshot.policy
+            };
+            let ready = self.snapshot.scaling.ensure(&self.function.function, policy).await;
+            ready.map_err(|error| invoke::unavailable(&self.function.function, error))?;
+            self.asked.called = Instant::now();
+            self.count(self.asked.called);
+        }
+        let (upstream, connection) = self.connect(None).await?;
+        let up = self.compose(caller, &upstream)?;
+        Ok(Started {
+            upstream,
+            connection,
+            up,
+        })
+    }
+
+    fn count(&mut self, since: Instant) {
+        if let Some(metrics) = &self.function.metrics {
+            self.record.count(metrics, since);
+        }
+    }
+
+    /// Where a function is called that is known to be ready.
+    fn at_once(&self) -> Option<Upstream> {
+        let Snapshot {
+            scaling,
+            provider,
+            policy,
+            ..
+        } = &*self.snapshot;
+        let function = &self.function.function;
+        if !scaling.is_warm(function, *policy) {
+            return None;
+        }
+        provider.upstream(function).ok()
+    }
+
+    /// A connection to a replica: one that is idle, unless `stale` had such a
+    /// one, or a new one, to another replica where the first cannot be reached.
+    async fn connect(&mut self, stale: Option<Upstream>) -> Result<(Upstream, PlainConnection), Problem> {
+        let mut pooled = stale.is_none();
+        let mut next = stale;
+        let mut tries = 0;
+        let due = self.connect_deadline();
+        loop {
+            let upstream = if let Some(stale) = next.take() {
+                stale
+            } else {
+                let chosen = self.snapshot.provider.upstream(&self.function.function);
+                chosen.map_err(|error| invoke::unavailable(&self.function.function, error))?
+            };
+            let kept = if pooled { upstream.endpoint.take_plain() } else { None };
+            if let Some(connection) = kept {
+                return Ok((upstream, connection));
+            }
+            let error = match tokio::time::timeout_at(due.at, upstream.endpoint.open_plain()).await {
+                Ok(Ok(connection)) => return Ok((upstream, connection)),
+                Ok(Err(error)) => ForwardError::Unreachable(SendError::Connect(error)),
+                Err(_) => ForwardError::AnswerTimeout(due.passed),
+            };
+            proxy::note(&self.function.settings, &upstream.endpoint, Err(&error));
+            let Some(pause) = proxy::connect_again(&error, tries) else {
+                return Err(self.told(Problem::from(error)));
+            };
+            tries += 1;
+            pooled = true;
+            proxy::body::Observe::retried(&mut self.record);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn connect_deadline(&self) -> Deadline {
+        let answer = self.bounds().answer;
+        match self.function.settings.first_byte {
+            Some(bound) if self.body.is_ended() => {
+                answer.or_earlier(Deadline::new(Instant::now(), bound.after, bound.setting))
+            }
+            _ => answer,
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let (server, settings, called) = (&self.snapshot.config.server, &self.function.settings, self.asked.called);
+        Bounds {
+            receive: Deadline::new(called, server.read_timeout, "server.read_timeout"),
+            answer: Deadline::new(called, settings.total.after, settings.total.setting).or_earlier(Deadline::new(
+                called,
+                server.write_timeout,
+                "server.write_timeout",
+            )),
+            first_byte: settings.first_byte,
+            idle: settings.idle,
+            write: server.write_timeout,
+            max_response: settings.max_response,
+        }
+    }
+
+    /// The request as the function gets it; the caller's head is used up.
+    fn compose(&mut self, caller: &mut Caller, upstream: &Upstream) -> Result<Transfer, Problem> {
+        let mut storage = head::storage();
+        // It was read before; only its parts were not kept.
+        let Read::Plain(head) = head::read(&mut storage, caller.input.unread()) else {
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request changed"));
+        };
+        let to = match &upstream.path {
+            PathForm::Full { base } => Target {
+                base,
+                rest: head.target,
+            },
+            PathForm::Trimmed => {
+                let skip = target::split(head.path()).map_or(0, |(name, _)| target::FUNCTION_PREFIX.len() + name.len());
+                Target {
+                    base: "",
+                    rest: &head.target[skip..],
+                }
+            }
+        };
+        self.record.sent_to(upstream.endpoint.address(), || to.path());
+        let host = match upstream.endpoint.address() {
+            Address::Unix(_) => None,
+            Address::Tcp { .. } => Some(upstream.endpoint.host().as_bytes()),
+        };
+        let mut out = Vec::with_capacity(self.length + 512);
+        write::request(&mut out, &head, to, host, &self.asked.line, &caller.shown);
+        let limit = self.function.settings.max_request;
+        let up = Transfer::new(out, std::mem::replace(&mut self.body, Body::Ended), limit);
+        caller.input.consume(self.length);
+        self.length = 0;
+        Ok(up)
+    }
+
+    /// A problem, in words that name the function.
+    fn told(&self, problem: Problem) -> Problem {
+        Problem {
+            detail: format!("function {}: {}", self.function.function, problem.detail),
+            ..problem
+        }
+    }
+
+    /// Answers with a problem. What is left of the request's body is passed
+    /// over if it is there already; else the connection ends.
+    async fn refuse(mut self, caller: &mut Caller, problem: &Problem, stopping: bool) -> Then {
+        let mut accept = HeaderMap::new();
+        if let Some(Ok(value)) = self.accept.as_deref().map(HeaderValue::from_bytes) {
+            accept.insert(header::ACCEPT, value);
+        }
+        let mut response = problem.response(&accept);
+        let text = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap_or(HeaderValue::from_static(""));
+        let told = CallHeaders {
+            call_id: text(self.asked.line.id()),
+            start_time: HeaderValue::from(self.asked.line.start()),
+            request_changes: None,
+        };
+        headers::complete(response.headers_mut(), &told);
+        caller.input.consume(self.length);
+        let passed_over = match self.body.take(caller.input.unread()) {
+            Ok(runs) if runs.ended => {
+                caller.input.consume(runs.consumed);
+                true
+            }
+            _ => false,
+        };
+        let close = self.asked.close || stopping || !passed_over;
+        let mut out = Vec::with_capacity(1024);
+        date::with(SystemTime::now(), |date| {
+            write::whole(&mut out, &response, date, close, !self.asked.is_head);
+        });
+        self.record.outcome(Some(problem.status), 0, true);
+        let bound = self.snapshot.config.server.write_timeout;
+        drop(self);
+        match tokio::time::timeout(bound, caller.socket.write_all(&out)).await {
+            Ok(Ok(())) if close => Then::Close,
+            Ok(Ok(())) => Then::Next,
+            _ => Then::Cut,
+        }
+    }
+}

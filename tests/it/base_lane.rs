@@ -1,0 +1,29 @@
+//! The tests of the wire once more, with `server.fast_lane` off: both lanes
+//! have to pass the same ones.
+//!
+//! A gateway knows that it belongs here by the name of its test's thread, which
+//! begins with this module's: see [`is_wanted`].
+
+#[path = "policy.rs"]
+mod policy;
+#[path = "proxy.rs"]
+mod proxy;
+#[path = "smuggling.rs"]
+mod smuggling;
+#[path = "streaming.rs"]
+mod streaming;
+#[path = "timeouts.rs"]
+mod timeouts;
+
+/// Whether the test that runs on this thread is one of these.
+pub(crate) fn is_wanted() -> bool {
+    let here = module_path!().rsplit("::").next().expect("a module");
+    std::thread::current()
+        .name()
+        .is_some_and(|test| test.starts_with(&format!("{here}::")))
+}
+
+#[test]
+fn the_tests_here_are_known_by_their_thread() {
+    assert!(is_wanted());
+}

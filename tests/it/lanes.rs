@@ -1,0 +1,92 @@
+//! Which calls take the fast lane, and that connections come back to it.
+
+use serde_json::Value;
+
+use crate::support::{Gateway, Upstream, gateway::field, wire::Wire};
+
+/// The lane of the next call that is logged with this path.
+async fn lane(gateway: &Gateway, path: &str) -> String {
+    let line = gateway.logged(path, |line| field(line, "path") == path).await;
+    match field(&line, "lane") {
+        Value::String(name) => name.clone(),
+        _ => "base".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn plain_calls_of_known_functions_take_the_fast_lane_and_others_do_not() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let mut wire = Wire::connect(gateway.address()).await;
+    for (number, (head, body, expected)) in [
+        // Nobody knows the function yet.
+        ("GET /function/echo/N HTTP/1.1", "", "base"),
+        ("GET /function/echo/N HTTP/1.1", "", "fast"),
+        ("POST /function/echo/N HTTP/1.1\r\nContent-Length: 5", "hello", "fast"),
+        (
+            "POST /function/echo/N HTTP/1.1\r\nTransfer-Encoding: chunked",
+            "5\r\nhello\r\n0\r\n\r\n",
+            "fast",
+        ),
+        ("GET /function/echo/N HTTP/1.1\r\nTE: trailers", "", "base"),
+        ("GET http://x/function/echo/N HTTP/1.1", "", "base"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (head, path) = (
+            head.replace('N', &number.to_string()),
+            format!("/function/echo/{number}"),
+        );
+        wire.send(format!("{head}\r\nHost: x\r\n\r\n{body}")).await;
+        wire.until("\"trailers\":null}").await;
+        assert_eq!(lane(&gateway, &path).await, expected, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_comes_back_after_a_request_that_is_no_plain_call() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    gateway.get("/function/echo/0").send().await.expect("an answer");
+    let mut wire = Wire::connect(gateway.address()).await;
+    // One after the other, and several at once.
+    let info = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let call = |number| format!("GET /function/echo/{number} HTTP/1.1\r\nHost: x\r\n\r\n");
+    wire.send(info).await;
+    wire.until("OK").await;
+    wire.send(call(1)).await;
+    wire.until("\"trailers\":null}").await;
+    wire.send([info, &call(2), info, info, &call(3), &call(4)].concat())
+        .await;
+    for number in 2..=4 {
+        let answer = wire.until("\"trailers\":null}").await;
+        assert!(answer.contains(&format!("/function/echo/{number}")), "{answer}");
+    }
+    for number in 1..=4 {
+        assert_eq!(lane(&gateway, &format!("/function/echo/{number}")).await, "fast");
+    }
+}
+
+#[tokio::test]
+async fn the_lane_can_be_turned_off_while_running() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .config("[reload]\nwatch = \"off\"")
+        .start()
+        .await;
+    for (number, (lanes, expected)) in [("true", "fast"), ("false", "base"), ("true", "fast")]
+        .iter()
+        .enumerate()
+    {
+        let file = format!("[reload]\nwatch = \"off\"\n[server]\nfast_lane = {lanes}\n");
+        std::fs::write(gateway.config_file(), file).expect("writable");
+        let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        for path in ["first", "then"] {
+            let path = format!("/function/echo/{path}{number}");
+            gateway.get(&path).send().await.expect("an answer");
+        }
+        assert_eq!(lane(&gateway, &format!("/function/echo/then{number}")).await, *expected);
+    }
+}
