@@ -33,13 +33,13 @@ pub(super) fn alone(config: &Config) -> Vec<String> {
             continue;
         };
         let quick = QUICK.iter().find(|(key, _)| key == last);
-        let least = quick.map_or(SHORT, |(_, least)| *least);
-        if !bound.is_zero() && bound < least {
+        let enough = quick.map_or(SHORT, |(_, enough)| *enough);
+        if !bound.is_zero() && bound < enough {
             warnings.push(format!(
                 "{} is {}, shorter than {}: hardly anything gets done in that time; is the unit right?",
                 super::dotted(&path),
                 duration::format(bound),
-                duration::format(least)
+                duration::format(enough)
             ));
         }
     }

@@ -125,7 +125,7 @@ fn key_of(file: &[String]) -> Option<Vec<String>> {
     let parts = (0..file.len()).rev().take(2);
     parts.into_iter().find_map(|part| {
         let mut key = file.to_vec();
-        key[part] = file[part].strip_suffix(SUFFIX)?.to_owned();
+        file[part].strip_suffix(SUFFIX)?.clone_into(&mut key[part]);
         (schema::is_key(&key) && !schema::is_secret_file(&key)).then_some(key)
     })
 }

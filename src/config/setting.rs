@@ -177,7 +177,9 @@ pub(super) fn child(path: &[String], key: &str) -> Vec<String> {
 
 impl<T: Setting + Clone> Setting for Vec<T> {
     fn files(&self, out: &mut Vec<PathBuf>) {
-        self.iter().for_each(|item| item.files(out));
+        for item in self {
+            item.files(out);
+        }
     }
 
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
@@ -225,7 +227,9 @@ impl<T: Setting + Clone> Setting for Vec<T> {
 
 impl<T: Setting + Clone> Setting for Option<T> {
     fn files(&self, out: &mut Vec<PathBuf>) {
-        self.iter().for_each(|value| value.files(out));
+        if let Some(value) = self {
+            value.files(out);
+        }
     }
 
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
@@ -257,7 +261,9 @@ impl<T: Setting + Clone> Setting for Option<T> {
 
 impl<T: Setting + Clone> Setting for BTreeMap<String, T> {
     fn files(&self, out: &mut Vec<PathBuf>) {
-        self.values().for_each(|value| value.files(out));
+        for value in self.values() {
+            value.files(out);
+        }
     }
 
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {

@@ -430,6 +430,7 @@ mod tests {
 
     /// As it is when a network mount does not answer: everything else goes on.
     #[tokio::test]
+    #[expect(clippy::await_holding_lock, reason = "that is the mount which does not answer")]
     async fn a_directory_that_cannot_be_looked_at_holds_up_no_worker() {
         let directory = tempfile::tempdir().expect("directory");
         let directories = BTreeSet::from([directory.path().to_path_buf()]);

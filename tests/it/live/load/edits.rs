@@ -98,7 +98,10 @@ impl Kind {
         match turn % 8 {
             0 => rest(
                 (0..turn % 13)
-                    .map(|number| format!("[[routes]]\nhosts = [\"h{number}.example\"]\nfunction = \"mirror\"\n"))
+                    .flat_map(|number| {
+                        let host = format!("hosts = [\"h{number}.example\"]\n");
+                        ["[[routes]]\n".to_owned(), host, "function = \"mirror\"\n".to_owned()]
+                    })
                     .collect(),
             ),
             1 => function(format!(
