@@ -12,6 +12,8 @@ const LISTEN: &str = "server.listen";
 const METRICS_LISTEN: &str = "metrics.listen";
 /// Key of the process provider's directory.
 const STATE_DIR: &str = "provider.process.state_dir";
+/// Key of the namespace that it keeps functions in which are named without one.
+const NAMESPACE: &str = "provider.default_namespace";
 
 /// What differs between two configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,7 +74,7 @@ fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Differ
 
 /// Whether a value that somebody writes takes effect without a restart.
 pub(super) fn is_changeable(key: &str, running: &Config) -> bool {
-    key != STATE_DIR || is_live(key, running)
+    ![STATE_DIR, NAMESPACE].contains(&key) || is_live(running)
 }
 
 /// Compares the running configuration with another.
@@ -149,6 +151,7 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
         match *key {
             LISTEN => config.server.listen = Some(running.listen()),
             METRICS_LISTEN => config.metrics.listen = Some(running.metrics_listen()),
+            NAMESPACE => config.provider.default_namespace = Some(running.default_namespace().to_owned()),
             _ => config
                 .provider
                 .process
@@ -187,7 +190,7 @@ fn strictly(key: &str, origins: &Origins) -> ConfigError {
     let of = |key: &str| origins.of(&key.split('.').map(str::to_owned).collect::<Vec<_>>());
     // An address that nobody wrote follows from the provider.
     let derived = || of("provider.kind").or_else(|| of("provider.url"));
-    let place = of(key).or_else(|| derived().filter(|_| key != STATE_DIR));
+    let place = of(key).or_else(|| derived().filter(|_| [LISTEN, METRICS_LISTEN].contains(&key)));
     ConfigError {
         origin: place.unwrap_or_else(|| "configuration".to_owned()),
         key: key.to_owned(),
@@ -208,13 +211,17 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.metrics_listen() != new.metrics_listen() && derived {
         keys.push(METRICS_LISTEN);
     }
-    if !is_live(STATE_DIR, old) && old.provider.process.state_dir != new.provider.process.state_dir {
+    let stays = !is_live(old) && !is_live(new);
+    if stays && old.default_namespace() != new.default_namespace() {
+        keys.push(NAMESPACE);
+    }
+    if !is_live(old) && old.provider.process.state_dir != new.provider.process.state_dir {
         keys.push(STATE_DIR);
     }
     keys
 }
 
-/// The directory is only in use while the process provider is.
-fn is_live(key: &str, running: &Config) -> bool {
-    key == STATE_DIR && running.provider_kind() != ProviderKind::Process
+/// Directory and namespace are only in use while the process provider is.
+fn is_live(running: &Config) -> bool {
+    running.provider_kind() != ProviderKind::Process
 }

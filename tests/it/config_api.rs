@@ -291,13 +291,16 @@ async fn warnings_of_a_reload_are_in_its_answer_and_in_the_status() {
         outcome["warnings"]
     );
 
-    let odd = Gateway::new().config("auth.proxy_pass_body = true").start().await;
+    let odd = "auth.proxy_pass_body = true\nserver.read_timeout = \"100ms\"";
+    let odd = Gateway::new().config(odd).start().await;
     let start = json_of(&odd, STATUS).await;
-    assert_eq!(
-        start["last_attempt"]["warnings"].as_array().map(Vec::len),
-        Some(1),
-        "{start}"
-    );
+    let warnings = start["last_attempt"]["warnings"].as_array().expect("a list");
+    assert_eq!(warnings.len(), 2, "{start}");
+    let short = "server.read_timeout is 100ms, shorter than 1s";
+    let line = odd
+        .logged("the warning of the start", |line| line.to_string().contains(short))
+        .await;
+    assert_eq!(line["level"], "WARN");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn point_29_who_asked_for_a_reload_and_what_it_did_is_logged_and_remembere
 
     write(
         &gateway,
-        "server.read_timeout = \"7s\"\nprovider.default_namespace = \"${TOKEN}\"\n",
+        "server.read_timeout = \"7s\"\nqueue.nats_channel = \"${TOKEN}\"\n",
     );
     let (status, outcome) = reload(&gateway).await;
     assert_eq!(status, 200, "{outcome}");
@@ -37,7 +37,7 @@ async fn point_29_who_asked_for_a_reload_and_what_it_did_is_logged_and_remembere
         ("to", json!(2)),
         ("old_hash", first["hash"].clone()),
         ("hash", outcome["hash"].clone()),
-        ("changed", json!("server.read_timeout, provider.default_namespace")),
+        ("changed", json!("server.read_timeout, queue.nats_channel")),
         ("files", json!(format!("changed {file}"))),
     ] {
         assert_eq!(field(&line, name), &value, "{name}: {line}");
@@ -90,10 +90,7 @@ async fn point_29_who_asked_for_a_reload_and_what_it_did_is_logged_and_remembere
         (&applied["from_generation"], &applied["to_generation"]),
         (&json!(1), &json!(2))
     );
-    assert_eq!(
-        applied["changed"],
-        json!(["server.read_timeout", "provider.default_namespace"])
-    );
+    assert_eq!(applied["changed"], json!(["server.read_timeout", "queue.nats_channel"]));
     assert_eq!(applied["files"], json!([{ "path": file, "change": "changed" }]));
     assert_eq!(gateway.log_count(|line| line.to_string().contains("hunter")), 0);
     assert!(!history.to_string().contains("hunter"), "{history}");
