@@ -57,8 +57,9 @@ const INVALID_CREDENTIALS: &str = "invalid credentials";
 /// The challenge that goes with it.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Restricted\"");
 
-/// Where the answers are that tell which configuration they come from.
-const SYSTEM: &str = "/system/";
+/// Where all answers tell which configuration they come from, refusals too: a
+/// number says nothing, and whoever looks at many gateways needs it of each.
+const SYSTEM: &str = "/system";
 
 /// Number of the configuration that an answer comes from.
 const GENERATION_HEADER: &str = "x-config-generation";
@@ -149,18 +150,23 @@ impl Endpoint for Gateway {
             .data::<Arc<Snapshot>>()
             .cloned()
             .unwrap_or_else(|| self.live.current.get());
-        Ok(match self.routes.find(request.uri().path()) {
+        let path = request.uri().path();
+        let is_system = path
+            .strip_prefix(SYSTEM)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut response = match self.routes.find(path) {
             Some(route) => {
                 let mut response = self.answer(route, &snapshot, request, form).await;
-                if route.template.starts_with(SYSTEM) && response.status() != StatusCode::UNAUTHORIZED {
-                    let generation = HeaderValue::from(snapshot.generation);
-                    response.headers_mut().entry(GENERATION_HEADER).or_insert(generation);
-                }
                 response.set_data(Matched(Arc::clone(&route.template)));
                 response
             }
             None => written(&no_route(snapshot.routes.base_path(), request.uri()), form),
-        })
+        };
+        if is_system {
+            let generation = HeaderValue::from(snapshot.generation);
+            response.headers_mut().entry(GENERATION_HEADER).or_insert(generation);
+        }
+        Ok(response)
     }
 }
 

@@ -34,7 +34,7 @@ impl Endpoint {
 
     /// An idle connection.
     pub fn take_plain(&self) -> Option<PlainConnection> {
-        self.plain.take(self.limits.idle_timeout, PlainConnection::is_quiet)
+        self.plain.take(self.limits().idle_timeout, PlainConnection::is_quiet)
     }
 
     /// A new connection.
@@ -42,7 +42,7 @@ impl Endpoint {
     /// # Errors
     /// When none could be made; nothing was sent.
     pub async fn open_plain(&self) -> Result<PlainConnection, ConnectError> {
-        let stream = connect(self.address(), self.limits.connect_timeout).await?;
+        let stream = connect(self.address(), self.limits().connect_timeout).await?;
         Ok(PlainConnection { stream, reused: false })
     }
 
@@ -52,7 +52,8 @@ impl Endpoint {
             reused: true,
             ..connection
         };
-        if self.plain.put(kept, self.limits.max_idle, self.limits.idle_timeout) {
+        let limits = self.limits();
+        if self.plain.put(kept, limits.max_idle, limits.idle_timeout) {
             self.sweep(|endpoint| &endpoint.plain);
         }
     }

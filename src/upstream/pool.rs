@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
@@ -94,7 +95,7 @@ pub struct SendFailure {
 pub struct Endpoint {
     address: Address,
     host: HeaderValue,
-    pub(super) limits: PoolLimits,
+    limits: ArcSwap<PoolLimits>,
     idle: IdleConnections<Driven>,
     pub(super) plain: IdleConnections<PlainConnection>,
     in_flight: AtomicUsize,
@@ -107,7 +108,7 @@ impl Endpoint {
         Arc::new(Self {
             host: address.host_header(),
             address,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             idle: IdleConnections::new(),
             plain: IdleConnections::new(),
             in_flight: AtomicUsize::new(0),
@@ -123,6 +124,15 @@ impl Endpoint {
     /// `Host` header of requests to it.
     pub fn host(&self) -> &HeaderValue {
         &self.host
+    }
+
+    /// Changes the bounds on its connections; those that are open stay.
+    pub fn set_limits(&self, limits: PoolLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    pub(super) fn limits(&self) -> PoolLimits {
+        **self.limits.load()
     }
 
     /// Whether it keeps failing.
@@ -192,12 +202,13 @@ impl Endpoint {
     }
 
     fn take(&self) -> Option<Driven> {
-        self.idle.take(self.limits.idle_timeout, Driven::is_quiet)
+        self.idle.take(self.limits().idle_timeout, Driven::is_quiet)
     }
 
     /// Keeps a connection on which another request can be sent.
     pub(super) fn keep(self: &Arc<Self>, driven: Driven) {
-        if self.idle.put(driven, self.limits.max_idle, self.limits.idle_timeout) {
+        let limits = self.limits();
+        if self.idle.put(driven, limits.max_idle, limits.idle_timeout) {
             self.sweep(|endpoint| &endpoint.idle);
         }
     }
@@ -205,7 +216,7 @@ impl Endpoint {
     /// Closes idle connections in time even when no more calls come.
     pub(super) fn sweep<T: 'static>(self: &Arc<Self>, which: fn(&Self) -> &IdleConnections<T>) {
         let endpoint = Arc::downgrade(self);
-        let timeout = self.limits.idle_timeout;
+        let mut timeout = self.limits().idle_timeout;
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with its endpoint, or once nothing is idle"
@@ -214,6 +225,7 @@ impl Endpoint {
             loop {
                 tokio::time::sleep(timeout).await;
                 let Some(endpoint) = endpoint.upgrade() else { return };
+                timeout = endpoint.limits().idle_timeout;
                 if !which(&endpoint).drop_expired(timeout) {
                     return;
                 }
@@ -222,7 +234,7 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Driven, SendError> {
-        let stream = connect(&self.address, self.limits.connect_timeout).await?;
+        let stream = connect(&self.address, self.limits().connect_timeout).await?;
         Driven::begin(stream).await.map_err(|cause| SendError::Broken {
             address: self.address.to_string(),
             cause,
