@@ -37,10 +37,10 @@ pub(super) enum Plan<C> {
 }
 
 /// The call that the head in `input` asks for.
-pub(super) fn plan(input: &Buffer, service: &Service, peer: SocketAddr) -> Plan<Box<Call>> {
+pub(super) fn plan(input: &Buffer, service: &Service, peer: SocketAddr) -> Plan<Call> {
     read(input, |head| {
         let (snapshot, function) = called(head, service)?;
-        call(head, snapshot, function, peer).map(Box::new)
+        call(head, snapshot, function, peer)
     })
 }
 
