@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::Ended,
-    config::{self, Config, ConfigError, Loaded, Sources},
+    config::{self, Config, ConfigError, Loaded, Sources, Unusable},
     telemetry::Telemetry,
 };
 
@@ -128,7 +128,7 @@ enum ConfigCommand {
 
 #[derive(Debug, Args)]
 struct DiffArgs {
-    /// The TOML file that would replace the one in use
+    /// The TOML file that would replace the one in use, or a directory of which all *.toml are read
     file: PathBuf,
     /// Compare with the gateway that runs here, instead of with the configuration of this command line
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "state_dir", "listen", "set"])]
@@ -236,7 +236,7 @@ fn serve(sources: &Sources) -> ExitCode {
             .is_some_and(|value| !value.is_empty());
         let telemetry = match Telemetry::start(&loaded.config.logging, no_colours) {
             Ok(telemetry) => telemetry,
-            Err(error) => return failed(&[error]),
+            Err(error) => return failed(&[Unusable::new(&["logging.level"], error).at(&loaded.origins).to_string()]),
         };
         for warning in &loaded.warnings {
             warn!("{warning}");
@@ -259,10 +259,7 @@ fn serve(sources: &Sources) -> ExitCode {
         match ended {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::Aborted) => ExitCode::FAILURE,
-            Err(errors) => {
-                let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
-                failed(&errors)
-            }
+            Err(errors) => failed(&errors),
         }
     })
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use figment::value::Value;
 
-use super::{layer::Layer, setting::ConfigError};
+use super::{
+    layer::{Layer, Tier},
+    setting::ConfigError,
+};
 
 mod otel;
 
@@ -79,7 +82,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 const DIRECT: &str = "the gateway connects to providers and functions directly";
 
 /// One layer per variable that says something, so that errors name the variable.
-pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer, ConfigError>> {
+pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<(Tier, Result<Layer, ConfigError>)> {
     let openfaas = OPENFAAS.iter().filter_map(|(variable, key)| {
         let value = environment.get(*variable).filter(|value| !value.is_empty())?;
         let path: Vec<&str> = key.split('.').collect();
@@ -97,8 +100,11 @@ pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer
         let path: Vec<&str> = key.split(SEPARATOR).collect();
         Some(Layer::text(&origin(variable), &path, value))
     });
+    let openfaas = openfaas.chain(request_uri).map(|layer| (Tier::OpenFaas, layer));
     let otel = otel::layers(environment).into_iter();
-    openfaas.chain(request_uri).chain(otel).chain(own).collect()
+    let otel = otel.map(|layer| (Tier::OpenTelemetry, layer));
+    let own = own.map(|layer| (Tier::Variables, layer));
+    openfaas.chain(otel).chain(own).collect()
 }
 
 /// Whether a variable sets a key, or is known to change nothing.

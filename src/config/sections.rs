@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{
     ratio::Ratio,
+    secret::SecretFile,
     setting::{choice, section},
     size::Size,
 };
@@ -77,8 +78,12 @@ section! {
         pub kind: Option<ProviderKind>,
         /// Base URL of the http provider, ending in a slash.
         pub url: Option<Url>,
+        /// File with the value of `url`, in its place.
+        pub url_file: Option<SecretFile>,
         /// Base URL for logs when it is not `url`, ending in a slash.
         pub logs_url: Option<Url>,
+        /// File with the value of `logs_url`, in its place.
+        pub logs_url_file: Option<SecretFile>,
         /// Namespace of functions named without one.
         pub default_namespace: Option<String>,
         /// Call functions directly rather than through the http provider.
@@ -147,6 +152,8 @@ section! {
         pub secret_path: PathBuf,
         /// External decision about each protected request.
         pub proxy_url: Option<Url>,
+        /// File with the value of `proxy_url`, in its place.
+        pub proxy_url_file: Option<SecretFile>,
         /// Accepted for compatibility; OpenFaaS never sent the body either.
         pub proxy_pass_body: bool,
     }
@@ -231,6 +238,8 @@ section! {
         pub otlp_endpoint: Option<Url>,
         /// Headers of requests to it; the values are secrets.
         pub headers: BTreeMap<String, String>,
+        /// Files with the values of such headers.
+        pub headers_file: BTreeMap<String, SecretFile>,
         /// Begin traces for requests that belong to none even if no spans are recorded.
         pub propagate: bool,
         /// Which share of the traces that begin here is sampled.

@@ -66,7 +66,8 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         };
         begun = false;
         let then = match plan {
-            Plan::Call(call) => call.run(&mut caller, stop.is_cancelled()).await,
+            // In memory of its own, which a connection that waits does not have.
+            Plan::Call(call) => Box::pin(call.run(&mut caller, stop.is_cancelled())).await,
             Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
                 Some(back) => {
                     caller = back;
@@ -95,7 +96,7 @@ impl Caller {
         limits: Limits,
         begun: bool,
         stopped: &mut Cancelled,
-    ) -> Option<Plan<Box<Call>>> {
+    ) -> Option<Plan<Call>> {
         self.input.release();
         let mut begun = begun || !self.input.is_empty();
         let mut since = None;

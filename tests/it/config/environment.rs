@@ -243,6 +243,12 @@ fn what_goes_to_the_receiver_of_traces_is_shown_without_its_secrets() {
         let shown = entry.shown(&loaded.origins).unwrap_or_default();
         assert!(!shown.contains("hunter2"), "{}: {shown}", entry.key());
     }
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = directory.path().join("key");
+    std::fs::write(&secret, "hunter2\n").expect("a file");
+    let content = format!("[tracing]\notlp_endpoint = \"http://otel\"\nheaders_file = {{ X-Key = {secret:?} }}\n");
+    let loaded = file(&content).expect("valid");
+    assert_eq!(loaded.config.tracing.headers["X-Key"], "hunter2");
     let alone = file("[tracing.headers]\nX-Key = \"hunter2\"").expect("valid").warnings;
     assert_eq!(
         alone,
