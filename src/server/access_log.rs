@@ -155,12 +155,17 @@ struct Line {
     fast: bool,
     with_upstream: bool,
     method: Method,
-    path: String,
+    /// The path and, behind it, the call's id: one piece of memory for both.
+    text: String,
+    /// Length of the path.
+    path: usize,
     route: Option<Arc<str>>,
     peer: SocketAddr,
-    call_id: Option<String>,
     upstream: Option<String>,
 }
+
+/// Length of the ids that the gateway makes.
+const CALL_ID: usize = 36;
 
 struct Counted {
     metrics: Arc<FunctionMetrics>,
@@ -179,17 +184,14 @@ impl Record {
         } else {
             None
         };
-        let spans = match joined
-            .map(|joined| (joined, joined.how))
+        let recorded = joined.filter(|joined| matches!(joined.how, How::Recorded(_)));
+        let spans = recorded
             .zip(snapshot.traces.exporter())
-        {
-            Some(((joined, How::Recorded(_)), exporter)) => {
-                let spans = Spans::new(exporter.clone(), joined, kind, asked, peer, started);
-                Some(Box::new(spans))
-            }
-            _ => None,
-        };
+            .map(|(joined, exporter)| Box::new(Spans::new(exporter.clone(), joined, kind, asked, peer, started)));
         let line = logged.then(|| {
+            let path = asked.path();
+            let mut text = String::with_capacity(path.len() + CALL_ID);
+            text.push_str(path);
             Box::new(Line {
                 log: snapshot.access_log.clone(),
                 sample: logging.access_sample,
@@ -197,10 +199,10 @@ impl Record {
                 fast: false,
                 with_upstream: logging.upstream_uri,
                 method: asked.method(),
-                path: asked.path().to_owned(),
+                path: text.len(),
+                text,
                 route: None,
                 peer,
-                call_id: None,
                 upstream: None,
             })
         });
@@ -294,7 +296,11 @@ impl Record {
     /// Adds the call's id.
     pub(super) fn call_id(&mut self, id: &[u8]) {
         if let Some(line) = &mut self.line {
-            line.call_id = Some(lossy(id));
+            line.text.truncate(line.path);
+            match std::str::from_utf8(id) {
+                Ok(id) => line.text.push_str(id),
+                Err(_) => line.text.push_str(&String::from_utf8_lossy(id)),
+            }
         }
         if let Some(spans) = &mut self.spans {
             spans.call_id(id);
@@ -420,17 +426,18 @@ impl Drop for Record {
         if let Some(line) = &self.line
             && self.is_told(line.sample)
         {
+            let (path, call_id) = line.text.split_at(line.path);
             line.log.write(&AccessLine {
                 kind: line.kind.as_str(),
                 lane: line.fast.then_some("fast"),
                 method: line.method.as_str(),
-                path: &line.path,
+                path,
                 route: line.route.as_deref(),
                 status: self.status,
                 bytes: self.bytes,
                 took: now.saturating_duration_since(self.started),
                 peer: line.peer,
-                call_id: line.call_id.as_deref(),
+                call_id: (!call_id.is_empty()).then_some(call_id),
                 upstream: line.upstream.as_deref(),
                 retries: self.retries,
                 aborted: !self.complete,

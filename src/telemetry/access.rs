@@ -80,37 +80,55 @@ impl AccessLog {
     }
 }
 
+/// A field's name as both formats write it, so that it is one piece.
+struct Key {
+    name: &'static str,
+    /// Behind the field before it, up to its value.
+    text: &'static str,
+    json: &'static str,
+}
+
+macro_rules! key {
+    ($name:literal) => {
+        &Key {
+            name: $name,
+            text: concat!(" ", $name, "="),
+            json: concat!(",\"", $name, "\":"),
+        }
+    };
+}
+
 impl AccessLine<'_> {
     /// Every field in its order.
     fn fields(&self, out: &mut impl Fields) {
-        out.word("kind", self.kind);
+        out.word(key!("kind"), self.kind);
         if let Some(lane) = self.lane {
-            out.word("lane", lane);
+            out.word(key!("lane"), lane);
         }
-        out.token("method", self.method);
-        out.token("path", self.path);
+        out.token(key!("method"), self.method);
+        out.token(key!("path"), self.path);
         if let Some(route) = self.route {
-            out.text("route", route);
+            out.text(key!("route"), route);
         }
-        out.number("status", self.status.into());
-        out.number("bytes", self.bytes);
-        out.millis("duration_ms", self.took);
-        out.address("peer", self.peer);
+        out.number(key!("status"), self.status.into());
+        out.number(key!("bytes"), self.bytes);
+        out.millis(key!("duration_ms"), self.took);
+        out.address(key!("peer"), self.peer);
         if let Some(call_id) = self.call_id {
-            out.text("call_id", call_id);
+            out.text(key!("call_id"), call_id);
         }
         if let Some(upstream) = self.upstream {
-            out.text("upstream", upstream);
+            out.text(key!("upstream"), upstream);
         }
         if self.retries > 0 {
-            out.number("retries", self.retries.into());
+            out.number(key!("retries"), self.retries.into());
         }
         if self.aborted {
-            out.truth("aborted");
+            out.truth(key!("aborted"));
         }
         if let Some(trace_id) = self.trace_id {
             let mut hex = [0; 32];
-            out.word("trace_id", trace_id.write_hex(&mut hex));
+            out.word(key!("trace_id"), trace_id.write_hex(&mut hex));
         }
     }
 }
@@ -120,30 +138,30 @@ trait Fields {
     /// Where to.
     fn out(&mut self) -> &mut Vec<u8>;
     /// What is before a value.
-    fn name(&mut self, name: &'static str);
+    fn name(&mut self, key: &Key);
     /// Text of ours, in quotes.
-    fn word(&mut self, name: &'static str, word: &str);
+    fn word(&mut self, key: &Key, word: &str);
     /// Text in quotes, from anywhere.
-    fn text(&mut self, name: &'static str, text: &str);
+    fn text(&mut self, key: &Key, text: &str);
     /// Text that people read without quotes, from anywhere.
-    fn token(&mut self, name: &'static str, text: &str);
+    fn token(&mut self, key: &Key, text: &str);
     /// An address, which people read without quotes.
-    fn address(&mut self, name: &'static str, address: SocketAddr);
+    fn address(&mut self, key: &Key, address: SocketAddr);
 
-    fn number(&mut self, name: &'static str, number: u64) {
-        self.name(name);
+    fn number(&mut self, key: &Key, number: u64) {
+        self.name(key);
         self.out()
             .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
     /// Milliseconds with up to three places.
-    fn millis(&mut self, name: &'static str, took: Duration) {
-        self.name(name);
+    fn millis(&mut self, key: &Key, took: Duration) {
+        self.name(key);
         millis(self.out(), took);
     }
 
-    fn truth(&mut self, name: &'static str) {
-        self.name(name);
+    fn truth(&mut self, key: &Key) {
+        self.name(key);
         self.out().extend_from_slice(b"true");
     }
 }
@@ -187,31 +205,31 @@ impl Fields for Text<'_> {
         self.out
     }
 
-    fn name(&mut self, name: &'static str) {
+    fn name(&mut self, key: &Key) {
         if self.colours {
-            self.add(&[b" ", ITALIC, name.as_bytes(), NORMAL, DIM, b"=", NORMAL]);
+            self.add(&[b" ", ITALIC, key.name.as_bytes(), NORMAL, DIM, b"=", NORMAL]);
         } else {
-            self.add(&[b" ", name.as_bytes(), b"="]);
+            self.out.extend_from_slice(key.text.as_bytes());
         }
     }
 
-    fn word(&mut self, name: &'static str, word: &str) {
-        self.name(name);
+    fn word(&mut self, key: &Key, word: &str) {
+        self.name(key);
         self.add(&[b"\"", word.as_bytes(), b"\""]);
     }
 
-    fn text(&mut self, name: &'static str, text: &str) {
-        self.name(name);
+    fn text(&mut self, key: &Key, text: &str) {
+        self.name(key);
         debugged(self.out, text);
     }
 
-    fn token(&mut self, name: &'static str, text: &str) {
-        self.name(name);
+    fn token(&mut self, key: &Key, text: &str) {
+        self.name(key);
         shown(self.out, text);
     }
 
-    fn address(&mut self, name: &'static str, address: SocketAddr) {
-        self.name(name);
+    fn address(&mut self, key: &Key, address: SocketAddr) {
+        self.name(key);
         socket_address(self.out, address);
     }
 }
@@ -227,7 +245,7 @@ impl Json<'_> {
         stamp.write(self.out, at);
         self.out.extend_from_slice(b"\",\"level\":\"INFO\"");
         line.fields(&mut self);
-        self.word("target", TARGET);
+        self.word(key!("target"), TARGET);
         self.out.extend_from_slice(b"}\n");
     }
 }
@@ -237,35 +255,33 @@ impl Fields for Json<'_> {
         self.out
     }
 
-    fn name(&mut self, name: &'static str) {
-        self.out.extend_from_slice(b",\"");
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+    fn name(&mut self, key: &Key) {
+        self.out.extend_from_slice(key.json.as_bytes());
     }
 
-    fn word(&mut self, name: &'static str, word: &str) {
-        self.name(name);
+    fn word(&mut self, key: &Key, word: &str) {
+        self.name(key);
         self.out.push(b'"');
         self.out.extend_from_slice(word.as_bytes());
         self.out.push(b'"');
     }
 
-    fn text(&mut self, name: &'static str, text: &str) {
-        if is_plain(text, b"\"\\") {
-            return self.word(name, text);
+    fn text(&mut self, key: &Key, text: &str) {
+        if is_plain(text, &QUOTED) {
+            return self.word(key, text);
         }
-        self.name(name);
+        self.name(key);
         self.out.push(b'"');
         text.chars().for_each(|character| escaped(self.out, character));
         self.out.push(b'"');
     }
 
-    fn token(&mut self, name: &'static str, text: &str) {
-        self.text(name, text);
+    fn token(&mut self, key: &Key, text: &str) {
+        self.text(key, text);
     }
 
-    fn address(&mut self, name: &'static str, address: SocketAddr) {
-        self.name(name);
+    fn address(&mut self, key: &Key, address: SocketAddr) {
+        self.name(key);
         self.out.push(b'"');
         socket_address(self.out, address);
         self.out.push(b'"');
@@ -294,15 +310,36 @@ fn escaped(out: &mut Vec<u8>, character: char) {
     }
 }
 
-/// Whether a text is of characters that no format has to escape.
-fn is_plain(text: &str, special: &[u8]) -> bool {
-    text.bytes()
-        .all(|byte| (b' '..=b'~').contains(&byte) && !special.contains(&byte))
+/// Bytes that are the same in every format, in quotes.
+const QUOTED: [bool; 256] = visible_but(b"\"\\");
+
+/// Bytes that are the same in a text without quotes.
+const BARE: [bool; 256] = visible_but(b" ");
+
+const fn visible_but(special: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        table[byte as usize] = true;
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < special.len() {
+        table[special[index] as usize] = false;
+        index += 1;
+    }
+    table
+}
+
+/// Whether nothing of a text has to be escaped: it is looked at byte by byte
+/// for each line, and nearly never anything is found.
+fn is_plain(text: &str, table: &[bool; 256]) -> bool {
+    text.bytes().all(|byte| table[usize::from(byte)])
 }
 
 /// A text in quotes, as Rust's `Debug` writes it.
 fn debugged(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text, b"\"\\") {
+    if is_plain(text, &QUOTED) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
@@ -315,7 +352,7 @@ fn debugged(out: &mut Vec<u8>, text: &str) {
 /// A text without quotes; what cannot be seen, or does something on a
 /// terminal, is escaped.
 fn shown(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text, b" ") {
+    if is_plain(text, &BARE) {
         return out.extend_from_slice(text.as_bytes());
     }
     for character in text.chars() {
