@@ -19,14 +19,14 @@ use crate::support::{
 };
 
 /// A gateway before `echo`, whose file `apply` replaces.
-struct Live {
+struct Watched {
     gateway: Gateway,
     _upstream: Upstream,
 }
 
 const NO_WATCH: &str = "[reload]\nwatch = \"off\"\n";
 
-impl Live {
+impl Watched {
     async fn start(logging: &str) -> Self {
         let upstream = Upstream::start()
             .await
@@ -74,13 +74,13 @@ fn is_about(line: &Value, path: &str) -> bool {
 
 #[tokio::test]
 async fn a_line_has_what_is_known_of_the_call_in_either_format() {
-    let live = Live::start("upstream_uri = true").await;
-    let call = |path| live.gateway.get(path).header("x-call-id", "mine").send();
+    let watched = Watched::start("upstream_uri = true").await;
+    let call = |path| watched.gateway.get(path).header("x-call-id", "mine").send();
     // Only the second call takes the fast lane, where there is one.
     for path in ["/function/echo/1", "/function/echo/2"] {
         let answer = call(path).await.expect("an answer");
         let length = answer.bytes().await.expect("a body").len();
-        let line = live.line(path).await;
+        let line = watched.line(path).await;
         for (name, expected) in [
             ("level", json!("INFO")),
             ("kind", json!("function")),
@@ -105,10 +105,10 @@ async fn a_line_has_what_is_known_of_the_call_in_either_format() {
             "{line}"
         );
     }
-    live.apply("format = \"text\"").await;
+    watched.apply("format = \"text\"").await;
     let path = "/function/echo/3";
     call(path).await.expect("an answer");
-    let Value::String(line) = live.line(path).await else {
+    let Value::String(line) = watched.line(path).await else {
         panic!("a line of text")
     };
     let (_, fields) = line.split_once(" INFO access: ").expect("a level and a target");
@@ -128,23 +128,23 @@ async fn a_line_has_what_is_known_of_the_call_in_either_format() {
         ]
     );
     assert!(fields.ends_with("call_id=\"mine\""), "{line}");
-    live.apply("format = \"json\"").await;
+    watched.apply("format = \"json\"").await;
     call("/function/echo/4").await.expect("an answer");
-    assert!(live.line("/function/echo/4").await.is_object());
+    assert!(watched.line("/function/echo/4").await.is_object());
 }
 
 #[tokio::test]
 async fn callers_cannot_forge_lines() {
-    let live = Live::start("").await;
-    live.call("/function/echo").await;
+    let watched = Watched::start("").await;
+    watched.call("/function/echo").await;
     let id = b"a\"b\\c\t\xff\xc2\x9b31m\",\"status\":\"7";
     for (format, path) in [("json", "/function/echo/one"), ("text", "/function/echo/two")] {
-        live.apply(&format!("format = \"{format}\"")).await;
-        let mut wire = Wire::connect(live.gateway.address()).await;
+        watched.apply(&format!("format = \"{format}\"")).await;
+        let mut wire = Wire::connect(watched.gateway.address()).await;
         let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Call-Id: ");
         wire.send([head.as_bytes(), id, b"\r\n\r\n"].concat()).await;
         assert!(wire.rest().await.starts_with("HTTP/1.1 200"));
-        let line = live.line(path).await;
+        let line = watched.line(path).await;
         if let Value::String(text) = &line {
             assert!(!text.chars().any(char::is_control), "{text:?}");
             let quoted = r#"call_id="a\"b\\c\t"#;
@@ -158,7 +158,7 @@ async fn callers_cannot_forge_lines() {
 
 #[tokio::test]
 async fn the_filter_changes_while_running() {
-    let live = Live::start("level = \"info,access=off\"").await;
+    let watched = Watched::start("level = \"info,access=off\"").await;
     for (number, (logging, expected)) in [
         ("level = \"info,access=off\"", 0),
         ("level = \"info\"", 1),
@@ -169,40 +169,40 @@ async fn the_filter_changes_while_running() {
     .into_iter()
     .enumerate()
     {
-        live.apply(logging).await;
+        watched.apply(logging).await;
         let path = format!("/function/echo/{number}");
-        live.call(&path).await;
+        watched.call(&path).await;
         // What is logged after it is read after it.
-        live.apply("level = \"info\"").await;
-        live.call(&format!("{path}/after")).await;
-        live.line(&format!("{path}/after")).await;
-        assert_eq!(live.count(&path), expected, "{logging}");
+        watched.apply("level = \"info\"").await;
+        watched.call(&format!("{path}/after")).await;
+        watched.line(&format!("{path}/after")).await;
+        assert_eq!(watched.count(&path), expected, "{logging}");
     }
 }
 
 #[tokio::test]
 async fn of_a_sample_what_failed_is_never_left_out() {
-    let live = Live::start("access_sample = 0").await;
-    live.call("/function/echo/well").await;
-    live.call("/function/failing/1").await;
-    live.call("/function/failing/2").await;
+    let watched = Watched::start("access_sample = 0").await;
+    watched.call("/function/echo/well").await;
+    watched.call("/function/failing/1").await;
+    watched.call("/function/failing/2").await;
     // Broken off before there was an answer.
-    let mut wire = Wire::connect(live.gateway.address()).await;
+    let mut wire = Wire::connect(watched.gateway.address()).await;
     wire.send("GET /function/slow/left HTTP/1.1\r\nHost: x\r\n\r\n").await;
     drop(wire);
     for path in ["/function/failing/1", "/function/failing/2", "/function/slow/left"] {
-        live.line(path).await;
+        watched.line(path).await;
     }
-    assert_eq!(live.count("/function/echo/well"), 0);
-    live.apply("access_sample = \"100%\"").await;
-    live.call("/function/echo/well").await;
-    live.line("/function/echo/well").await;
+    assert_eq!(watched.count("/function/echo/well"), 0);
+    watched.apply("access_sample = \"100%\"").await;
+    watched.call("/function/echo/well").await;
+    watched.line("/function/echo/well").await;
 }
 
 #[tokio::test]
 async fn no_line_is_lost_at_the_end() {
     const CALLS: usize = 200;
-    let Live { mut gateway, _upstream } = Live::start("").await;
+    let Watched { mut gateway, _upstream } = Watched::start("").await;
     let calls = (0..CALLS).map(|_| gateway.get("/function/echo").send());
     for answer in futures_util::future::join_all(calls).await {
         assert_eq!(answer.expect("an answer").status(), 200);

@@ -103,7 +103,10 @@ impl Collector {
 
 impl Span {
     fn new(span: Proto, resource: Vec<KeyValue>) -> Self {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+            digits.collect::<Vec<_>>().concat()
+        };
         assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{span:?}");
         Self {
             trace: hex(&span.trace_id),
