@@ -101,7 +101,7 @@ impl Caller {
         let mut begun = begun || !self.input.is_empty();
         let mut since = None;
         if !self.input.is_empty() {
-            match plan::plan(&self.input, service, self.peer) {
+            match plan::plan(&self.input, service, (self.peer, &self.shown)) {
                 Plan::Partial => self.make_room(),
                 plan => return Some(plan),
             }
@@ -110,7 +110,7 @@ impl Caller {
             loop {
                 match self.input.poll_fill(cx, &mut self.socket, LARGE) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, self.peer) {
+                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, (self.peer, &self.shown)) {
                         Plan::Partial => {
                             self.make_room();
                             if !begun {

@@ -393,6 +393,26 @@ async fn requests_to_the_gateway_itself_are_spans_by_their_template() {
 }
 
 #[tokio::test]
+async fn routes_name_the_spans_of_their_calls() {
+    let collector = Collector::start().await;
+    let upstream = Upstream::start().await;
+    let config = collector.config("sample = 1") + "[[routes]]\npath = \"/v1\"\nfunction = \"echo\"\n";
+    let gateway = Gateway::before(&upstream.url()).config(&config).start().await;
+    // Only the second call takes the fast lane, where there is one.
+    for path in ["/v1/a", "/v1/b"] {
+        let seen = echo(&gateway, path, &[]).await;
+        let spans = collector.trace(2, |span| span.get("url.path") == path).await;
+        let (server, client) = (only(&spans, SpanKind::Server), only(&spans, SpanKind::Client));
+        assert_eq!(server.name, "GET /v1");
+        says(server, &[("http.route", "/v1"), ("faas.invoked_name", "echo")]);
+        assert_eq!(
+            echoed(&seen, "traceparent"),
+            [format!("00-{}-{}-01", client.trace, client.id)]
+        );
+    }
+}
+
+#[tokio::test]
 async fn routes_and_their_copies_are_of_one_trace() {
     let collector = Collector::start().await;
     let upstream = Upstream::start().await.function("shadow", |_| async { text(200, "") });
