@@ -37,6 +37,7 @@ use crate::{
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
     telemetry::Telemetry,
+    tls::Tls,
 };
 
 /// How the process ended.
@@ -70,6 +71,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         executable,
         environment: sources.environment.clone(),
         active: Mutex::default(),
+        tls: Mutex::default(),
     });
 
     let bound = Bound::first(&loaded.config).await?;
@@ -202,6 +204,8 @@ struct Builder {
     executable: PathBuf,
     environment: BTreeMap<String, String>,
     active: Mutex<Option<Active>>,
+    /// The certificates in use, which stay while their files do.
+    tls: Mutex<Option<Arc<Tls>>>,
 }
 
 /// The provider in use and what it was made from.
@@ -230,7 +234,8 @@ impl Builder {
         let prometheus = Prometheus::new(&config.prometheus)
             .map_err(|error| errors.push(error))
             .ok();
-        let (Some(auth), Some(prometheus)) = (auth, prometheus) else {
+        let tls = self.certificates(&config).map_err(|wrong| errors.extend(wrong)).ok();
+        let (Some(auth), Some(prometheus), Some(tls)) = (auth, prometheus, tls) else {
             return Err(errors);
         };
         let active = self.provider(&config, &auth).await.map_err(|error| vec![error])?;
@@ -241,6 +246,7 @@ impl Builder {
             scaling: Arc::clone(&active.scaling),
             policy,
             auth,
+            tls,
             prometheus,
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
@@ -250,6 +256,13 @@ impl Builder {
             source,
             config,
         })
+    }
+
+    fn certificates(&self, config: &Config) -> Result<Option<Arc<Tls>>, Vec<String>> {
+        let mut in_use = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Tls::load(&config.server.tls, in_use.as_ref())?;
+        in_use.clone_from(&next);
+        Ok(next)
     }
 
     /// The provider that the configuration asks for: the one in use where it

@@ -22,6 +22,7 @@ use crate::{
     app::Ended,
     config::{self, Config, ConfigError, Loaded, Sources},
     telemetry::Telemetry,
+    tls::Tls,
 };
 
 mod diff;
@@ -285,6 +286,11 @@ fn check(file: PathBuf, with_env: bool) -> ExitCode {
     with_configuration(&sources, |loaded| {
         for warning in &loaded.warnings {
             complain(&format!("warning: {warning}"));
+        }
+        if let Err(errors) = Tls::load(&loaded.config.server.tls, None) {
+            let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
+            let _failed = failed(&errors);
+            return ExitCode::from(USAGE);
         }
         print(&"ok")
     })

@@ -62,8 +62,8 @@ pub use origins::Origins;
 pub use plausible::implausible;
 pub use ratio::Ratio;
 pub use sections::{
-    Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
-    Reload, Scaling, Server, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
+    ProviderKind, Queue, Reload, Scaling, Server, Tls, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -312,6 +312,10 @@ impl Config {
         let quoted = |text: &str| format!("\"{text}\"");
         match key {
             "server.listen" => Some(quoted(&self.listen().to_string())),
+            "server.idle_timeout" | "server.header_timeout" | "server.http2.keep_alive_interval" => {
+                Some(quoted(&duration::format(self.server.read_timeout)))
+            }
+            "server.tls.client_auth" => Some(quoted(self.server.tls.client_auth().as_str())),
             "metrics.listen" => Some(quoted(&self.metrics_listen().to_string())),
             "provider.kind" => Some(quoted(self.provider_kind().as_str())),
             "provider.default_namespace" => Some(quoted(self.default_namespace())),
@@ -322,14 +326,9 @@ impl Config {
 
     /// Files whose content matters as much as the configuration's own.
     pub fn referenced_files(&self) -> Vec<PathBuf> {
-        if self.auth.basic {
-            vec![
-                self.auth.secret_path.join(USER_FILE),
-                self.auth.secret_path.join(PASSWORD_FILE),
-            ]
-        } else {
-            Vec::new()
-        }
+        let credentials = [USER_FILE, PASSWORD_FILE].map(|name| self.auth.secret_path.join(name));
+        let credentials = credentials.into_iter().filter(|_| self.auth.basic);
+        credentials.chain(self.server.tls.files().cloned()).collect()
     }
 
     /// Which provider to use: as said, else `http` when it has a URL.

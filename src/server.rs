@@ -29,7 +29,9 @@ use crate::{
 
 mod access_log;
 mod activity;
+mod connections;
 mod fast;
+mod handshake;
 mod invoke;
 mod linger;
 pub mod listener;
@@ -38,7 +40,10 @@ mod routed;
 mod socket;
 mod way;
 
+pub use connections::Connections;
+
 use access_log::{Kind, Record};
+use handshake::Transport;
 use invoke::Called;
 use mirror::RequestBody;
 use routed::Turned;
@@ -56,6 +61,7 @@ pub struct Service {
     local: SocketAddr,
     reach: Reach,
     mirrors: Arc<Semaphore>,
+    transport: Transport,
 }
 
 /// Who can reach a listener.
@@ -77,7 +83,13 @@ impl Service {
             local,
             reach,
             mirrors: mirror::places(),
+            transport: Transport::Plain,
         }
+    }
+
+    /// The same, for one connection.
+    fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
     }
 
     /// Answers one request; never fails and never panics.
@@ -109,6 +121,7 @@ impl Service {
         accept: &HeaderMap,
     ) -> Response<Body> {
         let mut record = Record::new(&snapshot, Kind::Api, &request, peer, started);
+        self.transport.tell(&mut request);
         if let Some(problem) = refused(&request) {
             return observed(&snapshot, problem_response(&problem, accept), record);
         }
@@ -182,7 +195,7 @@ impl Service {
             request,
             poem::web::LocalAddr(self.local.into()),
             poem::web::RemoteAddr(peer.into()),
-            http::uri::Scheme::HTTP,
+            self.transport.scheme(),
         ));
         request.extensions_mut().insert(Arc::clone(&snapshot));
         let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();

@@ -16,6 +16,7 @@ use crate::{
     provider::Provider,
     routing::RouteTable,
     scaling::{Policy, Scaling},
+    tls::Tls,
 };
 
 pub mod control;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Who may use the API.
     pub auth: Auth,
+    /// What the listeners speak TLS with; `None` where they do not.
+    pub tls: Option<Arc<Tls>>,
     /// Where invocation counts come from; without it they are `metrics`' own.
     pub prometheus: Option<Prometheus>,
     /// Which hosts and paths lead to which functions.

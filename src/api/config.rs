@@ -26,6 +26,7 @@ use crate::{
     },
     problem::Problem,
     snapshot::control::{Caller, Outcome, Verdict},
+    tls::Tls,
 };
 
 /// What errors call the document that was sent.
@@ -145,7 +146,9 @@ impl ConfigApi {
             Auth::load(&loaded.config.auth).err(),
             Prometheus::new(&loaded.config.prometheus).err(),
         ];
-        let unusable: Vec<String> = unusable.into_iter().flatten().collect();
+        let certificates = Tls::load(&loaded.config.server.tls, None).err().unwrap_or_default();
+        let unusable = unusable.into_iter().flatten().chain(certificates);
+        let unusable: Vec<String> = unusable.map(|error| loaded.origins.masked(error)).collect();
         if !unusable.is_empty() {
             return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, unusable).into());
         }

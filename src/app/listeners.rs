@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::{
     config::Config,
     metrics::{Metrics, exporter},
-    server::{Api, Reach, Service, listener},
+    server::{Api, Connections, Reach, Service, listener},
     shutdown::{Stop, Tasks},
     snapshot::Current,
 };
@@ -32,7 +32,9 @@ pub(super) struct Listeners {
     current: Current,
     api: Api,
     metrics: Arc<Metrics>,
-    /// Connections of the main and the internal listener.
+    /// Of the main and the internal listener, wherever they are.
+    connections: [Arc<Connections>; 2],
+    /// Tasks of those connections.
     serving: Tasks,
     /// The metrics listener, which outlives the drain.
     background: Tasks,
@@ -87,10 +89,12 @@ impl Bound {
 
 impl Listeners {
     pub(super) fn new(current: Current, api: Api, metrics: Arc<Metrics>, serving: Tasks, background: Tasks) -> Self {
+        let connections = ["main", "internal"].map(|name| Connections::new(metrics.listener(name)));
         Self {
             current,
             api,
             metrics,
+            connections,
             serving,
             background,
             open: Mutex::default(),
@@ -124,10 +128,19 @@ impl Listeners {
         let mut guard = self.open();
         let open = &mut *guard;
         let running = open.metrics.is_some();
-        for (bound, slot, reach, key) in [
-            (bound.main, &mut open.main, Reach::Public, LISTEN),
-            (bound.internal, &mut open.internal, Reach::Internal, INTERNAL_LISTEN),
+        let [main, internal] = &self.connections;
+        for (bound, slot, reach, key, connections) in [
+            (bound.main, &mut open.main, Reach::Public, LISTEN, main),
+            (
+                bound.internal,
+                &mut open.internal,
+                Reach::Internal,
+                INTERNAL_LISTEN,
+                internal,
+            ),
         ] {
+            // More may be allowed than before.
+            connections.reconsider();
             let Some((configured, listener)) = bound else { continue };
             let Ok(local) = listener.local_addr() else { continue };
             if running && slot.is_none() {
@@ -136,7 +149,9 @@ impl Listeners {
             let stop = Stop::new();
             let (api, tasks) = (Arc::clone(&self.api), self.serving.clone());
             let service = Service::new(self.current.clone(), api, tasks, local, reach);
-            self.serving.spawn(listener::serve(listener, service, stop.clone()));
+            let connections = Arc::clone(connections);
+            self.serving
+                .spawn(listener::serve(listener, connections, service, stop.clone()));
             self.replace(
                 slot,
                 Listening {

@@ -84,7 +84,10 @@ pub fn directories(file: Option<&Path>, config: &Config) -> BTreeSet<PathBuf> {
         }
         None => {}
     }
-    directories.extend(config.auth.basic.then(|| config.auth.secret_path.clone()));
+    for file in config.referenced_files() {
+        directories.insert(parent(&file));
+        directories.extend(file.canonicalize().ok().map(|target| parent(&target)));
+    }
     directories
 }
 

@@ -23,6 +23,10 @@ pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for")
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Beginning of the original path that a route took off.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// The caller's certificate (RFC 9440), where callers are asked for one.
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// Further certificates of the caller; never told.
+pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
@@ -156,6 +160,20 @@ pub fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &str) {
         && let Ok(prefix) = HeaderValue::try_from(prefix)
     {
         headers.insert(FORWARDED_PREFIX, prefix);
+    }
+}
+
+/// Tells a function which certificate the caller showed. What the caller itself
+/// says of that goes (RFC 9440 section 2.4).
+pub fn set_client_cert(headers: &mut HeaderMap, certificate: Option<HeaderValue>) {
+    headers.remove(CLIENT_CERT_CHAIN);
+    match certificate {
+        Some(certificate) => {
+            headers.insert(CLIENT_CERT, certificate);
+        }
+        None => {
+            headers.remove(CLIENT_CERT);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     task::Poll,
 };
 
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{Service, activity::Limits, listener::GOODBYE, socket::Socket};
 use crate::shutdown::{Cancelled, Stop};
@@ -41,6 +41,8 @@ pub(super) struct Caller {
     peer: SocketAddr,
     /// `peer` as functions see it.
     shown: Box<str>,
+    /// The scheme of its requests, as functions see it.
+    proto: &'static str,
     alarm: Alarm,
 }
 
@@ -51,6 +53,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         input: Buffer::default(),
         peer,
         shown: peer.to_string().into_boxed_str(),
+        proto: service.transport.proto(),
         alarm: Alarm::default(),
     };
     let mut stopped = stop.cancelled();
@@ -62,7 +65,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
             Limits::new(&snapshot.config.server)
         };
         let Some(plan) = caller.next(&service, limits, begun, &mut stopped).await else {
-            return;
+            return caller.leave().await;
         };
         begun = false;
         let then = match plan {
@@ -81,7 +84,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
             Then::Cut => return,
         }
         if stop.is_cancelled() && caller.input.is_empty() {
-            return;
+            return caller.leave().await;
         }
     }
 }
@@ -136,6 +139,17 @@ impl Caller {
             self.alarm.poll(cx, since + bound).map(|()| None)
         })
         .await
+    }
+
+    /// Ends a connection on which nothing is under way. TLS tells the other end,
+    /// which could not know otherwise that nobody cut it off.
+    async fn leave(self) {
+        if !self.socket.is_tls() {
+            return;
+        }
+        let mut socket = self.socket;
+        // Whoever is gone already need not be told.
+        let _told = Box::pin(tokio::time::timeout(GOODBYE, socket.shutdown())).await;
     }
 
     /// Lets the rest of a head be read.

@@ -1,6 +1,6 @@
 //! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use http::Request;
@@ -17,9 +17,10 @@ use tokio::{
 use super::{
     Service,
     activity::{Activity, Held, Limits},
-    fast,
+    connections::{Connections, Open},
+    fast, handshake,
     linger::Lingering,
-    socket::Socket,
+    socket::{Socket, Stream},
 };
 use crate::{config, shutdown::Stop};
 
@@ -36,17 +37,22 @@ const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Accepts connections until `stop`, then returns; connections that are open
 /// finish their requests as tasks of the service.
-pub async fn serve(listener: TcpListener, service: Service, stop: Stop) {
+pub async fn serve(listener: TcpListener, connections: Arc<Connections>, service: Service, stop: Stop) {
     let mut pause = ACCEPT_PAUSE;
     loop {
+        let next = async {
+            connections.room(&service.current).await;
+            listener.accept().await
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                let connection = connection(stream, peer, service.clone(), stop.clone());
+                let open = connections.accepted();
+                let connection = connection(stream, peer, open, service.clone(), stop.clone());
                 service.tasks.spawn(connection);
             }
             Err(error) => {
@@ -60,7 +66,8 @@ pub async fn serve(listener: TcpListener, service: Service, stop: Stop) {
     let last = Stop::new();
     let mut waiting = 0;
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        let connection = connection(stream, peer, service.clone(), last.clone());
+        let open = connections.accepted();
+        let connection = connection(stream, peer, open, service.clone(), last.clone());
         service.tasks.spawn(connection);
         waiting += 1;
     }
@@ -71,17 +78,39 @@ pub async fn serve(listener: TcpListener, service: Service, stop: Stop) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: Stop) {
+async fn connection(stream: TcpStream, peer: SocketAddr, open: Open, service: Service, stop: Stop) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let (fast, limits) = {
+    let (fast, limits, tls, patience) = {
         // Let go at once: connections may stay for hours, and must not keep a snapshot.
         let snapshot = service.current.get();
         let server = &snapshot.config.server;
-        (server.fast_lane, Limits::new(server))
+        (
+            server.fast_lane,
+            Limits::new(server),
+            snapshot.tls.clone(),
+            server.read_timeout,
+        )
     };
-    let socket = Socket::Tcp(stream);
-    if fast {
+    let (socket, service) = match tls {
+        None => (Socket::new(Stream::Tcp(stream), open), service),
+        Some(tls) => {
+            let handshake = tokio::select! {
+                ended = handshake::accept(stream, &tls) => ended,
+                () = tokio::time::sleep(patience) => Err(io::ErrorKind::TimedOut.into()),
+                () = async { stop.cancelled().await; tokio::time::sleep(GOODBYE).await } => return,
+            };
+            match handshake {
+                Ok((stream, transport)) => (Socket::new(Stream::Tls(stream), open), service.over(transport)),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "no TLS handshake");
+                    return;
+                }
+            }
+        }
+    };
+    // What only we know is told by the base lane.
+    if fast && !service.transport.is_sanitised() {
         return fast::serve(socket, peer, service, stop).await;
     }
     let activity = Activity::new(limits);

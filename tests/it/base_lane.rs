@@ -14,6 +14,8 @@ mod smuggling;
 mod streaming;
 #[path = "timeouts.rs"]
 mod timeouts;
+#[path = "tls.rs"]
+mod tls;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {

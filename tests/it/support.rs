@@ -2,6 +2,7 @@
 
 pub(crate) mod gateway;
 pub(crate) mod provider;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

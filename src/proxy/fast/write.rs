@@ -76,6 +76,15 @@ impl Target<'_> {
     }
 }
 
+/// Where a request came from, unless an earlier proxy told.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'s> {
+    /// The caller's address and port.
+    pub address: &'s str,
+    /// The scheme.
+    pub proto: &'s str,
+}
+
 /// Writes the head of a request to a function (compatibility.md section 1.3).
 ///
 /// `host` is the function's own name; without it the caller's is kept.
@@ -85,7 +94,7 @@ pub fn request(
     target: Target<'_>,
     host: Option<&[u8]>,
     call: &CallLine,
-    peer: &str,
+    sender: Sender<'_>,
 ) {
     push(
         out,
@@ -114,10 +123,10 @@ pub fn request(
     }
     number(out, headers::START_TIME.as_str().as_bytes(), call.start);
     if !head.forwarded_for {
-        line(out, headers::FORWARDED_FOR.as_str(), peer.as_bytes());
+        line(out, headers::FORWARDED_FOR.as_str(), sender.address.as_bytes());
     }
     if !head.forwarded_proto {
-        line(out, headers::FORWARDED_PROTO.as_str(), b"http");
+        line(out, headers::FORWARDED_PROTO.as_str(), sender.proto.as_bytes());
     }
     if !head.forwarded_host {
         line(out, headers::FORWARDED_HOST.as_str(), head.host);
@@ -311,7 +320,11 @@ mod tests {
             panic!("{text:?} is plain")
         };
         let mut out = Vec::new();
-        request(&mut out, &head, target, host, &call("new"), "1.2.3.4:5");
+        let sender = Sender {
+            address: "1.2.3.4:5",
+            proto: "https",
+        };
+        request(&mut out, &head, target, host, &call("new"), sender);
         String::from_utf8(out).expect("text")
     }
 
@@ -326,7 +339,7 @@ mod tests {
         assert_eq!(
             sent(text, base, Some(b"fn:8080")),
             "POST /base/function/f/x?y HTTP/1.1\r\nhost: fn:8080\r\nA: b\r\nContent-Length: 3\r\nx-call-id: new\r\n\
-             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: http\r\nx-forwarded-host: gw\r\n\r\n"
+             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: https\r\nx-forwarded-host: gw\r\n\r\n"
         );
         let trimmed = Target { base: "", rest: "?y" };
         let text = "GET /function/f?y HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\nX-Call-Id: mine\r\n\

@@ -22,7 +22,7 @@ use crate::{
         fast::{
             body::Body,
             head::{self, Read},
-            write::{self, Target},
+            write::{self, Sender, Target},
         },
         headers::{self, CallHeaders},
         target,
@@ -317,7 +317,11 @@ impl Call {
             Address::Tcp { .. } => Some(upstream.endpoint.host().as_bytes()),
         };
         let mut out = Vec::with_capacity(self.length + 512);
-        write::request(&mut out, &head, to, host, &self.asked.line, &caller.shown);
+        let sender = Sender {
+            address: &caller.shown,
+            proto: caller.proto,
+        };
+        write::request(&mut out, &head, to, host, &self.asked.line, sender);
         let limit = self.function.settings.max_request;
         let up = Transfer::new(out, std::mem::replace(&mut self.body, Body::Ended), limit);
         caller.input.consume(self.length);
@@ -364,7 +368,11 @@ impl Call {
         self.record.outcome(Some(problem.status), 0, true);
         let bound = self.snapshot.config.server.write_timeout;
         drop(self);
-        match tokio::time::timeout(bound, caller.socket.write_all(&out)).await {
+        let written = async {
+            caller.socket.write_all(&out).await?;
+            caller.socket.flush().await
+        };
+        match tokio::time::timeout(bound, written).await {
             Ok(Ok(())) if close => Then::Close,
             Ok(Ok(())) => Then::Next,
             _ => Then::Cut,

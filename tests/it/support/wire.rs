@@ -3,23 +3,32 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::soon;
 
-/// One TCP connection, bytes in and bytes out.
+/// What carries bytes.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carrier for S {}
+
+/// One connection, bytes in and bytes out.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Carrier>,
     received: Vec<u8>,
 }
 
 impl Wire {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.expect("a connection"))
+    }
+
+    /// Over a connection that is there.
+    pub(crate) fn over(stream: impl Carrier + 'static) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.expect("a connection"),
+            stream: Box::new(stream),
             received: Vec::new(),
         }
     }
@@ -27,6 +36,7 @@ impl Wire {
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the peer reads");
+        self.stream.flush().await.expect("the peer reads");
     }
 
     /// Reads until `marker` has come and returns everything up to its end.
