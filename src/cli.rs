@@ -342,10 +342,13 @@ fn one_line(error: &ConfigError) -> String {
 }
 
 /// The health routes of the configured listeners, metrics first: it answers
-/// for the process, the other for what it needs too.
+/// for the process, the other for what it needs too. A listener with TLS is not
+/// asked: its certificate is for a name that is not this machine's loopback.
 fn health_urls(config: &Config) -> Vec<url::Url> {
-    [config.metrics_listen(), config.listen()]
+    let main = Some(config.listen()).filter(|_| config.server.tls.cert_file.is_none());
+    [Some(config.metrics_listen()), main]
         .into_iter()
+        .flatten()
         .filter_map(|address| url::Url::parse(&format!("http://{}/healthz", healthcheck::reachable(address))).ok())
         .collect()
 }

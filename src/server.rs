@@ -33,6 +33,7 @@ mod connections;
 mod fast;
 mod handshake;
 mod invoke;
+mod limits;
 mod linger;
 pub mod listener;
 mod mirror;
@@ -121,8 +122,11 @@ impl Service {
         accept: &HeaderMap,
     ) -> Response<Body> {
         let mut record = Record::new(&snapshot, Kind::Api, &request, peer, started);
+        let refused = limits::excess_of(&snapshot.config.server, &request)
+            .map(|excess| excess.problem(&snapshot.config.server))
+            .or_else(|| refused(&request));
         self.transport.tell(&mut request);
-        if let Some(problem) = refused(&request) {
+        if let Some(problem) = refused {
             return observed(&snapshot, problem_response(&problem, accept), record);
         }
         let route = match way::of(&snapshot.routes, &request) {

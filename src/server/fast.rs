@@ -43,6 +43,8 @@ pub(super) struct Caller {
     shown: Box<str>,
     /// The scheme of its requests, as functions see it.
     proto: &'static str,
+    /// Requests so far.
+    served: u64,
     alarm: Alarm,
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         peer,
         shown: peer.to_string().into_boxed_str(),
         proto: service.transport.proto(),
+        served: 0,
         alarm: Alarm::default(),
     };
     let mut stopped = stop.cancelled();
@@ -69,7 +72,11 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         };
         begun = false;
         let then = match plan {
-            Plan::Call(call) => call.run(&mut caller, stop.is_cancelled()).await,
+            Plan::Call(call) => {
+                caller.served += 1;
+                let last = stop.is_cancelled() || limits.is_last(caller.served);
+                call.run(&mut caller, last).await
+            }
             Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
                 Some(back) => {
                     caller = back;
@@ -130,11 +137,8 @@ impl Caller {
             if stopped && self.input.is_empty() {
                 return Poll::Ready(None);
             }
-            let bound = if stopped {
-                GOODBYE.min(limits.read())
-            } else {
-                limits.read()
-            };
+            let bound = if begun { limits.head } else { limits.idle };
+            let bound = if stopped { GOODBYE.min(bound) } else { bound };
             let since = *since.get_or_insert_with(Instant::now);
             self.alarm.poll(cx, since + bound).map(|()| None)
         })

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use http::Request;
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -16,9 +16,9 @@ use tokio::{
 
 use super::{
     Service,
-    activity::{Activity, Held, Limits},
+    activity::{Activity, End, Held, Limits},
     connections::{Connections, Open},
-    fast, handshake,
+    fast, handshake, limits,
     linger::Lingering,
     socket::{Socket, Stream},
 };
@@ -81,7 +81,7 @@ pub async fn serve(listener: TcpListener, connections: Arc<Connections>, service
 async fn connection(stream: TcpStream, peer: SocketAddr, open: Open, service: Service, stop: Stop) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let (fast, limits, tls, patience) = {
+    let (fast, bounds, tls, patience) = {
         // Let go at once: connections may stay for hours, and must not keep a snapshot.
         let snapshot = service.current.get();
         let server = &snapshot.config.server;
@@ -113,7 +113,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, open: Open, service: Se
     if fast && !service.transport.is_sanitised() {
         return fast::serve(socket, peer, service, stop).await;
     }
-    let activity = Activity::new(limits);
+    let activity = Activity::new(bounds, 0);
     let stream = Lingering::new(socket, Arc::clone(&activity));
     base(stream, peer, service, activity, stop).await;
 }
@@ -129,10 +129,18 @@ where
     };
     let requests = Arc::clone(&activity);
     let respond = service_fn(move |request: Request<Incoming>| {
-        let under_way = requests.request(request.version());
+        let bounds = Limits::new(&service.current.get().config.server);
+        let version = request.version();
+        let under_way = requests.request(version, bounds);
         let service = service.clone();
         async move {
-            let response = service.call(request, peer).await?;
+            let mut response = service.call(request, peer).await?;
+            // Callers of HTTP/2 are told apart from their answers.
+            if under_way.is_last() && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok::<_, Infallible>(response.map(|body| Held::new(body, under_way)))
         }
     });
@@ -140,18 +148,21 @@ where
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => Some(ended),
-        () = stop.cancelled() => None,
-        () = activity.overdue() => None,
+        ended = connection.as_mut() => Ok(ended),
+        () = stop.cancelled() => Err(End::Soon),
+        end = activity.over() => Err(end),
     };
-    let ended = if ended.is_some() {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => break Some(ended),
-                () = tokio::time::sleep(GOODBYE) => if activity.is_quiet() { break None },
+    let ended = match ended {
+        Ok(ended) => Some(ended),
+        Err(End::AtOnce) => None,
+        Err(End::Soon) => {
+            connection.as_mut().graceful_shutdown();
+            loop {
+                tokio::select! {
+                    ended = connection.as_mut() => break Some(ended),
+                    () = tokio::time::sleep(GOODBYE) => if activity.is_quiet() { break None },
+                    () = activity.cut_off() => break None,
+                }
             }
         }
     };
@@ -170,7 +181,8 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // `Activity` bounds heads, and idle connections apart from them.
         .header_read_timeout(None)
-        .max_buf_size(server.max_header_bytes.as_usize());
+        .max_buf_size(server.max_header_bytes.as_usize())
+        .max_headers(limits::headers_read(server));
     builder
         .http2()
         .timer(TokioTimer::new())

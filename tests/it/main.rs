@@ -21,6 +21,7 @@ mod framework;
 mod functions;
 mod lanes;
 mod lifecycle;
+mod limits;
 mod live;
 mod metrics;
 mod mirror;

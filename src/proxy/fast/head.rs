@@ -83,6 +83,11 @@ impl<'s, 'b> Head<'s, 'b> {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
     }
 
+    /// How many fields there are.
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
     /// The fields in order, as they came but for white space around their values.
     pub fn fields(&self) -> impl Iterator<Item = (Known, &'s Header<'b>)> {
         self.known.iter().copied().zip(self.fields)

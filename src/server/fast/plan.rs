@@ -21,6 +21,7 @@ use crate::{
     server::{
         Reach, Service,
         access_log::{Kind, Record},
+        limits,
     },
     snapshot::{CalledFunction, Snapshot},
 };
@@ -61,8 +62,13 @@ fn read<C>(input: &Buffer, plain: impl FnOnce(&Head<'_, '_>) -> Option<C>) -> Pl
 /// The function that a plain head leads to, if calls of it are plain too.
 fn called(head: &Head<'_, '_>, service: &Service) -> Option<(Arc<Snapshot>, Arc<CalledFunction>)> {
     let snapshot = service.current.get();
-    // Routes and a base path are looked up on the base lane.
-    if !snapshot.config.server.fast_lane || !snapshot.routes.is_empty() || !snapshot.routes.base_path().is_empty() {
+    let server = &snapshot.config.server;
+    // Routes and a base path are looked up on the base lane, and refusals written there.
+    if !server.fast_lane
+        || !snapshot.routes.is_empty()
+        || !snapshot.routes.base_path().is_empty()
+        || limits::excess(server, head.field_count(), head.target.len()).is_some()
+    {
         return None;
     }
     let (name, _) = target::split(head.path())?;

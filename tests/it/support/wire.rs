@@ -84,6 +84,20 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
+/// An HTTP/2 connection of which frames can be told, without TLS; and what ends
+/// with it, with the error if there is one.
+pub(crate) async fn frames(
+    address: SocketAddr,
+    builder: &h2::client::Builder,
+) -> (
+    h2::client::SendRequest<bytes::Bytes>,
+    tokio::task::JoinHandle<Result<(), h2::Error>>,
+) {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let (sender, connection) = builder.handshake(stream).await.expect("h2c");
+    (sender, tokio::spawn(connection))
+}
+
 /// An HTTP/2 connection without TLS.
 pub(crate) async fn h2c(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<String> {
     let stream = TcpStream::connect(address).await.expect("a connection");
