@@ -144,7 +144,7 @@ impl Endpoint for Gateway {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let accept = accept_only(request.headers());
+        let accept = accept_only(request.version(), request.headers());
         let snapshot = request
             .data::<Arc<Snapshot>>()
             .cloned()
@@ -280,5 +280,6 @@ fn to_poem(response: http::Response<Bytes>) -> Response {
     let (parts, body) = response.into_parts();
     let mut response = Response::builder().status(parts.status).body(Body::from_bytes(body));
     *response.headers_mut() = parts.headers;
+    *response.extensions_mut() = parts.extensions;
     response
 }

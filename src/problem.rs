@@ -9,8 +9,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use poem_openapi::Object;
+
+mod grpc;
+
+pub use grpc::status_of;
 
 pub use crate::{model::PROBLEM_JSON, proxy::headers::INTERNAL as INTERNAL_HEADER};
 
@@ -103,6 +107,9 @@ impl Problem {
         if self.retry_after.is_none() && asks_to_wait(self.status) {
             problem.to_mut().retry_after = Some(RETRY_AFTER_SECONDS);
         }
+        if grpc::is_grpc(request_headers) {
+            return problem.marked(grpc::answer(self.status, &self.detail));
+        }
         let (content_type, body) = if accepts_problem_json(request_headers) {
             (PROBLEM_JSON, crate::model::to_json(&*problem))
         } else {
@@ -112,9 +119,15 @@ impl Problem {
         *response.status_mut() = problem.status_code();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(INTERNAL_HEADER, HeaderValue::from_static(INTERNAL_VALUE));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Some(seconds) = problem.retry_after {
+        problem.marked(response)
+    }
+
+    /// Adds what every such answer says, whatever its form.
+    fn marked(&self, mut response: Response<Bytes>) -> Response<Bytes> {
+        let headers = response.headers_mut();
+        headers.insert(INTERNAL_HEADER, HeaderValue::from_static(INTERNAL_VALUE));
+        if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -127,13 +140,17 @@ fn asks_to_wait(status: u16) -> bool {
 }
 
 /// The headers that decide how an error is written, to keep when the request
-/// itself is given away.
-pub fn accept_only(headers: &HeaderMap) -> HeaderMap {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .map(|value| (header::ACCEPT, value.clone()))
-        .collect()
+/// itself is given away. gRPC is there with HTTP/2 only.
+pub fn accept_only(version: Version, headers: &HeaderMap) -> HeaderMap {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let mut kept: HeaderMap = accept.map(|value| (header::ACCEPT, value.clone())).collect();
+    if version == Version::HTTP_2
+        && grpc::is_grpc(headers)
+        && let Some(content_type) = headers.get(header::CONTENT_TYPE)
+    {
+        kept.insert(header::CONTENT_TYPE, content_type.clone());
+    }
+    kept
 }
 
 /// Whether `Accept` admits problem details. A caller that sends no `Accept`

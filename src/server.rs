@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     api,
     config::own_paths,
-    problem::{Problem, accept_only},
+    problem::{self, Problem, accept_only},
     proxy::{
         body::{self, Observe, TimedBody},
         target,
@@ -32,6 +32,8 @@ mod activity;
 mod connections;
 mod fast;
 mod handshake;
+mod held;
+mod http2;
 mod invoke;
 mod limits;
 mod linger;
@@ -40,6 +42,7 @@ mod mirror;
 mod routed;
 mod socket;
 mod way;
+mod websocket;
 
 pub use connections::Connections;
 
@@ -94,14 +97,15 @@ impl Service {
     }
 
     /// Answers one request; never fails and never panics.
-    pub async fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
+    pub async fn call(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
         let started = Instant::now();
         let snapshot = self.current.get();
-        let accept = accept_only(request.headers());
+        let accept = accept_only(request.version(), request.headers());
+        let opening = websocket::open(&mut request, rand::random());
         let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started, &accept))
             .catch_unwind()
             .await;
-        Ok(answered.unwrap_or_else(|_| {
+        let response = answered.unwrap_or_else(|_| {
             tracing::error!("a request handler panicked; its caller got 500");
             problem_response(
                 &Problem::new(
@@ -110,7 +114,11 @@ impl Service {
                 ),
                 &accept,
             )
-        }))
+        });
+        Ok(match opening {
+            Some(opening) => opening.answer(response, &accept),
+            None => response,
+        })
     }
 
     async fn route(
@@ -204,9 +212,12 @@ impl Service {
         request.extensions_mut().insert(Arc::clone(&snapshot));
         let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
         if let Some(api::Matched(route)) = response.extensions().get() {
-            snapshot
-                .metrics
-                .api_request(&method, route, response.status().as_u16(), started.elapsed());
+            snapshot.metrics.api_request(
+                &method,
+                route,
+                problem::status_of(&response).as_u16(),
+                started.elapsed(),
+            );
         }
         let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
         observed(&snapshot, response, record)
@@ -241,7 +252,7 @@ fn refused<B>(request: &Request<B>) -> Option<Problem> {
 /// Hands an answer on and logs it when its last byte has gone, within the bound
 /// on responses.
 fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -> Response<Body> {
-    record.head(response.status());
+    record.head(problem::status_of(&response));
     let deadline = record.write_deadline(snapshot);
     response.map(|body| TimedBody::new(body, deadline, record).boxed_unsync())
 }

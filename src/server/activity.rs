@@ -7,17 +7,15 @@
 //! body from being asked, and with it the body's own deadline.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use http::Version;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{config, upstream::Body};
+use crate::config;
 
 /// Most requests that a caller may give up, before it matters how many it does not:
 /// opening and resetting streams of HTTP/2 costs it nothing and us a call each.
@@ -169,10 +167,18 @@ impl Activity {
             self.end(&mut state, if ignored { End::AtOnce } else { End::Soon });
         }
         Request {
-            activity: Arc::clone(self),
+            busy: Busy(Arc::clone(self)),
             is_last,
             answered: false,
         }
+    }
+
+    /// Keeps the connection from waiting for requests, beside one that is under way.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        if let Phase::Busy { requests } = &mut self.state().phase {
+            *requests += 1;
+        }
+        Busy(Arc::clone(self))
     }
 
     fn end(&self, state: &mut State, end: End) {
@@ -274,9 +280,12 @@ impl State {
     }
 }
 
+/// Something under way; dropping it ends it.
+pub(super) struct Busy(Arc<Activity>);
+
 /// A request under way; dropping it ends it.
 pub(super) struct Request {
-    activity: Arc<Activity>,
+    busy: Busy,
     is_last: bool,
     answered: bool,
 }
@@ -295,13 +304,20 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut state = self.activity.state();
+        let activity = &self.busy.0;
+        let mut state = activity.state();
         if !self.answered && state.framed {
             state.given_up += 1;
             if state.given_up > PATIENCE && state.given_up > state.served / 2 {
-                self.activity.end(&mut state, End::AtOnce);
+                activity.end(&mut state, End::AtOnce);
             }
         }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
         if let Phase::Busy { requests } = state.phase {
             state.phase = match requests - 1 {
                 0 => Phase::Waiting {
@@ -312,42 +328,6 @@ impl Drop for Request {
             };
             state.wake_when_quiet();
         }
-    }
-}
-
-/// An answer's body, which keeps its request under way.
-pub(super) struct Held {
-    body: Body,
-    _request: Request,
-}
-
-impl Held {
-    pub(super) fn new(body: Body, mut request: Request) -> Self {
-        request.answered();
-        Self {
-            body,
-            _request: request,
-        }
-    }
-}
-
-impl HttpBody for Held {
-    type Data = <Body as HttpBody>::Data;
-    type Error = <Body as HttpBody>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -370,8 +350,8 @@ mod tests {
         activity.request(version, activity.limits())
     }
 
-    fn answered(request: Request) {
-        drop(Held::new(crate::proxy::body::empty(), request));
+    fn answered(mut request: Request) {
+        request.answered();
     }
 
     /// Why it has to end now.

@@ -17,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response};
+use super::{Reach, Service, access_log::Record, activity::Busy, mirror::RequestBody, problem_response};
 use crate::{
     config::{CallAnnotations, Config, FunctionSettings, Visibility},
     model::FunctionRef,
@@ -69,6 +69,7 @@ pub(super) async fn call(
     record.function_call();
     record.call_id(call_headers.call_id.as_bytes());
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
+    let busy = request.extensions_mut().remove::<Arc<Busy>>();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (mut record, mut policy) = (Some(record), None);
     let answered = forward(
@@ -85,7 +86,7 @@ pub(super) async fn call(
     let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
-                tunnel(tasks, downstream, switched);
+                tunnel(tasks, downstream, switched, busy);
             }
             response
         }
@@ -357,8 +358,10 @@ pub(super) fn unavailable(function: &FunctionRef, error: ProviderError) -> Probl
 }
 
 /// Joins caller and function until both have closed or the process aborts.
-fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
+/// `busy` keeps the caller's connection, where that carries more than this.
+fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>, busy: Option<Arc<Busy>>) {
     tasks.spawn(async move {
+        let _busy = busy;
         let Switched {
             upstream,
             idle,

@@ -3,10 +3,10 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -16,9 +16,12 @@ use tokio::{
 
 use super::{
     Service,
-    activity::{Activity, End, Held, Limits},
+    activity::{Activity, End, Limits},
     connections::{Connections, Open},
-    fast, handshake, limits,
+    fast, handshake,
+    held::Held,
+    http2::{self, Streams},
+    limits,
     linger::Lingering,
     socket::{Socket, Stream},
 };
@@ -128,10 +131,14 @@ where
         builder(&snapshot.config.server)
     };
     let requests = Arc::clone(&activity);
-    let respond = service_fn(move |request: Request<Incoming>| {
+    let respond = service_fn(move |mut request: Request<Incoming>| {
         let bounds = Limits::new(&service.current.get().config.server);
         let version = request.version();
         let under_way = requests.request(version, bounds);
+        if version == Version::HTTP_2 && request.method() == Method::CONNECT {
+            // Its stream may become a tunnel, which has no answer's body to end it.
+            request.extensions_mut().insert(Arc::new(requests.busy()));
+        }
         let service = service.clone();
         async move {
             let mut response = service.call(request, peer).await?;
@@ -141,7 +148,7 @@ where
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok::<_, Infallible>(response.map(|body| Held::new(body, under_way)))
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, version, under_way)))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
@@ -172,8 +179,8 @@ where
     }
 }
 
-fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(server: &config::Server) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams::new(server));
     builder
         .http1()
         // As Go writes them: scripts look for `X-Call-Id` in what `curl -i` prints.
@@ -183,10 +190,6 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(None)
         .max_buf_size(server.max_header_bytes.as_usize())
         .max_headers(limits::headers_read(server));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(server.max_header_bytes.0).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(server.read_timeout));
+    http2::configure(&mut builder, server);
     builder
 }

@@ -19,6 +19,7 @@ mod contract;
 mod faas_cli;
 mod framework;
 mod functions;
+mod http2;
 mod lanes;
 mod lifecycle;
 mod limits;
