@@ -20,6 +20,7 @@ mod faas_cli;
 mod framework;
 mod functions;
 mod http2;
+mod http2_websocket;
 mod lanes;
 mod lifecycle;
 mod limits;
