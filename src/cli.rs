@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::Ended,
-    config::{self, Config, ConfigError, Loaded, Sources},
+    config::{self, Config, ConfigError, Loaded, Sources, Unusable},
     telemetry::Telemetry,
     tls::Tls,
 };
@@ -129,7 +129,7 @@ enum ConfigCommand {
 
 #[derive(Debug, Args)]
 struct DiffArgs {
-    /// The TOML file that would replace the one in use
+    /// The TOML file that would replace the one in use, or a directory of which all *.toml are read
     file: PathBuf,
     /// Compare with the gateway that runs here, instead of with the configuration of this command line
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "state_dir", "listen", "set"])]
@@ -232,7 +232,7 @@ fn serve(sources: &Sources) -> ExitCode {
     with_configuration(sources, |loaded| {
         let telemetry = match Telemetry::start(&loaded.config.logging) {
             Ok(telemetry) => telemetry,
-            Err(error) => return failed(&[error]),
+            Err(error) => return failed(&[Unusable::new(&["logging.level"], error).at(&loaded.origins).to_string()]),
         };
         for warning in &loaded.warnings {
             warn!("{warning}");
@@ -252,10 +252,7 @@ fn serve(sources: &Sources) -> ExitCode {
                     Ended::Aborted => ExitCode::FAILURE,
                 }
             }
-            Err(errors) => {
-                let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
-                failed(&errors)
-            }
+            Err(errors) => failed(&errors),
         }
     })
 }
@@ -288,8 +285,9 @@ fn check(file: PathBuf, with_env: bool) -> ExitCode {
             complain(&format!("warning: {warning}"));
         }
         if let Err(errors) = Tls::load(&loaded.config.server.tls, None) {
-            let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
-            let _failed = failed(&errors);
+            for error in errors {
+                complain(&one_line(&error.at(&loaded.origins)));
+            }
             return ExitCode::from(USAGE);
         }
         print(&"ok")

@@ -20,11 +20,11 @@ use tokio_rustls::{
     },
 };
 
-use crate::config::{self, ClientAuth};
+use crate::config::{self, ClientAuth, Unusable};
 
-const CERT: &str = "server.tls.cert_file";
-const KEY: &str = "server.tls.key_file";
-const AUTHORITIES: &str = "server.tls.client_ca_file";
+const CERT: &[&str] = &["server.tls.cert_file"];
+const KEY: &[&str] = &["server.tls.key_file"];
+const AUTHORITIES: &[&str] = &["server.tls.client_ca_file"];
 
 /// Protocols in the order of our preference (RFC 7301).
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -44,7 +44,7 @@ impl Tls {
     ///
     /// # Errors
     /// Each file that is not what it must be.
-    pub fn load(settings: &config::Tls, in_use: Option<&Arc<Self>>) -> Result<Option<Arc<Self>>, Vec<String>> {
+    pub fn load(settings: &config::Tls, in_use: Option<&Arc<Self>>) -> Result<Option<Arc<Self>>, Vec<Unusable>> {
         let (Some(cert), Some(key)) = (&settings.cert_file, &settings.key_file) else {
             return Ok(None);
         };
@@ -101,24 +101,27 @@ impl fmt::Debug for Tls {
 
 /// A file and the key that names it.
 struct File<'p> {
-    setting: &'static str,
+    setting: &'static [&'static str],
     path: &'p Path,
     content: Vec<u8>,
 }
 
 impl<'p> File<'p> {
-    fn read(setting: &'static str, path: &'p Path) -> Result<Self, String> {
+    fn read(setting: &'static [&'static str], path: &'p Path) -> Result<Self, Unusable> {
         match std::fs::read(path) {
             Ok(content) => Ok(Self { setting, path, content }),
-            Err(error) => Err(format!("{setting}: {}: cannot be read: {error}", path.display())),
+            Err(error) => {
+                let message = format!("{}: cannot be read: {error}", path.display());
+                Err(Unusable::new(setting, message))
+            }
         }
     }
 
-    fn wrong(&self, what: impl fmt::Display) -> String {
-        format!("{}: {}: {what}", self.setting, self.path.display())
+    fn wrong(&self, what: impl fmt::Display) -> Unusable {
+        Unusable::new(self.setting, format!("{}: {what}", self.path.display()))
     }
 
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Unusable> {
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.content).collect();
         match read {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -127,7 +130,7 @@ impl<'p> File<'p> {
         }
     }
 
-    fn key(&self) -> Result<PrivateKeyDer<'static>, String> {
+    fn key(&self) -> Result<PrivateKeyDer<'static>, Unusable> {
         PrivateKeyDer::from_pem_slice(&self.content).map_err(|error| match error {
             pem::Error::NoItemsFound => {
                 self.wrong("has no private key in PEM form (PKCS#8, PKCS#1 or SEC1; an encrypted one cannot be used)")
@@ -149,7 +152,7 @@ fn form(error: &pem::Error) -> &'static str {
 fn pair(
     cert: &File,
     key: &File,
-    errors: &mut Vec<String>,
+    errors: &mut Vec<Unusable>,
 ) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let chain = cert.certificates().map_err(|error| errors.push(error)).ok();
     let key = key.key().map_err(|error| errors.push(error)).ok();
@@ -157,10 +160,10 @@ fn pair(
 }
 
 /// Why a certificate and a key make no pair.
-fn unfit(cert: &File, key: &File, error: &rustls::Error) -> String {
+fn unfit(cert: &File, key: &File, error: &rustls::Error) -> Unusable {
     match error {
         rustls::Error::InconsistentKeys(_) => key.wrong(format!(
-            "is not the key of the first certificate in {CERT} ({})",
+            "is not the key of the first certificate in server.tls.cert_file ({})",
             cert.path.display()
         )),
         rustls::Error::InvalidCertificate(error) => {
@@ -170,7 +173,7 @@ fn unfit(cert: &File, key: &File, error: &rustls::Error) -> String {
     }
 }
 
-fn verifier(authorities: &File, client_auth: ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, String> {
+fn verifier(authorities: &File, client_auth: ClientAuth) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
     let mut roots = RootCertStore::empty();
     for certificate in authorities.certificates()? {
         let added = roots.add(certificate);
@@ -279,6 +282,7 @@ mod tests {
                 .replace("CERT", &cert_file.as_ref().expect("a path").display().to_string())
                 .replace("KEY", &key_file.as_ref().expect("a path").display().to_string());
             let errors = Tls::load(&settings(cert_file, key_file), None).expect_err("no pair");
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             assert!(errors[0].starts_with(&format!("server.tls.{expected}")), "{errors:?}");
             assert!(
                 !errors[0].contains("AAAA") && !errors[0].contains("BEGIN"),

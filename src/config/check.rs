@@ -11,6 +11,7 @@ use super::{
     Config, Origins,
     duration::format,
     entry::{MASK, dotted, mask_user_info, one_line},
+    plausible,
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
@@ -62,7 +63,7 @@ impl Problem {
         let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
         let mut message = self.message;
         if secret && self.quotes {
-            "is not right; the value comes from a variable and is not shown".clone_into(&mut message);
+            "is not right; the value comes from a variable or a file and is not shown".clone_into(&mut message);
         }
         if let Some(found) = self.found {
             let shown = if secret {
@@ -157,6 +158,7 @@ pub(super) fn relations(config: &Config) -> Found {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
     without_effect(config, &mut found);
+    found.warnings.extend(plausible::alone(config));
     found
 }
 

@@ -6,13 +6,13 @@
 use std::{io, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, uri::Scheme};
+use http::{HeaderValue, Request, StatusCode, uri::Scheme};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::server::TlsStream;
 
 use super::linger;
 use crate::{
-    problem::Problem,
+    problem::{Form, Problem},
     proxy::{fast::write, headers},
     tls::Tls,
 };
@@ -98,7 +98,7 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     let text = "this port speaks TLS: ask it by https";
     let problem = Problem::new(StatusCode::BAD_REQUEST, text).setting("server.tls.cert_file");
     let mut answer = Vec::with_capacity(512);
-    let response = problem.response(&HeaderMap::new());
+    let response = problem.response(Form::Text);
     write::whole(
         &mut answer,
         &response,

@@ -6,12 +6,16 @@
 //! difference. The key that only HTTP/1.1 has is made here, and its answer checked.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
 use sha1::{Digest, Sha1};
 
 use super::problem_response;
-use crate::{problem::Problem, proxy::headers, upstream::Body};
+use crate::{
+    problem::{Form, Problem},
+    proxy::headers,
+    upstream::Body,
+};
 
 const WEBSOCKET: &str = "websocket";
 
@@ -59,12 +63,12 @@ fn accept_of(key: &str) -> String {
 impl Opening {
     /// The answer as HTTP/2 has it: 200 where the function switched. Any other
     /// success would open a tunnel that leads nowhere.
-    pub(super) fn answer(self, mut response: Response<Body>, request_headers: &HeaderMap) -> Response<Body> {
+    pub(super) fn answer(self, mut response: Response<Body>, form: Form) -> Response<Body> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let headers = response.headers_mut();
             let accept = headers.remove(header::SEC_WEBSOCKET_ACCEPT);
             if accept.is_none_or(|accept| accept != self.accept.as_str()) {
-                return wrong("its Sec-WebSocket-Accept is not the answer to the key", request_headers);
+                return wrong("its Sec-WebSocket-Accept is not the answer to the key", form);
             }
             headers.remove(header::UPGRADE);
             headers.remove(header::CONNECTION);
@@ -74,18 +78,15 @@ impl Opening {
             return response;
         }
         if response.status().is_success() {
-            return wrong("it did not switch protocols", request_headers);
+            return wrong("it did not switch protocols", form);
         }
         response
     }
 }
 
-fn wrong(what: &str, request_headers: &HeaderMap) -> Response<Body> {
+fn wrong(what: &str, form: Form) -> Response<Body> {
     let text = format!("the function opened no WebSocket: {what}");
-    problem_response(
-        &Problem::new(StatusCode::BAD_GATEWAY, text).component("function"),
-        request_headers,
-    )
+    problem_response(&Problem::new(StatusCode::BAD_GATEWAY, text).component("function"), form)
 }
 
 #[cfg(test)]
@@ -159,7 +160,7 @@ mod tests {
             }
             let response = response.body(body::empty()).expect("a response");
             let opening = Opening { accept: accept.clone() };
-            let answered = opening.answer(response, &HeaderMap::new());
+            let answered = opening.answer(response, Form::Text);
             assert_eq!(answered.status(), expected, "{status} {given:?}");
             assert!(answered.status() != 200 || !answered.headers().contains_key("upgrade"));
         }

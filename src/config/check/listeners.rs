@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::{Found, syntax};
 use crate::config::{
-    Config,
+    Config, overlap,
     sections::{ClientAuth, ProviderKind},
     size::Size,
 };
@@ -25,8 +25,8 @@ const LARGEST_WINDOW: Size = Size(1 << 30);
 
 /// Checks `[server]`.
 pub(super) fn check(config: &Config, found: &mut Found) {
-    addresses(config, found);
     limits(config, found);
+    addresses(config, found);
     certificates(config, found);
 }
 
@@ -103,26 +103,30 @@ fn certificates(config: &Config, found: &mut Found) {
 
 /// Where they listen: nowhere twice, and nowhere public by accident.
 fn addresses(config: &Config, found: &mut Found) {
-    let listen = config.listen();
-    if listen.port() != 0 && listen == config.metrics_listen() {
-        found.error(
-            &["metrics.listen", "server.listen"],
-            format!("{listen} is already the address of server.listen"),
-        );
-    }
-    public("server.listen", listen, config, found);
-    if let Some(internal) = config.server.internal_listen {
-        let others = [("server.listen", listen), ("metrics.listen", config.metrics_listen())];
-        for (key, _) in others
-            .iter()
-            .filter(|(_, other)| internal.port() != 0 && *other == internal)
-        {
-            found.error(
-                &["server.internal_listen", key],
-                format!("{internal} is already the address of {key}"),
-            );
+    let addresses = [
+        ("server.listen", Some(config.listen())),
+        ("metrics.listen", Some(config.metrics_listen())),
+        ("server.internal_listen", config.server.internal_listen),
+    ];
+    let set = addresses.into_iter().filter_map(|(key, address)| Some((key, address?)));
+    let set: Vec<_> = set.collect();
+    for (index, (key, address)) in set.iter().enumerate() {
+        for (earlier, taken) in set.iter().take(index) {
+            if address == taken && address.port() != 0 {
+                found.error(
+                    &[key, earlier],
+                    format!("{address} is already the address of {earlier}"),
+                );
+            } else if overlap(*address, *taken) {
+                found.error(
+                    &[key, earlier],
+                    format!("{address} overlaps with {taken} of {earlier}; take another port, or addresses of one machine each"),
+                );
+            }
         }
-        public("server.internal_listen", internal, config, found);
+        if *key != "metrics.listen" {
+            public(key, *address, config, found);
+        }
     }
     let base = &config.server.base_path;
     if !base.is_empty()
