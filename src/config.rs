@@ -52,16 +52,16 @@ pub mod watch;
 pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
-    BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
-    SplitTarget, Sticky, Timeouts, Visibility,
+    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit,
+    Redirect, Retries, Route, SplitTarget, Sticky, Timeouts, Visibility,
 };
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{
-    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, LimitKeys, RateBy,
-    RateLimitSettings, RetrySettings, SizeBound,
+    Bound, BreakerSettings, CompressionSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit,
+    LimitKeys, RateBy, RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
 pub use overlap::{covers, overlap};

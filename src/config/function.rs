@@ -12,7 +12,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts},
+    calls::{
+        Algorithm, BodyLimits, Breaker, Compression, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route,
+        Timeouts,
+    },
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
@@ -93,6 +96,8 @@ pub struct FunctionSettings {
     pub response_headers: HeaderChanges,
     /// Calls from web pages of other origins.
     pub cors: Option<CorsSettings>,
+    /// Compressing answers.
+    pub compression: Option<CompressionSettings>,
     /// Whether only the internal listener leads to it.
     pub internal: bool,
     /// Where its limits are set.
@@ -212,6 +217,33 @@ pub struct CorsSettings {
     pub max_age: Option<Duration>,
 }
 
+/// Compressing answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompressionSettings {
+    /// Ways, the preferred first; at least one.
+    pub algorithms: Vec<Algorithm>,
+    /// Smallest answer, in bytes.
+    pub min_size: u64,
+    /// Media types in lower case, exact or as `text/*`.
+    pub types: Vec<String>,
+}
+
+/// Media types that are worth compressing.
+const COMPRESSIBLE: &[&str] = &[
+    "text/*",
+    "application/json",
+    "application/ld+json",
+    "application/problem+json",
+    "application/manifest+json",
+    "application/javascript",
+    "application/xml",
+    "application/xhtml+xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/wasm",
+    "image/svg+xml",
+];
+
 impl Config {
     /// The settings that apply to a function.
     pub fn function(&self, function: &FunctionRef) -> FunctionSettings {
@@ -264,6 +296,7 @@ pub(super) fn route_table(route: &Route) -> Function {
         retries: route.retries.clone(),
         headers: route.headers.clone(),
         cors: route.cors.clone(),
+        compression: route.compression.clone(),
         ..Function::nothing()
     }
 }
@@ -294,6 +327,7 @@ impl Function {
             breaker: None,
             headers: None,
             cors: None,
+            compression: None,
             visibility: None,
         }
     }
@@ -321,6 +355,7 @@ impl FunctionSettings {
             request_headers: HeaderChanges::default(),
             response_headers: HeaderChanges::default(),
             cors: None,
+            compression: None,
             internal: false,
             keys: LimitKeys::default(),
         }
@@ -349,6 +384,7 @@ impl FunctionSettings {
             self.response_headers = headers.response.map(changes).unwrap_or_default();
         }
         self.cors = table.cors.and_then(cors);
+        self.compression = table.compression.and_then(compression);
     }
 }
 
@@ -482,6 +518,17 @@ fn cors(table: Cors) -> Option<CorsSettings> {
         expose: table.expose.map_or_else(Vec::new, |headers| parsed(&headers)),
         credentials: table.credentials.unwrap_or(false),
         max_age: table.max_age,
+    })
+}
+
+fn compression(table: Compression) -> Option<CompressionSettings> {
+    let types = table
+        .types
+        .unwrap_or_else(|| COMPRESSIBLE.iter().map(|text| (*text).to_owned()).collect());
+    Some(CompressionSettings {
+        algorithms: table.algorithms.filter(|algorithms| !algorithms.is_empty())?,
+        min_size: table.min_size.map_or(1 << 10, |size| size.0),
+        types: types.iter().map(|text| text.to_ascii_lowercase()).collect(),
     })
 }
 

@@ -13,13 +13,15 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Reach, Service, access_log::Record, activity::Busy, mirror::RequestBody, problem_response};
 use crate::{
-    config::{CallAnnotations, Config, FunctionSettings, Visibility},
+    config::{CallAnnotations, CompressionSettings, Config, FunctionSettings, Visibility},
     model::FunctionRef,
     policy::{Admitted, Pass, Policy, Standing, Subject},
     problem::{Form, Problem},
@@ -27,6 +29,7 @@ use crate::{
     proxy::{
         self, Answer, Call, Switched,
         body::{self, Deadline, Observe},
+        compression::{self, body::Compressed},
         headers::{self, CallHeaders},
         target, upgrade,
     },
@@ -179,6 +182,11 @@ async fn forward(
             .upstream(&function.function)
             .map_err(|error| unavailable(&function.function, error))
     };
+    let compression = function.settings.compression.as_ref();
+    let compression = compression.map(|settings| {
+        let asked = compression::Asked::new(settings, request.method(), request.headers());
+        (settings, asked)
+    });
     let answer = proxy::forward(request, rest, &call, choose, record).await;
     if let Some(pass) = pass {
         match &answer {
@@ -188,10 +196,25 @@ async fn forward(
             Err(_) => drop(pass),
         }
     }
-    answer.map_err(|problem| Problem {
+    let mut answer = answer.map_err(|problem| Problem {
         detail: format!("function {}: {}", function.function, problem.detail),
         ..problem
-    })
+    })?;
+    if let Some((settings, asked)) = compression {
+        answer.response = compressed(answer.response, settings, asked);
+    }
+    Ok(answer)
+}
+
+/// The answer as its caller gets it, compressed or not.
+fn compressed(response: Response<Body>, settings: &CompressionSettings, asked: compression::Asked) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let length = body.size_hint().exact();
+    let body = match compression::apply(settings, asked, &mut parts, length) {
+        Some(algorithm) => Compressed::new(body, algorithm).boxed_unsync(),
+        None => body,
+    };
+    Response::from_parts(parts, body)
 }
 
 /// Returns when the call may go on, and holds its slot in the record. The pass

@@ -13,6 +13,7 @@ mod api;
 mod auth;
 mod base_lane;
 mod cli;
+mod compression;
 mod config;
 mod config_api;
 mod contract;

@@ -335,7 +335,7 @@ async fn what_is_wrong_with_the_files_is_told_wherever_they_are_checked() {
     )
     .expect("copied");
     let expected = format!(
-        ":3:1: server.tls.key_file: {}: is not the key of the first certificate in server.tls.cert_file",
+        ":1: server.tls.key_file: {}: is not the key of the first certificate in server.tls.cert_file",
         secured.directory.path().join("tls.key").display()
     );
     let file = secured.directory.path().join("candidate.toml");
