@@ -41,8 +41,6 @@ pub(super) struct Caller {
     peer: SocketAddr,
     /// `peer` as functions see it.
     shown: Box<str>,
-    /// The scheme of its requests, as functions see it.
-    proto: &'static str,
     /// Requests so far.
     served: u64,
     alarm: Alarm,
@@ -55,7 +53,6 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         input: Buffer::default(),
         peer,
         shown: peer.to_string().into_boxed_str(),
-        proto: service.transport.proto(),
         served: 0,
         alarm: Alarm::default(),
     };
@@ -75,7 +72,8 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
             Plan::Call(call) => {
                 caller.served += 1;
                 let last = stop.is_cancelled() || limits.is_last(caller.served);
-                call.run(&mut caller, last).await
+                // In memory of its own, which a connection that waits does not have.
+                Box::pin(call.run(&mut caller, last)).await
             }
             Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
                 Some(back) => {
@@ -105,12 +103,12 @@ impl Caller {
         limits: Limits,
         begun: bool,
         stopped: &mut Cancelled,
-    ) -> Option<Plan<Box<Call>>> {
+    ) -> Option<Plan<Call>> {
         self.input.release();
         let mut begun = begun || !self.input.is_empty();
         let mut since = None;
         if !self.input.is_empty() {
-            match plan::plan(&self.input, service, self.peer) {
+            match plan::plan(&self.input, service, (self.peer, &self.shown)) {
                 Plan::Partial => self.make_room(),
                 plan => return Some(plan),
             }
@@ -119,7 +117,7 @@ impl Caller {
             loop {
                 match self.input.poll_fill(cx, &mut self.socket, LARGE) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, self.peer) {
+                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, (self.peer, &self.shown)) {
                         Plan::Partial => {
                             self.make_room();
                             if !begun {

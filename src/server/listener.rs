@@ -131,7 +131,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, open: Open, service: Se
     }
     let activity = Activity::new(bounds, 0);
     let stream = Lingering::new(socket, Arc::clone(&activity));
-    base(stream, peer, service, activity, stop).await;
+    // It is large, and the fast lane's connections do not need the room.
+    Box::pin(base(stream, peer, service, activity, stop)).await;
 }
 
 /// Serves HTTP/1.1 and HTTP/2 on a connection until it ends.
