@@ -101,7 +101,7 @@ impl Service {
         let started = Instant::now();
         let snapshot = self.current.get();
         let form = Form::wanted(request.version(), request.headers());
-        let opening = websocket::open(&mut request, rand::random());
+        let opening = websocket::open(&mut request, rand::random);
         let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started, form))
             .catch_unwind()
             .await;

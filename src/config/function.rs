@@ -4,24 +4,27 @@
 //! above both the route that led to the function, key by key. A key names a
 //! function as a URL does: without a namespace it is the function of the
 //! default namespace. Pure; the defaults of everything that can be turned on
-//! for a function are here.
+//! for a function are in [`table`].
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{
-        Algorithm, BodyLimits, Breaker, Compression, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route,
-        Timeouts,
-    },
+    calls::{Algorithm, BodyLimits, Function, Retries, Route, Timeouts},
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
     size::Size,
 };
 use crate::model::FunctionRef;
+
+mod table;
+
+pub(super) use table::retries;
+
+use table::{breaker, changes, compression, cors, rate_limit};
 
 /// Most tries beyond the first.
 pub(super) const MOST_ATTEMPTS: u32 = 10;
@@ -228,22 +231,6 @@ pub struct CompressionSettings {
     pub types: Vec<String>,
 }
 
-/// Media types that are worth compressing.
-const COMPRESSIBLE: &[&str] = &[
-    "text/*",
-    "application/json",
-    "application/ld+json",
-    "application/problem+json",
-    "application/manifest+json",
-    "application/javascript",
-    "application/xml",
-    "application/xhtml+xml",
-    "application/rss+xml",
-    "application/atom+xml",
-    "application/wasm",
-    "image/svg+xml",
-];
-
 impl Config {
     /// The settings that apply to a function.
     pub fn function(&self, function: &FunctionRef) -> FunctionSettings {
@@ -437,102 +424,4 @@ impl LimitKeys {
             breaker: key!("breaker").at(breaker),
         }
     }
-}
-
-fn rate_limit(table: RateLimit) -> Option<RateLimitSettings> {
-    let requests = table.requests.filter(|requests| *requests > 0)?;
-    Some(RateLimitSettings {
-        requests,
-        per: table.per.unwrap_or(Duration::from_secs(1)),
-        burst: table.burst.unwrap_or(requests).max(1),
-        by: match table.by.unwrap_or(RateKey::Function) {
-            RateKey::Function => RateBy::Function,
-            RateKey::Client => RateBy::Client,
-            RateKey::Header => RateBy::Header(table.header?.parse().ok()?),
-        },
-    })
-}
-
-pub(super) fn retries(table: Retries) -> Option<RetrySettings> {
-    // Where one of the two is set, the other's default gives way.
-    let backoff = table
-        .backoff
-        .unwrap_or(Duration::from_millis(25))
-        .min(table.backoff_max.unwrap_or(Duration::MAX));
-    Some(RetrySettings {
-        attempts: table.attempts.filter(|attempts| *attempts > 0)?,
-        statuses: table.statuses.unwrap_or_else(|| vec![502, 503, 504]),
-        methods: table.methods.map_or_else(
-            // Those that may be repeated (RFC 9110 section 9.2.2).
-            || {
-                vec![
-                    Method::GET,
-                    Method::HEAD,
-                    Method::OPTIONS,
-                    Method::PUT,
-                    Method::DELETE,
-                    Method::TRACE,
-                ]
-            },
-            |methods| parsed(&methods),
-        ),
-        budget: table.budget.unwrap_or(Ratio::percent(20)),
-        backoff,
-        backoff_max: table.backoff_max.unwrap_or(Duration::from_millis(250)).max(backoff),
-        max_body: table.max_body.map_or(64 << 10, |size| size.0),
-    })
-}
-
-fn breaker(table: Breaker) -> Option<BreakerSettings> {
-    let longest = table.open_max.unwrap_or(Duration::MAX);
-    let open = table.open.unwrap_or(Duration::from_secs(5)).min(longest);
-    Some(BreakerSettings {
-        failures: table.failures.filter(|failures| *failures > 0)?,
-        statuses: table.statuses.unwrap_or_else(|| vec![502, 503, 504]),
-        open,
-        open_max: table.open_max.unwrap_or(Duration::from_secs(60)).max(open),
-        trials: table.trials.unwrap_or(1).max(1),
-    })
-}
-
-fn changes(table: HeaderEdits) -> HeaderChanges {
-    // The values of `set_file` are in `set` by now.
-    let HeaderEdits { set, remove, .. } = table;
-    HeaderChanges {
-        set: pairs(set),
-        remove: parsed(&remove.unwrap_or_default()),
-    }
-}
-
-fn pairs(set: BTreeMap<String, String>) -> Vec<(HeaderName, HeaderValue)> {
-    set.into_iter()
-        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-        .collect()
-}
-
-fn cors(table: Cors) -> Option<CorsSettings> {
-    Some(CorsSettings {
-        origins: table.origins.filter(|origins| !origins.is_empty())?,
-        methods: table.methods.map(|methods| parsed(&methods)),
-        headers: table.headers.map(|headers| parsed(&headers)),
-        expose: table.expose.map_or_else(Vec::new, |headers| parsed(&headers)),
-        credentials: table.credentials.unwrap_or(false),
-        max_age: table.max_age,
-    })
-}
-
-fn compression(table: Compression) -> Option<CompressionSettings> {
-    let types = table
-        .types
-        .unwrap_or_else(|| COMPRESSIBLE.iter().map(|text| (*text).to_owned()).collect());
-    Some(CompressionSettings {
-        algorithms: table.algorithms.filter(|algorithms| !algorithms.is_empty())?,
-        min_size: table.min_size.map_or(1 << 10, |size| size.0),
-        types: types.iter().map(|text| text.to_ascii_lowercase()).collect(),
-    })
-}
-
-/// The texts as what they name; the checks refused those that name nothing.
-fn parsed<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

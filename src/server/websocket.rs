@@ -30,7 +30,7 @@ pub(super) struct Opening {
 }
 
 /// Turns a request to open a WebSocket over HTTP/2 into the one of HTTP/1.1.
-pub(super) fn open<B>(request: &mut Request<B>, nonce: [u8; 16]) -> Option<Opening> {
+pub(super) fn open<B>(request: &mut Request<B>, nonce: impl FnOnce() -> [u8; 16]) -> Option<Opening> {
     let protocol = request.extensions().get::<Protocol>()?;
     if request.method() != Method::CONNECT || !protocol.as_str().eq_ignore_ascii_case(WEBSOCKET) {
         return None;
@@ -42,7 +42,7 @@ pub(super) fn open<B>(request: &mut Request<B>, nonce: [u8; 16]) -> Option<Openi
     headers::set_host(headers, authority.as_ref());
     headers::join_cookies(headers);
     headers::set_upgrade(headers, HeaderValue::from_static(WEBSOCKET));
-    let key = BASE64_STANDARD.encode(nonce);
+    let key = BASE64_STANDARD.encode(nonce());
     let accept = accept_of(&key);
     if let Ok(key) = HeaderValue::try_from(key) {
         headers.insert(header::SEC_WEBSOCKET_KEY, key);
@@ -120,7 +120,7 @@ mod tests {
             (Some("websocket"), Method::GET, false),
         ] {
             let mut request = connect(protocol, method.clone());
-            assert_eq!(open(&mut request, [0; 16]).is_some(), opens, "{method} {protocol:?}");
+            assert_eq!(open(&mut request, || [0; 16]).is_some(), opens, "{method} {protocol:?}");
             if !opens {
                 assert_eq!(request.method(), method);
                 continue;
