@@ -232,10 +232,10 @@ mod tests {
     struct Files(tempfile::TempDir);
 
     impl Files {
-        fn write(&self, name: &str, content: &str) -> Option<PathBuf> {
+        fn write(&self, name: &str, content: &str) -> PathBuf {
             let path = self.0.path().join(name);
             fs::write(&path, content).expect("writable");
-            Some(path)
+            path
         }
     }
 
@@ -245,10 +245,10 @@ mod tests {
         (cert.pem(), signing_key.serialize_pem())
     }
 
-    fn settings(cert_file: Option<PathBuf>, key_file: Option<PathBuf>) -> config::Tls {
+    fn settings(cert_file: PathBuf, key_file: PathBuf) -> config::Tls {
         config::Tls {
-            cert_file,
-            key_file,
+            cert_file: Some(cert_file),
+            key_file: Some(key_file),
             client_ca_file: None,
             client_auth: None,
         }
@@ -279,8 +279,8 @@ mod tests {
         ] {
             let (cert_file, key_file) = (files.write("cert.pem", cert), files.write("key.pem", key));
             let expected = expected
-                .replace("CERT", &cert_file.as_ref().expect("a path").display().to_string())
-                .replace("KEY", &key_file.as_ref().expect("a path").display().to_string());
+                .replace("CERT", &cert_file.display().to_string())
+                .replace("KEY", &key_file.display().to_string());
             let errors = Tls::load(&settings(cert_file, key_file), None).expect_err("no pair");
             let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             assert!(errors[0].starts_with(&format!("server.tls.{expected}")), "{errors:?}");
@@ -289,7 +289,7 @@ mod tests {
                 "{errors:?}"
             );
         }
-        let missing = settings(Some("/nowhere/a".into()), Some("/nowhere/b".into()));
+        let missing = settings("/nowhere/a".into(), "/nowhere/b".into());
         let errors = Tls::load(&missing, None).expect_err("nothing there");
         assert_eq!(errors.len(), 2, "both are told about: {errors:?}");
     }

@@ -367,7 +367,7 @@ async fn lengths_are_kept_and_held_to() {
 
 /// An endless answer.
 fn flood() -> Response<crate::support::upstream::Body> {
-    let chunk = || Ok(Frame::data(Bytes::from_static(&[b'x'; 1 << 16])));
+    let chunk = || Ok(Frame::data(Bytes::from_static(&[b'x'; 1 << 14])));
     body(200, StreamBody::new(stream::repeat_with(chunk)))
 }
 

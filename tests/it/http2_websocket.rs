@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::{Method, Request, Response};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2::SendRequest, ext::Protocol};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,7 +130,6 @@ async fn a_function_that_does_not_switch_opens_no_tunnel() {
         )
         .await;
         assert_eq!(answer.status(), status, "{name}");
-        use http_body_util::BodyExt;
         let body = soon("a body", answer.into_body().collect())
             .await
             .expect("a body")
@@ -241,10 +241,7 @@ async fn a_mirror_gets_no_copy_of_a_websocket() {
         .await
         .function("shout", crate::streaming::shout)
         .function("shadow", |request| async move {
-            body(
-                200,
-                http_body_util::BodyExt::map_err(request.into_body(), std::io::Error::other),
-            )
+            body(200, request.into_body().map_err(std::io::Error::other))
         });
     let gateway = Gateway::before(&upstream.url())
         .config("[[routes]]\npath = \"/room\"\nfunction = \"shout\"\nmirror = { function = \"shadow\" }")

@@ -7,8 +7,10 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http_body_util::BodyExt;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     Gateway, Upstream, eventually,
@@ -290,7 +292,6 @@ async fn callers_show_certificates_where_they_are_asked_for_them() {
     let forged = "Client-Cert: :forged:\r\nClient-Cert-Chain: :forged:\r\n";
     let with = secured.caller().with(&pair);
     let mut known = with.connect(gateway.address()).await;
-    use base64::{Engine, prelude::BASE64_STANDARD};
     let shown = format!(":{}:", BASE64_STANDARD.encode(pair.der()));
     for _ in 0..3 {
         let seen = call(&mut known, forged).await;
@@ -378,6 +379,28 @@ async fn what_is_wrong_with_the_files_is_told_wherever_they_are_checked() {
 }
 
 #[tokio::test]
+async fn a_gateway_with_tls_can_be_asked_whether_it_is_well() {
+    let secured = Secured::new();
+    let port = |address: std::net::SocketAddr| address.port();
+    let free = || {
+        std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("a port")
+            .local_addr()
+            .expect("bound")
+    };
+    let (main, metrics) = (port(free()), port(free()));
+    let toml = format!(
+        "[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n[server]\nlisten = \"127.0.0.1:{main}\"\n{}",
+        secured.toml()
+    );
+    let gateway = Gateway::new().listens_by_file().config(&toml).start().await;
+    let mut healthcheck = tokio::process::Command::new(env!("CARGO_BIN_EXE_faas-gateway"));
+    let healthcheck = healthcheck.args(["healthcheck", "--config"]).arg(gateway.config_file());
+    let output = healthcheck.output().await.expect("runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_idles_is_closed_with_notice() {
     let upstream = Upstream::start().await;
     let secured = Secured::new();
@@ -391,7 +414,6 @@ async fn a_connection_that_idles_is_closed_with_notice() {
         .try_connect(gateway.address())
         .await
         .expect("a handshake");
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(CALL.as_bytes()).await.expect("sent");
     let mut said = Vec::new();
     // Without notice, TLS calls it cut off.
