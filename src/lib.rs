@@ -32,4 +32,5 @@ pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;
 pub mod trace;
+pub mod tls;
 pub mod upstream;

@@ -6,6 +6,8 @@
 
 #[path = "access_log.rs"]
 mod access_log;
+#[path = "limits.rs"]
+mod limits;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]
@@ -20,6 +22,8 @@ mod streaming;
 mod timeouts;
 #[path = "traces.rs"]
 mod traces;
+#[path = "tls.rs"]
+mod tls;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {

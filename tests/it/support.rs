@@ -3,6 +3,7 @@
 pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod provider;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
