@@ -19,9 +19,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    Reach, Service, access_log::Record, activity::Busy, mirror::RequestBody, problem_response, spans::Wait,
-};
+use super::{Reach, Service, access_log::Record, activity::Busy, mirror::RequestBody, problem_response, spans::Wait};
 use crate::{
     config::{CallAnnotations, CompressionSettings, Config, FunctionSettings, Visibility},
     model::FunctionRef,

@@ -20,10 +20,10 @@ mod smuggling;
 mod streaming;
 #[path = "timeouts.rs"]
 mod timeouts;
-#[path = "traces.rs"]
-mod traces;
 #[path = "tls.rs"]
 mod tls;
+#[path = "traces.rs"]
+mod traces;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {

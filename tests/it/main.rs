@@ -39,6 +39,6 @@ mod routing;
 mod smuggling;
 mod streaming;
 mod timeouts;
-mod traces;
 mod tls;
+mod traces;
 mod watchdog;
