@@ -36,6 +36,7 @@ mod reload;
 mod remote;
 mod retries;
 mod routing;
+mod scaling;
 mod smuggling;
 mod streaming;
 mod timeouts;

@@ -2,6 +2,7 @@
 
 pub(crate) mod collector;
 pub(crate) mod gateway;
+pub(crate) mod load;
 pub(crate) mod provider;
 pub(crate) mod tls;
 pub(crate) mod upstream;
