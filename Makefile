@@ -10,7 +10,7 @@ ARGS ?=
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt fuzz bench openapi schema tools image
+.PHONY: help run test lint fmt fuzz bench openapi schema plots tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -54,6 +54,10 @@ openapi: ## refresh openapi/openapi.json from the handlers
 schema: ## refresh config/schema.json from the settings
 	@.ci/install build
 	@trap "rm -f config/schema.json.new" EXIT; cargo run --quiet -- schema > config/schema.json.new && mv config/schema.json.new config/schema.json
+
+plots: ## draw what the autoscaler does into docs/scaling
+	@.ci/install build
+	WRITE_PLOTS=1 cargo test --locked --test it scaling::simulator::the_plots_are_current
 
 tools: ## install what the other verbs need, without running them
 	@.ci/install build test lint

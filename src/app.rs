@@ -24,7 +24,7 @@ use listeners::{Addresses, Listeners, Prepared};
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
+    config::{Config, ConfigError, Leader, Loaded, Origins, ProviderKind, Sources, Unusable},
     metrics::{Metrics, query::Prometheus},
     policy::States,
     provider::{
@@ -36,7 +36,12 @@ use crate::{
     },
     reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     routing::RouteTable,
-    scaling::{Policy, Scaling, autoscaler::Autoscaler, journal, lease::Alone},
+    scaling::{
+        Policy, Scaling,
+        autoscaler::Autoscaler,
+        journal,
+        lease::{Alone, Lease, NatsLease},
+    },
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
@@ -46,6 +51,16 @@ use crate::{
 
 /// What the last spans get to be exported when calls took all of `server.drain_timeout`.
 const LAST_SPANS: Duration = Duration::from_millis(500);
+
+/// Where NATS listens where nothing says otherwise.
+const NATS_PORT: u16 = 4222;
+
+/// What other gateways know this process by: its host, which in a cluster is its
+/// pod, and its number there.
+fn own_name() -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    format!("{}/{}", host.to_string_lossy(), std::process::id())
+}
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +100,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         tls: Mutex::default(),
         autoscaler: Autoscaler::new(Arc::clone(&journal), background.clone()),
         journal,
+        lease: Mutex::new((None, Arc::new(Alone))),
     });
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -215,6 +231,8 @@ struct Builder {
     tls: Mutex<Option<Arc<Tls>>>,
     journal: Arc<journal::Journal>,
     autoscaler: Arc<Autoscaler>,
+    /// The lease in use, and the server that has it.
+    lease: Mutex<(Option<String>, Arc<dyn Lease>)>,
 }
 
 /// The provider in use and what it was made from.
@@ -271,7 +289,7 @@ impl Builder {
             provider: Arc::clone(&active.provider),
             scaling: Arc::clone(&active.scaling),
             autoscaler: Arc::clone(&self.autoscaler),
-            lease: Arc::new(Alone),
+            lease: self.lease(&config),
             policy,
             auth,
             tls,
@@ -286,6 +304,26 @@ impl Builder {
             source,
             config,
         })
+    }
+
+    /// Who scales: the lease in use where the server of it stays.
+    fn lease(&self, config: &Config) -> Arc<dyn Lease> {
+        let server = match config.scaling.leader {
+            Leader::Always => None,
+            Leader::Nats => config.queue.nats_address.as_ref().map(|host| {
+                let port = config.queue.nats_port.unwrap_or(NATS_PORT);
+                format!("{host}:{port}")
+            }),
+        };
+        let mut in_use = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.0 != server {
+            let next: Arc<dyn Lease> = match &server {
+                None => Arc::new(Alone),
+                Some(server) => Arc::new(NatsLease::start(server.clone(), own_name())),
+            };
+            *in_use = (server, next);
+        }
+        Arc::clone(&in_use.1)
     }
 
     fn certificates(&self, config: &Config) -> Result<Option<Arc<Tls>>, Vec<Unusable>> {

@@ -12,7 +12,7 @@ use super::{
     duration::format,
     entry::{MASK, dotted, mask_user_info, one_line},
     plausible,
-    sections::{Image, ProviderKind},
+    sections::{Image, Leader, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
 
@@ -318,9 +318,9 @@ fn without_effect(config: &Config, found: &mut Found) {
         ("queue.nats_address", queue.nats_address.is_some()),
         ("queue.nats_port", queue.nats_port.is_some()),
     ] {
-        if set {
+        if set && config.scaling.leader == Leader::Always {
             found.warn(format!(
-                "{key} is set but has no effect: this version has no asynchronous calls"
+                "{key} is set but has no effect: this version has no asynchronous calls, and scaling.leader is \"always\""
             ));
         }
     }

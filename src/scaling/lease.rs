@@ -1,8 +1,17 @@
 //! Which of several gateways scales. Two that decide from the same numbers at
 //! slightly different times would undo each other's work.
+//!
+//! A lease is an agreement about time: who holds it renews it well before it
+//! ends, and stops acting on it before anybody else can get it.
+
+use std::fmt;
+
+mod nats;
+
+pub use nats::NatsLease;
 
 /// Who may scale now.
-pub trait Lease: Send + Sync + 'static {
+pub trait Lease: fmt::Debug + Send + Sync + 'static {
     /// Whether this gateway may.
     fn is_held(&self) -> bool;
 

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use crate::support::{Gateway, eventually, gateway::Setup, load::Load};
 
 mod alerts;
+mod leader;
 mod prometheus;
+mod simulator;
 
 /// Decisions several times a second, over short windows.
 const QUICK: &str = "[scaling]\ninterval = \"50ms\"\nstable_window = \"500ms\"\npanic_window = \"200ms\"\n\
