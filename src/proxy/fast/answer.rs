@@ -72,7 +72,11 @@ pub fn read<'s, 'b>(storage: &'s mut Storage<'b>, bytes: &'b [u8], to_head: bool
             let (Some(status), Some(version)) = (response.code, response.version) else {
                 return Read::Malformed("its head has no status");
             };
-            if (100..200).contains(&status) && status != 101 {
+            if status < 100 {
+                // Written anew it would have two digits.
+                return Read::Malformed("its status has no meaning");
+            }
+            if status < 200 && status != 101 {
                 return Read::Interim(length);
             }
             let head = Head {
@@ -244,6 +248,7 @@ mod tests {
         for text in [
             "HTTP/2 200 OK\r\n\r\n",
             "hello",
+            "HTTP/1.1 099 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
