@@ -86,17 +86,25 @@ async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop:
     }
     let activity = Activity::new(limits);
     let stream = Lingering::new(socket, Arc::clone(&activity));
-    base(stream, peer, service, activity, stop).await;
+    base(stream, peer, service, activity, stop, true).await;
 }
 
-/// Serves HTTP/1.1 and HTTP/2 on a connection until it ends.
-pub(super) async fn base<S>(stream: S, peer: SocketAddr, service: Service, activity: Arc<Activity>, stop: Stop)
-where
+/// Serves HTTP/1.1 and HTTP/2 on a connection until it ends; `fresh` unless it
+/// carried requests before, which were HTTP/1.1 and stay so.
+pub(super) async fn base<S>(
+    stream: S,
+    peer: SocketAddr,
+    service: Service,
+    activity: Arc<Activity>,
+    stop: Stop,
+    fresh: bool,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let builder = {
         let snapshot = service.current.get();
-        builder(&snapshot.config.server)
+        let builder = builder(&snapshot.config.server);
+        if fresh { builder } else { builder.http1_only() }
     };
     let requests = Arc::clone(&activity);
     let respond = service_fn(move |request: Request<Incoming>| {
