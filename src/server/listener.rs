@@ -1,16 +1,21 @@
 //! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
-use http::Request;
-use hyper::{body::Incoming, service::service_fn};
+use http::{Request, StatusCode};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -107,11 +112,17 @@ pub(super) async fn base<S>(
         if fresh { builder } else { builder.http1_only() }
     };
     let requests = Arc::clone(&activity);
+    let asked = AskedToSwitch::default();
+    let switches = asked.clone();
     let respond = service_fn(move |request: Request<Incoming>| {
         let under_way = requests.request(request.version());
         let service = service.clone();
+        let (asked, switch) = (switches.clone(), request.extensions().get::<OnUpgrade>().cloned());
         async move {
             let response = service.call(request, peer).await?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                asked.refused(switch);
+            }
             Ok::<_, Infallible>(response.map(|body| Held::new(body, under_way)))
         }
     });
@@ -134,9 +145,36 @@ pub(super) async fn base<S>(
             }
         }
     };
+    if let Some(mut stream) = asked.left_open::<S>() {
+        // Fails when the caller is gone.
+        let _ = stream.shutdown().await;
+    }
     activity.hand_over();
     if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// The last switch of protocols that a caller asked for and did not get.
+///
+/// A connection that may switch is not closed by the library at its end, but
+/// given to whoever waits for the switch.
+#[derive(Clone, Default)]
+struct AskedToSwitch(Arc<Mutex<Option<OnUpgrade>>>);
+
+impl AskedToSwitch {
+    fn refused(&self, switch: Option<OnUpgrade>) {
+        if switch.is_some() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = switch;
+        }
+    }
+
+    /// The connection, when it has ended for HTTP and nobody closed it.
+    fn left_open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self) -> Option<S> {
+        let switch = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let upgraded = switch.now_or_never()?.ok()?;
+        let parts = auto::upgrade::downcast::<TokioIo<S>>(upgraded).ok()?;
+        Some(parts.io.into_inner())
     }
 }
 
