@@ -153,6 +153,11 @@ where
     if let Some(protocol) = upgrade.clone() {
         headers::set_upgrade(&mut parts.headers, protocol);
     }
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Said for all methods: the library would drop the body of a GET.
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
     parts.uri = target::upstream_uri(&upstream.path, &original, rest).map_err(ForwardError::Target)?;
     parts.version = http::Version::HTTP_11;
     parts.extensions.clear();
