@@ -20,7 +20,7 @@ use crate::{
     problem::{Problem, accept_only},
     proxy::{
         body::{self, Observe, TimedBody},
-        target,
+        headers, target,
     },
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
@@ -207,6 +207,10 @@ fn refused<B>(request: &Request<B>) -> Option<Problem> {
     if request.method() == Method::CONNECT {
         // On 2xx both ends would take the connection for a tunnel (RFC 9110 section 9.3.6).
         let text = "CONNECT is not served: this is a gateway to functions, not a proxy";
+        return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, text));
+    }
+    if !headers::is_plainly_coded(request.headers()) {
+        let text = "the request has a transfer coding other than chunked";
         return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, text));
     }
     // One, or those behind us may each believe another (RFC 9112 section 3.2).

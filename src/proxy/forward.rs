@@ -270,14 +270,14 @@ async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Bod
     if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {
         tokio::select! {
             biased;
-            sent = sending.as_mut() => return sent.map_err(unanswered),
+            sent = sending.as_mut() => return understood(sent, endpoint),
             () = upload.ended() => {}
             () = tokio::time::sleep_until(call.answer.at) => {}
         }
     }
     let due = call.first_byte();
     if let Ok(sent) = tokio::time::timeout_at(due.at, sending).await {
-        return sent.map_err(unanswered);
+        return understood(sent, endpoint);
     }
     let error = if upload.is_some_and(Upload::is_awaited) {
         ForwardError::ReceiveTimeout(call.receive.or_earlier(due).passed)
@@ -287,12 +287,20 @@ async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Bod
     Err(Box::new(Failed { error, unsent: None }))
 }
 
-fn unanswered(failure: Box<SendFailure>) -> Box<Failed> {
-    let SendFailure { error, unsent } = *failure;
-    Box::new(Failed {
-        error: failed(error),
-        unsent,
-    })
+/// An answer that means the same to everybody.
+fn understood(sent: Result<Response<Incoming>, Box<SendFailure>>, endpoint: &Endpoint) -> Tried {
+    let failed = |error, unsent| {
+        let error = failed(error);
+        Box::new(Failed { error, unsent })
+    };
+    let mut response = sent.map_err(|failure| failed(failure.error, failure.unsent))?;
+    match headers::settle_framing(response.headers_mut()) {
+        Ok(()) => Ok(response),
+        Err(why) => {
+            let address = endpoint.address().to_string();
+            Err(failed(SendError::Malformed { address, why }, None))
+        }
+    }
 }
 
 /// Lets the endpoint know how a try went, where failing replicas are ejected.

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
 
+use super::fast::head::length;
 use crate::config::HeaderChanges;
 
 /// Identifies a call; kept when the caller sent one.
@@ -54,16 +55,15 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// `Connection` names (RFC 9110 section 7.6.1). `TE: trailers` is put back,
 /// because trailers are relayed.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.get(header::CONNECTION) {
-        // The usual values name nothing that is not removed below anyway.
-        let plain = ["keep-alive", "close", "upgrade"]
+    let usual = |connection: &HeaderValue| {
+        ["keep-alive", "close", "upgrade"]
             .iter()
             .any(|usual| connection.as_bytes().eq_ignore_ascii_case(usual.as_bytes()))
-            && headers.get_all(header::CONNECTION).iter().count() == 1;
-        if !plain {
-            for name in named_in_connection(headers) {
-                headers.remove(name);
-            }
+    };
+    // The usual values name nothing that is not removed below anyway.
+    if !headers.get_all(header::CONNECTION).iter().all(usual) {
+        for name in named_in_connection(headers) {
+            headers.remove(name);
         }
     }
     let trailers = headers.get(header::TE).is_some_and(|te| {
@@ -84,6 +84,40 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a message in chunks says so in the one way that is understood here.
+/// Another coding would get lost, since this header concerns one connection only.
+pub fn is_plainly_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(chunked) && codings.next().is_none()
+}
+
+/// Whether an answer says in one way where its body ends; lengths that are the
+/// same become one.
+///
+/// # Errors
+/// What is wrong with it: a caller would read it in another way than we do.
+pub fn settle_framing(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    if !is_plainly_coded(headers) {
+        return Err("it has a transfer coding other than chunked");
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    let length = |value: &HeaderValue| length(value.as_bytes());
+    let known = length(first).ok_or("its Content-Length is no number")?;
+    let mut several = false;
+    for other in lengths {
+        several = true;
+        if length(other) != Some(known) {
+            return Err("it has several lengths");
+        }
+    }
+    if several {
+        headers.insert(header::CONTENT_LENGTH, first.clone());
+    }
+    Ok(())
+}
+
 /// Whether a header stays although `Connection` names it: it frames or addresses the message.
 pub fn is_protected_from_connection(name: &[u8]) -> bool {
     [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TE]
@@ -98,9 +132,8 @@ fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !is_protected_from_connection(name.as_str().as_bytes()))
         .collect()
 }
@@ -320,6 +353,10 @@ mod tests {
                 map(&[]),
             ),
             (
+                map(&[("connection", "close"), ("connection", "close"), ("close", "1")]),
+                map(&[("close", "1")]),
+            ),
+            (
                 map(&[("te", "gzip, trailers"), ("transfer-encoding", "chunked")]),
                 map(&[("te", "trailers")]),
             ),
@@ -336,6 +373,46 @@ mod tests {
             let mut headers = given.clone();
             strip_hop_by_hop(&mut headers);
             assert_eq!(headers, left, "{given:?}");
+        }
+        let mut headers = map(&[("a", "1")]);
+        let odd = HeaderValue::from_bytes(b"\xff, a").expect("a value");
+        headers.insert(header::CONNECTION, odd);
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn an_answer_has_one_framing() {
+        for (given, settled) in [
+            (map(&[]), Ok(map(&[]))),
+            (
+                map(&[("transfer-encoding", "Chunked")]),
+                Ok(map(&[("transfer-encoding", "Chunked")])),
+            ),
+            (
+                map(&[("content-length", "05"), ("content-length", "5")]),
+                Ok(map(&[("content-length", "05")])),
+            ),
+            (
+                map(&[("content-length", "5"), ("content-length", "6")]),
+                Err("it has several lengths"),
+            ),
+            (
+                map(&[("content-length", "5, 5")]),
+                Err("its Content-Length is no number"),
+            ),
+            (map(&[("content-length", "+5")]), Err("its Content-Length is no number")),
+            (
+                map(&[("transfer-encoding", "gzip, chunked")]),
+                Err("it has a transfer coding other than chunked"),
+            ),
+            (
+                map(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+                Err("it has a transfer coding other than chunked"),
+            ),
+        ] {
+            let mut headers = given.clone();
+            assert_eq!(settle_framing(&mut headers).map(|()| headers), settled, "{given:?}");
         }
     }
 

@@ -202,7 +202,7 @@ fn understand<'s, 'b>(
 }
 
 /// The value of `Content-Length`: digits and nothing else.
-pub(super) fn length(value: &[u8]) -> Option<u64> {
+pub(in crate::proxy) fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > MAX_DIGITS || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
