@@ -15,14 +15,14 @@ use bytes::Bytes;
 use poem::{
     Body, Endpoint, EndpointExt, IntoEndpoint, Request, Response,
     endpoint::BoxEndpoint,
-    http::{self, HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{self, HeaderValue, StatusCode, Uri, header},
 };
 use poem_openapi::Tags;
 
 use crate::{
     auth::Refusal,
     model::FunctionRef,
-    problem::{INTERNAL_HEADER, PROBLEM_JSON, Problem, accept_only},
+    problem::{Form, INTERNAL_HEADER, PROBLEM_JSON, Problem},
     snapshot::{Current, Snapshot, control::Control},
 };
 
@@ -57,8 +57,9 @@ const INVALID_CREDENTIALS: &str = "invalid credentials";
 /// The challenge that goes with it.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Restricted\"");
 
-/// Where the answers are that tell which configuration they come from.
-const SYSTEM: &str = "/system/";
+/// Where all answers tell which configuration they come from, refusals too: a
+/// number says nothing, and whoever looks at many gateways needs it of each.
+const SYSTEM: &str = "/system";
 
 /// Number of the configuration that an answer comes from.
 const GENERATION_HEADER: &str = "x-config-generation";
@@ -144,23 +145,28 @@ impl Endpoint for Gateway {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let accept = accept_only(request.headers());
+        let form = Form::wanted(request.headers());
         let snapshot = request
             .data::<Arc<Snapshot>>()
             .cloned()
             .unwrap_or_else(|| self.live.current.get());
-        Ok(match self.routes.find(request.uri().path()) {
+        let path = request.uri().path();
+        let is_system = path
+            .strip_prefix(SYSTEM)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let mut response = match self.routes.find(path) {
             Some(route) => {
-                let mut response = self.answer(route, &snapshot, request, &accept).await;
-                if route.template.starts_with(SYSTEM) && response.status() != StatusCode::UNAUTHORIZED {
-                    let generation = HeaderValue::from(snapshot.generation);
-                    response.headers_mut().entry(GENERATION_HEADER).or_insert(generation);
-                }
+                let mut response = self.answer(route, &snapshot, request, form).await;
                 response.set_data(Matched(Arc::clone(&route.template)));
                 response
             }
-            None => written(&no_route(snapshot.routes.base_path(), request.uri()), &accept),
-        })
+            None => written(&no_route(snapshot.routes.base_path(), request.uri()), form),
+        };
+        if is_system {
+            let generation = HeaderValue::from(snapshot.generation);
+            response.headers_mut().entry(GENERATION_HEADER).or_insert(generation);
+        }
+        Ok(response)
     }
 }
 
@@ -170,18 +176,18 @@ impl Gateway {
         route: &routes::Route,
         snapshot: &Arc<Snapshot>,
         mut request: Request,
-        accept: &HeaderMap,
+        form: Form,
     ) -> Response {
         if !route.open {
             let timeout = snapshot.config.invoke.upstream_timeout;
             if let Err(refusal) = snapshot.auth.check(request.headers(), timeout).await {
-                return refused(refusal, accept);
+                return refused(refusal, form);
             }
             request.set_data(Admitted(Arc::clone(snapshot)));
         }
         if !route.allows(request.method()) {
             let text = format!("{} is not allowed here; see the Allow header", request.method());
-            let mut response = written(&Problem::new(StatusCode::METHOD_NOT_ALLOWED, text), accept);
+            let mut response = written(&Problem::new(StatusCode::METHOD_NOT_ALLOWED, text), form);
             response.headers_mut().insert(header::ALLOW, route.allow());
             return response;
         }
@@ -192,14 +198,14 @@ impl Gateway {
             snapshot.config.ui.enabled,
             snapshot.routes.base_path(),
         ) {
-            return served.unwrap_or_else(|problem| written(&problem, accept));
+            return served.unwrap_or_else(|problem| written(&problem, form));
         }
         if let Some(uri) = uri_for_poem(request.uri()) {
             *request.uri_mut() = uri;
         }
         request.set_data(View(Arc::clone(snapshot)));
         request.set_data(self.live.clone());
-        shaped(self.operations.get_response(request).await, accept).await
+        shaped(self.operations.get_response(request).await, form).await
     }
 }
 
@@ -227,10 +233,10 @@ fn uri_for_poem(uri: &Uri) -> Option<Uri> {
     text.parse().ok()
 }
 
-fn refused(refusal: Refusal, accept: &HeaderMap) -> Response {
+fn refused(refusal: Refusal, form: Form) -> Response {
     match refusal {
         Refusal::Credentials => {
-            let mut response = Problem::new(StatusCode::UNAUTHORIZED, INVALID_CREDENTIALS).response(accept);
+            let mut response = Problem::new(StatusCode::UNAUTHORIZED, INVALID_CREDENTIALS).response(form);
             if response
                 .headers()
                 .get(header::CONTENT_TYPE)
@@ -245,28 +251,28 @@ fn refused(refusal: Refusal, accept: &HeaderMap) -> Response {
         Refusal::Relayed(response) => to_poem(response),
         Refusal::Unavailable(text) => written(
             &Problem::new(StatusCode::INTERNAL_SERVER_ERROR, text).setting("auth.proxy_url"),
-            accept,
+            form,
         ),
     }
 }
 
 /// A problem in the form the caller accepts.
-fn written(problem: &Problem, accept: &HeaderMap) -> Response {
-    to_poem(problem.response(accept))
+fn written(problem: &Problem, form: Form) -> Response {
+    to_poem(problem.response(form))
 }
 
 /// Gives poem's own errors the shape of ours.
-async fn shaped(mut response: Response, accept: &HeaderMap) -> Response {
+async fn shaped(mut response: Response, form: Form) -> Response {
     let status = response.status();
     if let Some(problem) = response.data::<Problem>() {
-        return with_data_of(written(problem, accept), response);
+        return with_data_of(written(problem, form), response);
     }
     let is_error = status.is_client_error() || status.is_server_error();
     if !is_error || response.headers().contains_key(INTERNAL_HEADER) {
         return response;
     }
     let text = response.take_body().into_string().await.unwrap_or_default();
-    with_data_of(written(&Problem::new(status, text), accept), response)
+    with_data_of(written(&Problem::new(status, text), form), response)
 }
 
 /// Keeps what poem noted about the operation, for logs.

@@ -15,12 +15,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod listeners;
 
-use listeners::{Addresses, Bound, Listeners};
+use listeners::{Addresses, Listeners, Prepared};
 
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{Config, Loaded, ProviderKind, Sources},
+    config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
     metrics::{Metrics, query::Prometheus, replicas},
     policy::States,
     provider::{
@@ -72,8 +72,10 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         active: Mutex::default(),
     });
 
-    let bound = Bound::first(&loaded.config).await?;
-    let current = Current::new(builder.snapshot(loaded.clone()).await?);
+    let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
+    let first = Prepared::first(&loaded.config).await;
+    let prepared = first.map_err(|errors| told(placed(errors, &loaded.origins)))?;
+    let current = Current::new(builder.snapshot(loaded.clone()).await.map_err(told)?);
     metrics.config_read(true, SystemTime::now());
     current.get().announce();
 
@@ -94,12 +96,12 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
-        bound: Mutex::default(),
+        prepared: Mutex::default(),
     });
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
     let reloader = Reloader::start(sources, live, &background);
     let _first = control.reloader.set(reloader.clone());
-    listeners.serve(bound);
+    listeners.serve(prepared);
     reloader.on_file_change(&background);
     reloader
         .on_hangup(&background)
@@ -141,6 +143,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             Ok(Ended::Aborted)
         }
     }
+}
+
+/// With the places of their keys.
+fn placed(errors: Vec<Unusable>, origins: &Origins) -> Vec<ConfigError> {
+    errors.into_iter().map(|error| error.at(origins)).collect()
 }
 
 /// Reads the provider's functions again and again: for the gauges, and so that
@@ -215,14 +222,26 @@ struct Active {
 #[derive(Clone)]
 enum Origin {
     Process(Arc<ProcessProvider>),
-    Http(Box<(remote::Settings, Option<Credentials>)>),
+    Http(Arc<Remote>),
     Memory,
+}
+
+/// A provider over REST and what makes it another one.
+struct Remote {
+    settings: remote::Settings,
+    credentials: Option<Credentials>,
+    provider: Arc<RemoteProvider>,
 }
 
 impl Builder {
     /// Builds everything from a checked configuration. Start-up and reload are
     /// this one function; nothing that runs is touched before all of it worked.
-    async fn snapshot(&self, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
+    async fn snapshot(&self, loaded: Loaded) -> Result<Snapshot, Vec<ConfigError>> {
+        let origins = loaded.origins.clone();
+        self.build(loaded).await.map_err(|errors| placed(errors, &origins))
+    }
+
+    async fn build(&self, loaded: Loaded) -> Result<Snapshot, Vec<Unusable>> {
         let source = Source::new(&loaded);
         let config = loaded.config;
         let mut errors = Vec::new();
@@ -254,7 +273,7 @@ impl Builder {
 
     /// The provider that the configuration asks for: the one in use where it
     /// fits, so that functions, connections and facts outlive the reload.
-    async fn provider(&self, config: &Config, auth: &Auth) -> Result<Active, String> {
+    async fn provider(&self, config: &Config, auth: &Auth) -> Result<Active, Unusable> {
         let in_use = self.active.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let pool = pool_limits(&config.invoke);
         let next = match config.provider_kind() {
@@ -271,19 +290,22 @@ impl Builder {
                 self.fresh(Origin::Process(Arc::clone(&provider)), provider)
             }
             ProviderKind::Http => {
-                let made_from = (
-                    remote::Settings::new(&config.provider, &config.invoke)?,
-                    auth.credentials(),
-                );
+                let settings = remote::Settings::new(&config.provider, &config.invoke)?;
+                let credentials = auth.credentials();
+                let fits =
+                    |remote: &Remote| remote.settings.is_same_provider(&settings) && remote.credentials == credentials;
                 match in_use {
-                    Some(active) if matches!(&active.origin, Origin::Http(from) if **from == made_from) => active,
+                    Some(active) if matches!(&active.origin, Origin::Http(remote) if fits(remote)) => active,
                     _ => {
-                        let credentials = made_from
-                            .1
-                            .clone()
-                            .map(|credentials| (credentials.user, credentials.password));
-                        let provider = RemoteProvider::new(made_from.0.clone(), credentials)?;
-                        self.fresh(Origin::Http(Box::new(made_from)), Arc::new(provider))
+                        let known = credentials.clone();
+                        let known = known.map(|credentials| (credentials.user, credentials.password));
+                        let provider = Arc::new(RemoteProvider::new(settings.clone(), known)?);
+                        let remote = Remote {
+                            settings,
+                            credentials,
+                            provider: Arc::clone(&provider),
+                        };
+                        self.fresh(Origin::Http(Arc::new(remote)), provider)
                     }
                 }
             }
@@ -294,6 +316,20 @@ impl Builder {
         };
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Some(next.clone());
         Ok(next)
+    }
+
+    /// Has the provider in use follow settings that make it no other one. Not
+    /// before they are live: calls under the old ones keep theirs.
+    fn follow(&self, config: &Config) {
+        let in_use = self.active.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(Active {
+            origin: Origin::Http(remote),
+            ..
+        }) = in_use
+            && let Ok(settings) = remote::Settings::new(&config.provider, &config.invoke)
+        {
+            remote.provider.reconfigure(&settings);
+        }
     }
 
     fn fresh(&self, origin: Origin, provider: Arc<dyn Provider>) -> Active {
@@ -309,27 +345,36 @@ impl Builder {
 struct Replacing {
     builder: Arc<Builder>,
     listeners: Arc<Listeners>,
-    /// Bound for the snapshot that is about to be live.
-    bound: Mutex<Bound>,
+    /// The listeners of the snapshot that is about to be live.
+    prepared: Mutex<Option<Prepared>>,
 }
 
 impl Replacing {
-    fn keep(&self, bound: Bound) -> Bound {
-        std::mem::replace(&mut *self.bound.lock().unwrap_or_else(PoisonError::into_inner), bound)
+    fn keep(&self, prepared: Option<Prepared>) -> Option<Prepared> {
+        std::mem::replace(
+            &mut *self.prepared.lock().unwrap_or_else(PoisonError::into_inner),
+            prepared,
+        )
     }
 }
 
 #[async_trait]
 impl Build for Replacing {
-    async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>> {
-        let bound = self.listeners.prepare(&loaded.config).await?;
+    async fn build(&self, _previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<ConfigError>> {
+        // Whatever an attempt that came to nothing has left.
+        self.keep(None);
+        let prepared = self.listeners.prepare(&loaded.config).await;
+        let prepared = prepared.map_err(|errors| placed(errors, &loaded.origins))?;
         let next = self.builder.snapshot(loaded).await?;
-        self.keep(bound);
+        self.keep(Some(prepared));
         Ok(next)
     }
 
     fn retired(&self, previous: Arc<Snapshot>, next: &Arc<Snapshot>) {
-        self.listeners.serve(self.keep(Bound::default()));
+        if let Some(prepared) = self.keep(None) {
+            self.listeners.serve(prepared);
+        }
+        self.builder.follow(&next.config);
         self.builder.states.reconfigure(next.generation, &next.config);
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;

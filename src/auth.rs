@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     client,
-    config::{self, PASSWORD_FILE, USER_FILE},
+    config::{self, PASSWORD_FILE, USER_FILE, Unusable},
     proxy::headers::strip_hop_by_hop,
 };
 
@@ -55,7 +55,7 @@ pub enum Refusal {
 }
 
 /// The service behind `auth.proxy_url`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct AuthProxy {
     url: Url,
     client: reqwest::Client,
@@ -67,11 +67,12 @@ impl Auth {
     /// # Errors
     /// Which file is missing, unreadable or empty, and what to do about it. At
     /// start that is fatal; at a reload the old rules stay.
-    pub fn load(config: &config::Auth) -> Result<Self, String> {
+    pub fn load(config: &config::Auth) -> Result<Self, Unusable> {
         let credentials = config
             .basic
             .then(|| Credentials::read(&config.secret_path))
-            .transpose()?;
+            .transpose()
+            .map_err(|error| Unusable::new(&["auth.secret_path", "auth.basic"], error))?;
         let proxy = config.proxy_url.clone().map(|url| AuthProxy {
             url,
             client: client::build(CLIENT_TIMEOUT),
@@ -154,6 +155,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Without the URL, which may hold a key.
+impl fmt::Debug for AuthProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthProxy({})", self.url.host_str().unwrap_or_default())
+    }
+}
+
 impl AuthProxy {
     /// Asks with a GET that carries the caller's headers and no body; only 200
     /// lets the request on.
@@ -232,11 +240,8 @@ fn same(expected: &[u8], given: &[u8]) -> subtle::Choice {
 
 fn read_secret(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let content = std::fs::read_to_string(path).map_err(|error| {
-        format!(
-            "{shown}: cannot be read: {error}; auth.basic needs this file, see auth.secret_path (secret_mount_path)"
-        )
-    })?;
+    let content = std::fs::read_to_string(path)
+        .map_err(|error| format!("{shown}: cannot be read: {error}; auth.basic needs this file (secret_mount_path)"))?;
     match content.trim() {
         "" => Err(format!("{shown}: is empty; auth.basic needs a value in this file")),
         value => Ok(value.to_owned()),
@@ -298,14 +303,15 @@ mod tests {
             basic: true,
             secret_path: directory.path().to_owned(),
             proxy_url: None,
+            proxy_url_file: None,
             proxy_pass_body: false,
         };
-        let error = Auth::load(&config).expect_err("no files");
+        let error = Auth::load(&config).expect_err("no files").to_string();
         assert!(error.contains(USER_FILE) && error.contains("cannot be read"), "{error}");
 
         std::fs::write(directory.path().join(USER_FILE), " admin\n").expect("written");
         std::fs::write(directory.path().join(PASSWORD_FILE), "\n").expect("written");
-        let error = Auth::load(&config).expect_err("an empty file");
+        let error = Auth::load(&config).expect_err("an empty file").to_string();
         assert!(error.contains(PASSWORD_FILE) && error.contains("is empty"), "{error}");
 
         std::fs::write(directory.path().join(PASSWORD_FILE), "pass\n").expect("written");

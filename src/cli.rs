@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::Ended,
-    config::{self, Config, ConfigError, Loaded, Sources},
+    config::{self, Config, ConfigError, Loaded, Sources, Unusable},
     telemetry::Telemetry,
 };
 
@@ -128,7 +128,7 @@ enum ConfigCommand {
 
 #[derive(Debug, Args)]
 struct DiffArgs {
-    /// The TOML file that would replace the one in use
+    /// The TOML file that would replace the one in use, or a directory of which all *.toml are read
     file: PathBuf,
     /// Compare with the gateway that runs here, instead of with the configuration of this command line
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "state_dir", "listen", "set"])]
@@ -231,7 +231,7 @@ fn serve(sources: &Sources) -> ExitCode {
     with_configuration(sources, |loaded| {
         let telemetry = match Telemetry::start(&loaded.config.logging) {
             Ok(telemetry) => telemetry,
-            Err(error) => return failed(&[error]),
+            Err(error) => return failed(&[Unusable::new(&["logging.level"], error).at(&loaded.origins).to_string()]),
         };
         for warning in &loaded.warnings {
             warn!("{warning}");
@@ -251,10 +251,7 @@ fn serve(sources: &Sources) -> ExitCode {
                     Ended::Aborted => ExitCode::FAILURE,
                 }
             }
-            Err(errors) => {
-                let errors: Vec<_> = errors.into_iter().map(|error| loaded.origins.masked(error)).collect();
-                failed(&errors)
-            }
+            Err(errors) => failed(&errors),
         }
     })
 }

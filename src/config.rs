@@ -18,6 +18,7 @@ use figment::value::Value;
 use url::Url;
 
 mod annotations;
+mod blocking;
 mod calls;
 mod check;
 mod diff;
@@ -33,24 +34,28 @@ mod level;
 pub mod mount;
 mod naming;
 mod origins;
+mod overlap;
 pub mod own_paths;
 mod place;
 mod plausible;
 mod ratio;
 mod scalar;
 pub mod schema;
+mod secret;
 mod sections;
 mod setting;
 mod size;
 mod source;
+mod unusable;
 pub mod watch;
 
 pub use annotations::CallAnnotations;
+pub use blocking::blocking;
 pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
     SplitTarget, Sticky, Timeouts, Visibility,
 };
-pub use diff::{Changes, Difference, diff, differences, keep_running};
+pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
@@ -59,8 +64,9 @@ pub use function::{
     RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
-pub use plausible::implausible;
+pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
+pub use secret::{Referenced, SecretFile};
 pub use sections::{
     Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
     Reload, Scaling, Server, Ui, WatchMode,
@@ -68,8 +74,9 @@ pub use sections::{
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
 pub use source::{FileChange, SetBy, Shadowed, SourceFile, changed_files, source_files};
+pub use unusable::Unusable;
 
-use layer::Layer;
+use layer::{Layer, Tier};
 use origins::Stack;
 use setting::section;
 
@@ -129,6 +136,8 @@ pub struct Loaded {
     pub fingerprint: Fingerprint,
     /// The files that were read for it; with [`parse`], none.
     pub files: Vec<SourceFile>,
+    /// The files that hold values of it, as they were when those were read.
+    pub secrets: Vec<Referenced>,
     /// Keys that keep their running value instead of the one they have here.
     pub pending_restart: Vec<&'static str>,
 }
@@ -140,9 +149,7 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
     let files = sources.read().map_err(|error| vec![error])?;
     let mut loaded = parse_files(&files, sources)?;
-    let referenced = loaded.config.referenced_files();
-    loaded.fingerprint = Fingerprint::of(sources, &files, &referenced);
-    loaded.files = source_files(&files, &referenced, &loaded.origins);
+    loaded.note_files(sources, &files);
     Ok(loaded)
 }
 
@@ -163,6 +170,22 @@ pub fn parse(content: Option<&str>, sources: &Sources) -> Result<Loaded, Vec<Con
 /// # Errors
 /// Every mistake found.
 pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
+    attempt(files, sources).0
+}
+
+/// Like [`parse_files`], with the files that were read for values, whichever
+/// way it ended: one of them may be what was wrong.
+pub fn attempt(files: &[ConfigFile], sources: &Sources) -> (Result<Loaded, Vec<ConfigError>>, Vec<Referenced>) {
+    let mut secrets = Vec::new();
+    let loaded = put_together(files, sources, &mut secrets);
+    (loaded, secrets)
+}
+
+fn put_together(
+    files: &[ConfigFile],
+    sources: &Sources,
+    secrets: &mut Vec<Referenced>,
+) -> Result<Loaded, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let defaults = Layer::toml(DEFAULT_ORIGIN, DEFAULTS).map_err(|error| vec![error])?;
     let mut stack = Stack::on(defaults);
@@ -180,14 +203,20 @@ pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Ve
         }
     }
     let overrides = sources.overrides.iter();
-    let written = overrides.map(|(key, value)| Layer::written("command line", key, value));
-    for layer in env::layers(&sources.environment).into_iter().chain(written) {
+    let written = overrides.map(|(key, value)| (Tier::CommandLine, Layer::written("command line", key, value)));
+    for (tier, layer) in env::layers(&sources.environment).into_iter().chain(written) {
         match layer {
-            Ok(layer) => stack.add(layer),
+            Ok(layer) => stack.add(layer, tier),
             Err(error) => errors.push(error),
         }
     }
-    let origins = stack.merge()?;
+    let mut origins = stack.merge()?;
+    let (mistakes, read_for_values) = origins.resolve(&mut unmade);
+    secrets.extend(read_for_values);
+    for (path, error) in mistakes {
+        errors.push(error);
+        unmade.push(path);
+    }
     let (config, mut warnings) = read(&origins, &sources.environment, unmade, &mut errors);
     for error in &mut errors {
         error.message = origins.masked(std::mem::take(&mut error.message));
@@ -202,6 +231,7 @@ pub fn parse_files(files: &[ConfigFile], sources: &Sources) -> Result<Loaded, Ve
             warnings,
             fingerprint: Fingerprint::of(sources, files, &[]),
             files: Vec::new(),
+            secrets: secrets.clone(),
             pending_restart: Vec::new(),
         }),
         _ => Err(errors),
@@ -299,6 +329,24 @@ fn default_state_dir(environment: &BTreeMap<String, String>) -> Option<PathBuf> 
         .map(|base| base.join("faas-gateway"))
 }
 
+impl Loaded {
+    /// Notes what it was read from: its own files, and those it refers to.
+    /// What is known of one of these counts, or else what it is like now.
+    pub fn note_files(&mut self, sources: &Sources, files: &[ConfigFile]) {
+        let referenced: Vec<_> = self
+            .config
+            .referenced_files()
+            .into_iter()
+            .map(|path| {
+                let known = self.secrets.iter().find(|file| file.path == path);
+                known.cloned().unwrap_or_else(|| Referenced::look(&path))
+            })
+            .collect();
+        self.fingerprint = Fingerprint::of(sources, files, &referenced);
+        self.files = source_files(files, &referenced, &self.origins);
+    }
+}
+
 impl Config {
     /// Every key with its value, in the order of the file.
     pub fn entries(&self) -> Vec<Entry> {
@@ -322,14 +370,12 @@ impl Config {
 
     /// Files whose content matters as much as the configuration's own.
     pub fn referenced_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
         if self.auth.basic {
-            vec![
-                self.auth.secret_path.join(USER_FILE),
-                self.auth.secret_path.join(PASSWORD_FILE),
-            ]
-        } else {
-            Vec::new()
+            files.extend([USER_FILE, PASSWORD_FILE].map(|name| self.auth.secret_path.join(name)));
         }
+        Setting::files(self, &mut files);
+        files
     }
 
     /// Which provider to use: as said, else `http` when it has a URL.

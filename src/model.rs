@@ -18,8 +18,9 @@ mod system;
 mod wire;
 
 pub use config::{
-    ConfigActor, ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent, ConfigFileChange, ConfigReload,
-    ConfigShadow, ConfigSource, ConfigStatus, ConfigValue, Configuration,
+    ConfigActor, ConfigAttempt, ConfigCandidate, ConfigCandidateFile, ConfigChange, ConfigCheck, ConfigDiff,
+    ConfigEvent, ConfigFileChange, ConfigLayer, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue,
+    Configuration,
 };
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,

@@ -96,17 +96,16 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The answer to a request with these headers. A 429 or 503 always says
+    /// The answer, in this form. A 429 or 503 always says
     /// when to try again: who retries at once makes it worse.
-    pub fn response(&self, request_headers: &HeaderMap) -> Response<Bytes> {
+    pub fn response(&self, form: Form) -> Response<Bytes> {
         let mut problem = Cow::Borrowed(self);
         if self.retry_after.is_none() && asks_to_wait(self.status) {
             problem.to_mut().retry_after = Some(RETRY_AFTER_SECONDS);
         }
-        let (content_type, body) = if accepts_problem_json(request_headers) {
-            (PROBLEM_JSON, crate::model::to_json(&*problem))
-        } else {
-            ("text/plain; charset=utf-8", format!("{}\n", problem.detail))
+        let (content_type, body) = match form {
+            Form::Json => (PROBLEM_JSON, crate::model::to_json(&*problem)),
+            Form::Text => ("text/plain; charset=utf-8", format!("{}\n", problem.detail)),
         };
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = problem.status_code();
@@ -126,37 +125,47 @@ fn asks_to_wait(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// The headers that decide how an error is written, to keep when the request
-/// itself is given away.
-pub fn accept_only(headers: &HeaderMap) -> HeaderMap {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .map(|value| (header::ACCEPT, value.clone()))
-        .collect()
+/// How a problem is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `application/problem+json`.
+    Json,
+    /// Plain text.
+    Text,
 }
 
-/// Whether `Accept` admits problem details. A caller that sends no `Accept`
-/// (Go's default client, and so `faas-cli`) gets text, because it prints what
-/// it gets.
-pub fn accepts_problem_json(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
+impl Form {
+    /// The form for whoever sent these headers. Taken before the request is
+    /// given away.
+    pub fn wanted(headers: &HeaderMap) -> Self {
+        Self::of(headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes))
+    }
+
+    /// The form for these values of `Accept`: problem details where they admit
+    /// them. A caller that sends none (Go's default client, and so `faas-cli`)
+    /// gets text, because it prints what it gets.
+    pub fn of<'v>(accept: impl Iterator<Item = &'v [u8]>) -> Self {
+        let mut ranges = accept
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','));
+        if ranges.any(admits_problem_json) {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+fn admits_problem_json(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    ["*/*", "application/*", "application/json", PROBLEM_JSON]
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let media = parts.next().unwrap_or_default();
-            let refused = parts.any(|parameter| {
-                parameter
-                    .strip_prefix("q=")
-                    .is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
-            });
-            !refused
-                && ["*/*", "application/*", "application/json", PROBLEM_JSON]
-                    .iter()
-                    .any(|known| media.eq_ignore_ascii_case(known))
+        .any(|known| media.eq_ignore_ascii_case(known))
+        && !parts.any(|parameter| {
+            parameter
+                .strip_prefix("q=")
+                .is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
         })
 }
 
@@ -253,9 +262,10 @@ mod tests {
             ("text/plain", false),
             ("application/json;q=0", false),
         ] {
-            assert_eq!(accepts_problem_json(&accept(value)), json, "{value}");
+            let form = if json { Form::Json } else { Form::Text };
+            assert_eq!(Form::wanted(&accept(value)), form, "{value}");
         }
-        assert!(!accepts_problem_json(&HeaderMap::new()));
+        assert_eq!(Form::wanted(&HeaderMap::new()), Form::Text);
     }
 
     #[test]
@@ -342,7 +352,7 @@ mod tests {
             (provider(429, Some(7)), Some("7")),
             (provider(500, Some(7)), None),
         ] {
-            let response = problem.response(&accept("*/*"));
+            let response = problem.response(Form::Json);
             let header = response.headers().get(header::RETRY_AFTER);
             assert_eq!(header.and_then(|value| value.to_str().ok()), expected, "{problem:?}");
             let body: serde_json::Value = serde_json::from_slice(response.body()).expect("JSON");
@@ -353,7 +363,7 @@ mod tests {
 
     #[test]
     fn plain_text_for_faas_cli() {
-        let response = Problem::new(StatusCode::NOT_FOUND, "no such function").response(&HeaderMap::new());
+        let response = Problem::new(StatusCode::NOT_FOUND, "no such function").response(Form::Text);
         assert_eq!(response.body(), "no such function\n");
         assert_eq!(response.headers()[INTERNAL_HEADER], "gateway");
     }

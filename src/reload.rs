@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, Loaded, Sources},
+    config::{Config, ConfigError, Loaded, Sources, Unusable},
     shutdown::Tasks,
     snapshot::{Current, Snapshot, Source},
     systemd,
@@ -31,7 +31,7 @@ mod audit;
 mod files;
 mod transaction;
 
-use transaction::{Asked, Transaction, blocking, ended};
+use transaction::{Asked, Transaction, ended};
 
 /// Requests that may wait; each is answered by the next reload, so few are needed.
 const WAITING: usize = 64;
@@ -52,7 +52,7 @@ pub trait Live: Send + Sync + 'static {
     ///
     /// # Errors
     /// Something could not be built; what ran still runs, unchanged.
-    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>>;
+    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<ConfigError>>;
 
     /// Told about every reload, for metrics. Called before the log line.
     fn report(&self, outcome: &Outcome);
@@ -66,7 +66,7 @@ pub trait Build: Send + Sync + 'static {
     ///
     /// # Errors
     /// Something could not be built; nothing of `previous` has changed.
-    async fn build(&self, previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<String>>;
+    async fn build(&self, previous: Arc<Snapshot>, loaded: Loaded) -> Result<Snapshot, Vec<ConfigError>>;
 
     /// Gets the snapshot that was replaced, so that what it owned alone can be
     /// closed when its last request ends.
@@ -108,13 +108,14 @@ impl Live for Snapshots {
         self.current.get().source.clone()
     }
 
-    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
+    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<ConfigError>> {
         let previous = self.current.get();
-        let logging = loaded.config.logging.clone();
+        let (logging, origins) = (loaded.config.logging.clone(), loaded.origins.clone());
         let generation = previous.generation + 1;
         let mut next = self.builder.build(previous, loaded).await?;
         next.generation = generation;
-        self.telemetry.apply(&logging).map_err(|error| vec![error])?;
+        let followed = self.telemetry.apply(&logging);
+        followed.map_err(|error| vec![Unusable::new(&["logging.level"], error).at(&origins)])?;
         next.announce();
         let next = Arc::new(next);
         let previous = self.current.swap(Arc::clone(&next));

@@ -8,7 +8,7 @@ use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, syn
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, combinators::BoxBody};
 use hyper::body::Incoming;
 use poem::Endpoint as _;
@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     api,
     config::own_paths,
-    problem::{Problem, accept_only},
+    problem::{Form, Problem},
     proxy::{
         body::{self, Observe, TimedBody},
         headers, target,
@@ -84,8 +84,8 @@ impl Service {
     pub async fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
         let started = Instant::now();
         let snapshot = self.current.get();
-        let accept = accept_only(request.headers());
-        let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started, &accept))
+        let form = Form::wanted(request.headers());
+        let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started, form))
             .catch_unwind()
             .await;
         Ok(answered.unwrap_or_else(|_| {
@@ -95,7 +95,7 @@ impl Service {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the gateway failed to handle the request",
                 ),
-                &accept,
+                form,
             )
         }))
     }
@@ -106,32 +106,32 @@ impl Service {
         mut request: Request<Incoming>,
         peer: SocketAddr,
         started: Instant,
-        accept: &HeaderMap,
+        form: Form,
     ) -> Response<Body> {
         let mut record = Record::new(&snapshot, Kind::Api, &request, peer, started);
         if let Some(problem) = refused(&request) {
-            return observed(&snapshot, problem_response(&problem, accept), record);
+            return observed(&snapshot, problem_response(&problem, form), record);
         }
         let route = match way::of(&snapshot.routes, &request) {
-            Way::Own => return self.own(snapshot, request, record, (peer, started), accept).await,
+            Way::Own => return self.own(snapshot, request, record, (peer, started), form).await,
             Way::Below(uri) => {
                 *request.uri_mut() = uri;
-                return self.own(snapshot, request, record, (peer, started), accept).await;
+                return self.own(snapshot, request, record, (peer, started), form).await;
             }
             Way::Method(allow) => {
                 let text = format!("{} is not allowed here; see the Allow header", request.method());
                 let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, text);
-                let mut response = problem_response(&problem, accept);
+                let mut response = problem_response(&problem, form);
                 response.headers_mut().insert(header::ALLOW, allow);
                 return observed(&snapshot, response, record);
             }
             Way::Outside => {
                 let problem = outside(snapshot.routes.base_path());
-                return observed(&snapshot, problem_response(&problem, accept), record);
+                return observed(&snapshot, problem_response(&problem, form), record);
             }
             Way::Ambiguous(route) => {
                 record.route(&route);
-                return observed(&snapshot, problem_response(&routed::ambiguous(&route), accept), record);
+                return observed(&snapshot, problem_response(&routed::ambiguous(&route), form), record);
             }
             Way::Route(route) => route,
         };
@@ -139,11 +139,11 @@ impl Service {
         let (called, cookie) = match routed::turn(&route, &mut request) {
             Ok(Turned::Call(called, cookie)) => (called, cookie),
             Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
-            Err(problem) => return observed(&snapshot, problem_response(&problem, accept), record),
+            Err(problem) => return observed(&snapshot, problem_response(&problem, form), record),
         };
         let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, rand::random());
         record.copied(copying);
-        let mut response = invoke::call(snapshot, self, request, &called, record, peer, accept).await;
+        let mut response = invoke::call(snapshot, self, request, &called, record, peer, form).await;
         if let Some(cookie) = cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -157,25 +157,25 @@ impl Service {
         request: Request<Incoming>,
         record: Record,
         (peer, started): (SocketAddr, Instant),
-        accept: &HeaderMap,
+        form: Form,
     ) -> Response<Body> {
         let path = request.uri().path();
         if path.starts_with(target::FUNCTION_PREFIX) {
             let called = Called::ByName;
             let request = request.map(RequestBody::Received);
-            return invoke::call(snapshot, self, request, &called, record, peer, accept).await;
+            return invoke::call(snapshot, self, request, &called, record, peer, form).await;
         }
         if path.starts_with(target::ASYNC_PREFIX) {
             let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
-            return observed(&snapshot, problem_response(&problem, accept), record);
+            return observed(&snapshot, problem_response(&problem, form), record);
         }
         if path == own_paths::HEALTH && self.tasks.draining().is_cancelled() {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
-            return observed(&snapshot, problem_response(&problem, accept), record);
+            return observed(&snapshot, problem_response(&problem, form), record);
         }
         if !path.starts_with('/') {
             let problem = Problem::new(StatusCode::BAD_REQUEST, "the request target is not a path");
-            return observed(&snapshot, problem_response(&problem, accept), record);
+            return observed(&snapshot, problem_response(&problem, form), record);
         }
         let method = request.method().clone();
         let mut request = poem::Request::from((
@@ -233,6 +233,6 @@ fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -
     response.map(|body| TimedBody::new(body, deadline, record).boxed_unsync())
 }
 
-fn problem_response(problem: &Problem, request_headers: &HeaderMap) -> Response<Body> {
-    problem.response(request_headers).map(body::full)
+fn problem_response(problem: &Problem, form: Form) -> Response<Body> {
+    problem.response(form).map(body::full)
 }

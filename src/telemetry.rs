@@ -67,7 +67,7 @@ impl Telemetry {
 fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder()
         .parse(level)
-        .map_err(|error| format!("logging.level: '{level}' is not a log filter: {error}"))
+        .map_err(|error| format!("'{level}' is not a log filter: {error}"))
 }
 
 /// Both formats are there all the time and one of them is silent. Exchanging

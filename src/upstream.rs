@@ -8,12 +8,14 @@
 use std::sync::Arc;
 
 mod connect;
+mod driven;
 mod health;
 mod idle;
 mod plain;
 mod pool;
 
 pub use connect::{Address, ConnectError, TlsConfig};
+pub use driven::AnswerBody;
 pub use health::{Health, left_out};
 pub use plain::PlainConnection;
 pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};

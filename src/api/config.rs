@@ -14,22 +14,22 @@ use super::{
     Tag,
     admitted::{Admitted, Live},
     error::{ApiError, Candidate, OwnInfo, Reloading},
-    payload::{Json, Toml},
+    payload::{Documents, Json},
 };
 use crate::{
     auth::Auth,
-    config::{self, ConfigError, Difference, Explained, FileChange, Loaded, Shadowed, Sources},
+    config::{
+        self, ConfigError, ConfigFile, Difference, Explained, FileChange, Loaded, SetBy, Shadowed, Sources, blocking,
+    },
     metrics::query::Prometheus,
     model::{
-        ConfigActor, ConfigAttempt, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent, ConfigFileChange, ConfigReload,
-        ConfigShadow, ConfigSource, ConfigStatus, ConfigValue, Configuration,
+        ConfigActor, ConfigAttempt, ConfigCandidateFile, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent,
+        ConfigFileChange, ConfigLayer, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue,
+        Configuration,
     },
     problem::Problem,
     snapshot::control::{Caller, Outcome, Verdict},
 };
-
-/// What errors call the document that was sent.
-const CANDIDATE: &str = "candidate";
 
 pub(super) struct ConfigApi;
 
@@ -129,26 +129,28 @@ impl ConfigApi {
 
     /// Check a candidate
     ///
-    /// Reads a TOML document as if it were the file, with the environment and
-    /// the command line of this process, and changes nothing.
+    /// Reads a TOML document, or several files, as if they were the
+    /// configuration's, with the environment and the command line of this
+    /// process, and changes nothing. The warnings are those of a reload.
     #[oai(path = "/system/config/validate", method = "post", operation_id = "validateConfig")]
-    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn validate(
         &self,
         Admitted(snapshot): Admitted,
         live: Live,
-        Toml(candidate): Toml,
+        Documents(candidate): Documents,
     ) -> Result<Json<ConfigCheck>, ApiError<Candidate>> {
-        let loaded = read(&candidate, live.control.sources())?;
-        let (loaded, _) = config::keep_running(&snapshot.config, loaded).map_err(|errors| refused(&errors))?;
-        let unusable = [
-            Auth::load(&loaded.config.auth).err(),
-            Prometheus::new(&loaded.config.prometheus).err(),
-        ];
-        let unusable: Vec<String> = unusable.into_iter().flatten().collect();
-        if !unusable.is_empty() {
-            return Err(Problem::several(StatusCode::UNPROCESSABLE_ENTITY, unusable).into());
-        }
+        let sources = live.control.sources().clone();
+        let checked = blocking(move || {
+            let (loaded, _) = config::keep_running(&snapshot.config, read(candidate, &sources)?)?;
+            let unusable = [
+                Auth::load(&loaded.config.auth).err(),
+                Prometheus::new(&loaded.config.prometheus).err(),
+            ];
+            let unusable = unusable.into_iter().flatten().map(|error| error.at(&loaded.origins));
+            let unusable: Vec<_> = unusable.collect();
+            if unusable.is_empty() { Ok(loaded) } else { Err(unusable) }
+        });
+        let loaded = checked.await.map_err(|errors| refused(&errors))?;
         Ok(Json(ConfigCheck {
             ok: true,
             warnings: loaded.warnings,
@@ -157,27 +159,26 @@ impl ConfigApi {
 
     /// Compare a candidate with what is live
     ///
-    /// Reads a TOML document as if it were the file and lists the keys that
-    /// would change. Secrets are masked, so a changed secret shows as `***`
-    /// twice.
+    /// Reads a TOML document, or several files, as if they were the
+    /// configuration's, and lists the keys that would change. Secrets are
+    /// masked, so a changed secret shows as `***` twice. The warnings are those
+    /// of a reload.
     #[oai(path = "/system/config/diff", method = "post", operation_id = "diffConfig")]
-    #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn diff(
         &self,
         Admitted(snapshot): Admitted,
         live: Live,
-        Toml(candidate): Toml,
+        Documents(candidate): Documents,
     ) -> Result<Json<ConfigDiff>, ApiError<Candidate>> {
-        let loaded = read(&candidate, live.control.sources())?;
-        let changes = config::differences(
-            (&snapshot.config, &snapshot.source.origins),
-            (&loaded.config, &loaded.origins),
-        );
+        let sources = live.control.sources().clone();
+        let loaded = blocking(move || read(candidate, &sources)).await;
+        let loaded = loaded.map_err(|errors| refused(&errors))?;
+        let compared = config::compare((&snapshot.config, &snapshot.source.origins), &loaded);
         Ok(Json(ConfigDiff {
             generation: snapshot.generation,
             hash: snapshot.source.fingerprint.to_string(),
-            changes: changes.into_iter().map(ConfigChange::from).collect(),
-            warnings: loaded.warnings,
+            changes: compared.differences.into_iter().map(ConfigChange::from).collect(),
+            warnings: compared.warnings,
         }))
     }
 
@@ -232,13 +233,17 @@ impl ConfigApi {
     }
 }
 
-/// Reads a candidate between the layers of this process.
-fn read(candidate: &str, sources: &Sources) -> Result<Loaded, Problem> {
-    let sources = Sources {
-        file: Some(PathBuf::from(CANDIDATE)),
-        ..sources.clone()
-    };
-    config::parse(Some(candidate), &sources).map_err(|errors| refused(&errors))
+/// Reads a candidate between the layers of this process. Files that it refers
+/// to are read, so this may block.
+fn read(candidate: Vec<ConfigCandidateFile>, sources: &Sources) -> Result<Loaded, Vec<ConfigError>> {
+    let files: Vec<_> = candidate
+        .into_iter()
+        .map(|file| ConfigFile {
+            path: PathBuf::from(file.name),
+            content: file.content,
+        })
+        .collect();
+    config::parse_files(&files, sources)
 }
 
 fn refused(errors: &[ConfigError]) -> Problem {
@@ -262,7 +267,11 @@ fn expected(if_match: &str) -> Option<Vec<String>> {
 }
 
 fn value(explained: Explained) -> ConfigValue {
+    let layer = |SetBy { source, value }| ConfigLayer { source, value };
     ConfigValue {
+        // The last one counts.
+        overridden: explained.layers.into_iter().rev().skip(1).map(layer).collect(),
+        base: explained.base.map(layer),
         key: explained.key,
         value: explained.value,
         default: explained.default,

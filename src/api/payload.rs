@@ -18,7 +18,10 @@ use poem_openapi::{
 use serde_json::Value;
 
 use super::{error::carry, explain};
-use crate::{model::LogMessage, problem::Problem};
+use crate::{
+    model::{ConfigCandidate, ConfigCandidateFile, LogMessage},
+    problem::Problem,
+};
 
 const JSON: &str = "application/json";
 
@@ -99,23 +102,40 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Json<T> {
     }
 }
 
-/// A TOML document as text, whatever `Content-Type` it came with.
-pub(super) struct Toml(pub String);
+/// What may become the configuration: a TOML document, whatever `Content-Type`
+/// it came with, or several files as JSON that says so.
+pub(super) struct Documents(pub Vec<ConfigCandidateFile>);
 
-impl<'a> ApiExtractor<'a> for Toml {
+/// What errors call a document that came without a name.
+const UNNAMED: &str = "candidate";
+
+/// Longest name of a file, in bytes.
+const NAME_LEN: usize = 1024;
+
+impl<'a> ApiExtractor<'a> for Documents {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     const PARAM_IS_REQUIRED: bool = true;
 
     type ParamType = ();
     type ParamRawType = ();
 
+    fn register(registry: &mut Registry) {
+        ConfigCandidate::register(registry);
+    }
+
     fn request_meta() -> Option<MetaRequest> {
         Some(MetaRequest {
             description: None,
-            content: vec![MetaMediaType {
-                content_type: "application/toml",
-                schema: String::schema_ref(),
-            }],
+            content: vec![
+                MetaMediaType {
+                    content_type: "application/toml",
+                    schema: String::schema_ref(),
+                },
+                MetaMediaType {
+                    content_type: JSON,
+                    schema: ConfigCandidate::schema_ref(),
+                },
+            ],
             required: true,
         })
     }
@@ -125,14 +145,51 @@ impl<'a> ApiExtractor<'a> for Toml {
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let wrong = |text: &str| carry(Problem::new(StatusCode::BAD_REQUEST, text));
         let bytes = read(request, body.take()?).await.map_err(carry)?;
-        let text = String::from_utf8(bytes.into()).map_err(|_| wrong("the request body is not UTF-8 text"))?;
-        if text.trim().is_empty() {
-            return Err(wrong("the request body is empty; a TOML document is needed"));
-        }
-        Ok(Self(text))
+        let media = request.content_type().and_then(|text| text.split(';').next());
+        let files = match media {
+            Some(media) if media.trim().eq_ignore_ascii_case(JSON) => {
+                parse::<ConfigCandidate>(&bytes).and_then(|candidate| checked(candidate.files))
+            }
+            _ => document(bytes.into()),
+        };
+        files.map(Self).map_err(carry)
     }
+}
+
+fn document(bytes: Vec<u8>) -> Result<Vec<ConfigCandidateFile>, Problem> {
+    let wrong = |text: &str| Problem::new(StatusCode::BAD_REQUEST, text);
+    let content = String::from_utf8(bytes).map_err(|_| wrong("the request body is not UTF-8 text"))?;
+    if content.trim().is_empty() {
+        return Err(wrong("the request body is empty; a TOML document is needed"));
+    }
+    let name = UNNAMED.to_owned();
+    Ok(vec![ConfigCandidateFile { name, content }])
+}
+
+/// The files, if each has a name of its own that fits on a line and a content.
+fn checked(files: Vec<ConfigCandidateFile>) -> Result<Vec<ConfigCandidateFile>, Problem> {
+    let wrong = |text: String| Err(Problem::new(StatusCode::BAD_REQUEST, text));
+    if files.is_empty() {
+        return wrong("field `files` is empty; at least one file is needed".to_owned());
+    }
+    for (index, file) in files.iter().enumerate() {
+        let name = &file.name;
+        if name.is_empty() || name.len() > NAME_LEN || name.contains(char::is_control) {
+            return wrong(format!(
+                "field `files[{index}].name` must be 1 to {NAME_LEN} bytes without control characters"
+            ));
+        }
+        if files.iter().take(index).any(|earlier| earlier.name == *name) {
+            return wrong(format!("field `files[{index}].name` is the name of an earlier file"));
+        }
+        if file.content.trim().is_empty() {
+            return wrong(format!(
+                "field `files[{index}].content` is empty; a TOML document is needed"
+            ));
+        }
+    }
+    Ok(files)
 }
 
 /// The whole body, if it is not longer than [`BODY_LIMIT`].
@@ -280,6 +337,36 @@ mod tests {
         for replicas in ["-1", "1.5", "\"3\"", "[]"] {
             let text = refused::<ScaleServiceRequest>(&format!(r#"{{"replicas":{replicas}}}"#));
             assert!(text.starts_with("field `replicas` must be a whole number"), "{text}");
+        }
+    }
+
+    #[test]
+    fn candidates_of_several_files_have_names_and_contents() {
+        let file = |name: &str, content: &str| ConfigCandidateFile {
+            name: name.to_owned(),
+            content: content.to_owned(),
+        };
+        let good = vec![file("a.toml", "x = 1"), file("b.toml", "x = 1")];
+        assert_eq!(checked(good.clone()).expect("fine"), good);
+        for (files, part) in [
+            (vec![], "field `files` is empty"),
+            (
+                vec![file("a", "x = 1"), file("", "x = 1")],
+                "field `files[1].name` must be 1 to",
+            ),
+            (vec![file("a\nb", "x = 1")], "field `files[0].name` must be 1 to"),
+            (
+                vec![file(&"x".repeat(1025), "x = 1")],
+                "field `files[0].name` must be 1 to",
+            ),
+            (
+                vec![file("a", "x = 1"), file("a", "x = 1")],
+                "field `files[1].name` is the name of",
+            ),
+            (vec![file("a", " \n")], "field `files[0].content` is empty"),
+        ] {
+            let refused = checked(files).expect_err(part).detail;
+            assert!(refused.starts_with(part), "{refused}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::{USAGE, complain, one_line, print};
 use crate::{
     client,
     config::{self, Sources},
-    model::{ConfigChange, ConfigDiff, from_json},
+    model::{ConfigCandidate, ConfigCandidateFile, ConfigChange, ConfigDiff, from_json, to_json},
     problem::Problem,
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Credentials<'a> {
     pub(super) password_file: &'a Path,
 }
 
-/// Compares `file` with what the sources of this process come to.
+/// Compares `file`, which may be a directory of them, with what the sources of this process come to.
 pub(super) fn offline(file: &Path, sources: &Sources) -> ExitCode {
     let candidate = Sources {
         file: Some(file.to_owned()),
@@ -53,12 +53,12 @@ pub(super) fn offline(file: &Path, sources: &Sources) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let changes = config::differences((&live.config, &live.origins), (&candidate.config, &candidate.origins));
-    let changes: Vec<ConfigChange> = changes.into_iter().map(ConfigChange::from).collect();
-    report(&changes, &candidate.warnings)
+    let compared = config::compare((&live.config, &live.origins), &candidate);
+    let changes: Vec<ConfigChange> = compared.differences.into_iter().map(ConfigChange::from).collect();
+    report(&changes, &compared.warnings)
 }
 
-/// Asks the gateway at `url` to compare `file` with what it runs with.
+/// Asks the gateway at `url` to compare `file`, which may be a directory of them, with what it runs with.
 pub(super) fn against(url: &Url, file: &Path, credentials: Option<&Credentials>) -> ExitCode {
     match ask(url, file, credentials) {
         Ok(diff) => report(&diff.changes, &diff.warnings),
@@ -87,7 +87,18 @@ fn ask(url: &Url, file: &Path, credentials: Option<&Credentials>) -> Result<Conf
     let readable = |path: &Path| {
         fs::read_to_string(path).map_err(|error| Failure::Wrong(vec![format!("{}: {error}", path.display())]))
     };
-    let candidate = readable(file)?;
+    let sources = Sources {
+        file: Some(file.to_owned()),
+        ..Sources::default()
+    };
+    let files = sources
+        .read()
+        .map_err(|error| Failure::Wrong(vec![error.to_string()]))?;
+    let files = files.into_iter().map(|file| ConfigCandidateFile {
+        name: file.path.display().to_string(),
+        content: file.content,
+    });
+    let candidate = ConfigCandidate { files: files.collect() };
     let password = credentials.map(|known| readable(known.password_file)).transpose()?;
     let mut base = url.clone();
     if !base.path().ends_with('/') {
@@ -98,9 +109,9 @@ fn ask(url: &Url, file: &Path, credentials: Option<&Credentials>) -> Result<Conf
         .map_err(|error| Failure::Wrong(vec![format!("{error} in --against")]))?;
     let mut request = client::build(PATIENCE)
         .post(target)
-        .header(header::CONTENT_TYPE, "application/toml")
+        .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
-        .body(candidate);
+        .body(to_json(&candidate));
     if let Some((known, password)) = credentials.zip(password) {
         request = request.basic_auth(known.user, Some(password.trim_end_matches(['\r', '\n'])));
     }

@@ -15,7 +15,10 @@ impl fmt::Display for Effective<'_> {
         let lines = explain_all(config, origins, &[]);
         let mut lines = lines.iter().map(|line| match (&line.value, &line.source) {
             (Some(value), Some(source)) => format!("{} = {value}  # {source}", line.key),
-            _ => format!("# {} is not set", line.key),
+            _ => match &line.base {
+                Some(base) => format!("# {} = {} of functions.\"*\"  # {}", line.key, base.value, base.source),
+                None => format!("# {} is not set", line.key),
+            },
         });
         if let Some(first) = lines.next() {
             f.write_str(&first)?;

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     ratio::Ratio,
+    secret::SecretFile,
     setting::{choice, section},
     size::Size,
 };
@@ -145,6 +146,8 @@ section! {
     pub struct HeaderEdits {
         /// Names and values to set, in place of what is there.
         pub set: BTreeMap<String, String>,
+        /// Names, and files with the values to set.
+        pub set_file: BTreeMap<String, SecretFile>,
         /// Names to remove.
         pub remove: Option<Vec<String>>,
     }
@@ -181,7 +184,7 @@ choice! {
 section! {
     /// `[[routes]]`: a host, path and method that lead to functions.
     pub struct Route {
-        /// Name, for messages and metrics; by default the host and path.
+        /// Name, for messages and the access log; by default the host and path.
         pub name: Option<String>,
         /// Hosts, exact or as `*.example.com`; without any, every host.
         pub hosts: Option<Vec<String>>,

@@ -11,6 +11,8 @@ use super::{
     Config, Origins,
     duration::format,
     entry::{MASK, dotted, mask_user_info, one_line},
+    overlap::overlap,
+    plausible,
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
@@ -64,7 +66,7 @@ impl Problem {
         let secret = self.keys.first().is_some_and(|key| origins.is_secret(key));
         let mut message = self.message;
         if secret && self.quotes {
-            "is not right; the value comes from a variable and is not shown".clone_into(&mut message);
+            "is not right; the value comes from a variable or a file and is not shown".clone_into(&mut message);
         }
         if let Some(found) = self.found {
             let shown = if secret {
@@ -162,6 +164,7 @@ pub(super) fn relations(config: &Config) -> Found {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
     without_effect(config, &mut found);
+    found.warnings.extend(plausible::alone(config));
     found
 }
 
@@ -220,26 +223,30 @@ fn cut_short(key: &str, bound: Duration, config: &Config) -> String {
 }
 
 fn listeners(config: &Config, found: &mut Found) {
-    let listen = config.listen();
-    if listen.port() != 0 && listen == config.metrics_listen() {
-        found.error(
-            &["metrics.listen", "server.listen"],
-            format!("{listen} is already the address of server.listen"),
-        );
-    }
-    public("server.listen", listen, config, found);
-    if let Some(internal) = config.server.internal_listen {
-        let others = [("server.listen", listen), ("metrics.listen", config.metrics_listen())];
-        for (key, _) in others
-            .iter()
-            .filter(|(_, other)| internal.port() != 0 && *other == internal)
-        {
-            found.error(
-                &["server.internal_listen", key],
-                format!("{internal} is already the address of {key}"),
-            );
+    let addresses = [
+        ("server.listen", Some(config.listen())),
+        ("metrics.listen", Some(config.metrics_listen())),
+        ("server.internal_listen", config.server.internal_listen),
+    ];
+    let set = addresses.into_iter().filter_map(|(key, address)| Some((key, address?)));
+    let set: Vec<_> = set.collect();
+    for (index, (key, address)) in set.iter().enumerate() {
+        for (earlier, taken) in set.iter().take(index) {
+            if address == taken && address.port() != 0 {
+                found.error(
+                    &[key, earlier],
+                    format!("{address} is already the address of {earlier}"),
+                );
+            } else if overlap(*address, *taken) {
+                found.error(
+                    &[key, earlier],
+                    format!("{address} overlaps with {taken} of {earlier}; take another port, or addresses of one machine each"),
+                );
+            }
         }
-        public("server.internal_listen", internal, config, found);
+        if *key != "metrics.listen" {
+            public(key, *address, config, found);
+        }
     }
     let base = &config.server.base_path;
     if !base.is_empty()

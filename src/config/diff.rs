@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, ConfigError, Loaded, Origins, check, sections::ProviderKind};
+use super::{Config, ConfigError, Loaded, Origins, check, plausible::implausible, sections::ProviderKind};
 
 /// Key of the main listener's address.
 const LISTEN: &str = "server.listen";
@@ -12,6 +12,8 @@ const LISTEN: &str = "server.listen";
 const METRICS_LISTEN: &str = "metrics.listen";
 /// Key of the process provider's directory.
 const STATE_DIR: &str = "provider.process.state_dir";
+/// Key of the namespace that it keeps functions in which are named without one.
+const NAMESPACE: &str = "provider.default_namespace";
 
 /// What differs between two configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub struct Difference {
 /// [`diff`] with the values, those that take effect at once first.
 ///
 /// Each configuration comes with its origins, which know what is secret.
-pub fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Difference> {
+fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Difference> {
     let changes = diff(old.0, new.0);
     let shown = |(config, origins): (&Config, &Origins)| -> BTreeMap<String, Option<String>> {
         let entries = config.entries().into_iter();
@@ -72,7 +74,7 @@ pub fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Di
 
 /// Whether a value that somebody writes takes effect without a restart.
 pub(super) fn is_changeable(key: &str, running: &Config) -> bool {
-    key != STATE_DIR || is_live(key, running)
+    ![STATE_DIR, NAMESPACE].contains(&key) || is_live(running)
 }
 
 /// Compares the running configuration with another.
@@ -107,8 +109,32 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     changes
 }
 
+/// What replacing the running configuration with another would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// The keys that differ, those that take effect at once first.
+    pub differences: Vec<Difference>,
+    /// What a reload would warn of; where it would refuse the whole, that.
+    pub warnings: Vec<String>,
+}
+
+/// Compares the running configuration, which comes with its origins, with one
+/// that may replace it.
+pub fn compare(running: (&Config, &Origins), candidate: &Loaded) -> Comparison {
+    let differences = differences(running, (&candidate.config, &candidate.origins));
+    let warnings = match keep_running(running.0, candidate.clone()) {
+        Ok((kept, _)) => kept.warnings,
+        Err(errors) => {
+            let refused = errors.iter().map(|error| format!("a reload refuses this: {error}"));
+            candidate.warnings.iter().cloned().chain(refused).collect()
+        }
+    };
+    Comparison { differences, warnings }
+}
+
 /// Puts the running values of restart-only keys into a configuration that is
-/// about to replace the running one.
+/// about to replace the running one, and adds what is odd about the change to
+/// its warnings.
 ///
 /// # Errors
 /// There are such keys and the new configuration has `reload.strict`. Or the
@@ -125,6 +151,7 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
         match *key {
             LISTEN => config.server.listen = Some(running.listen()),
             METRICS_LISTEN => config.metrics.listen = Some(running.metrics_listen()),
+            NAMESPACE => config.provider.default_namespace = Some(running.default_namespace().to_owned()),
             _ => config
                 .provider
                 .process
@@ -132,7 +159,8 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
                 .clone_from(&running.provider.process.state_dir),
         }
     }
-    let errors: Vec<ConfigError> = check::relations(&next.config)
+    let found = check::relations(&next.config);
+    let errors: Vec<ConfigError> = found
         .errors
         .into_iter()
         .map(|problem| {
@@ -143,12 +171,17 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
             error
         })
         .collect();
-    if errors.is_empty() {
-        next.pending_restart.clone_from(&changes.restart);
-        Ok((next, changes))
-    } else {
-        Err(errors)
+    if !errors.is_empty() {
+        return Err(errors);
     }
+    for warning in found.warnings.into_iter().chain(implausible(running, &next.config)) {
+        let warning = next.origins.masked(warning);
+        if !next.warnings.contains(&warning) {
+            next.warnings.push(warning);
+        }
+    }
+    next.pending_restart.clone_from(&changes.restart);
+    Ok((next, changes))
 }
 
 /// Why a change is refused that needs a restart. Without the values, which may
@@ -157,7 +190,7 @@ fn strictly(key: &str, origins: &Origins) -> ConfigError {
     let of = |key: &str| origins.of(&key.split('.').map(str::to_owned).collect::<Vec<_>>());
     // An address that nobody wrote follows from the provider.
     let derived = || of("provider.kind").or_else(|| of("provider.url"));
-    let place = of(key).or_else(|| derived().filter(|_| key != STATE_DIR));
+    let place = of(key).or_else(|| derived().filter(|_| [LISTEN, METRICS_LISTEN].contains(&key)));
     ConfigError {
         origin: place.unwrap_or_else(|| "configuration".to_owned()),
         key: key.to_owned(),
@@ -178,13 +211,17 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.metrics_listen() != new.metrics_listen() && derived {
         keys.push(METRICS_LISTEN);
     }
-    if !is_live(STATE_DIR, old) && old.provider.process.state_dir != new.provider.process.state_dir {
+    let stays = !is_live(old) && !is_live(new);
+    if stays && old.default_namespace() != new.default_namespace() {
+        keys.push(NAMESPACE);
+    }
+    if !is_live(old) && old.provider.process.state_dir != new.provider.process.state_dir {
         keys.push(STATE_DIR);
     }
     keys
 }
 
-/// The directory is only in use while the process provider is.
-fn is_live(key: &str, running: &Config) -> bool {
-    key == STATE_DIR && running.provider_kind() != ProviderKind::Process
+/// Directory and namespace are only in use while the process provider is.
+fn is_live(running: &Config) -> bool {
+    running.provider_kind() != ProviderKind::Process
 }

@@ -1,7 +1,9 @@
 //! A key and its value as people read them: written as TOML writes them, with
 //! everything masked that may be a secret.
 
-use super::Origins;
+use url::Url;
+
+use super::{Origins, schema};
 
 /// A key as TOML writes it: parts joined by dots, quoted where they need it.
 pub fn dotted<S: AsRef<str>>(path: &[S]) -> String {
@@ -56,13 +58,14 @@ impl Entry {
     }
 
     /// The value with everything that may be a secret masked: user information
-    /// in URLs, the environment given to images, headers set for functions, and
-    /// what a file took from a variable, which only `origins` know.
+    /// and queries of URLs, the environment given to images, headers set for
+    /// functions, and what came from a variable or another file, which only
+    /// `origins` know.
     pub fn shown(&self, origins: &Origins) -> Option<String> {
         self.masked(origins.is_secret(&self.path))
     }
 
-    /// [`shown`](Self::shown) where it is known whether a variable gave the value.
+    /// [`shown`](Self::shown) where it is known whether the value is a secret.
     pub(super) fn masked(&self, secret: bool) -> Option<String> {
         let value = self.value.as_deref()?;
         if secret {
@@ -72,6 +75,7 @@ impl Entry {
         Some(match path.as_slice() {
             ["provider", "process", "images", _, "environment", _]
             | ["functions" | "routes", _, "headers", "request", "set", _] => toml_text(MASK),
+            _ if schema::is_url(&self.path) => toml_text(&mask_url(value.trim_matches('"'))),
             _ => mask_user_info(value),
         })
     }
@@ -89,5 +93,50 @@ pub(super) fn mask_user_info(text: &str) -> String {
     match rest[..authority].rfind('@') {
         Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
         None => text.to_owned(),
+    }
+}
+
+/// A text that is a URL, or was meant to be one, without its user information
+/// and its query, either of which may be a key. In what is no URL everything
+/// up to the last `@` counts as user information: a password may have any
+/// character.
+pub(super) fn mask_url(text: &str) -> String {
+    let masked = if Url::parse(text).is_ok_and(|url| url.has_host()) {
+        mask_user_info(text)
+    } else {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), text),
+        };
+        match rest.rfind('@') {
+            Some(at) => format!("{scheme}{MASK}{}", &rest[at..]),
+            None => text.to_owned(),
+        }
+    };
+    match masked.split_once('?') {
+        Some((before, _)) => format!("{before}?{MASK}"),
+        None => masked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn point_24_urls_are_shown_without_what_may_be_a_key() {
+        for (text, shown) in [
+            ("http://host/path", "http://host/path"),
+            ("http://user:pw@host/path", "http://***@host/path"),
+            ("http://host/path?key=pw#part", "http://host/path?***"),
+            ("http://host/@scope/x", "http://host/@scope/x"),
+            ("user:pw@host", "***@host"),
+            ("user:pw@host:80/x?key=pw", "***@host:80/x?***"),
+            ("http://user:p/w?p@w@host/", "http://***@host/"),
+            ("htp://host?key=pw", "htp://host?***"),
+            ("10", "10"),
+        ] {
+            assert_eq!(mask_url(text), shown, "{text}");
+        }
     }
 }

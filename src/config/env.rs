@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use figment::value::Value;
 
-use super::{layer::Layer, setting::ConfigError};
+use super::{
+    layer::{Layer, Tier},
+    setting::ConfigError,
+};
 
 /// OpenFaaS's variables and the keys they set (compatibility.md section 2).
 /// Values are read by the key's own type, which follows OpenFaaS's parse rules
@@ -77,7 +80,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 const DIRECT: &str = "the gateway connects to providers and functions directly";
 
 /// One layer per variable that says something, so that errors name the variable.
-pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer, ConfigError>> {
+pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<(Tier, Result<Layer, ConfigError>)> {
     let openfaas = OPENFAAS.iter().filter_map(|(variable, key)| {
         let value = environment.get(*variable).filter(|value| !value.is_empty())?;
         let path: Vec<&str> = key.split('.').collect();
@@ -95,7 +98,8 @@ pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<Result<Layer
         let path: Vec<&str> = key.split(SEPARATOR).collect();
         Some(Layer::text(&origin(variable), &path, value))
     });
-    openfaas.chain(request_uri).chain(own).collect()
+    let openfaas = openfaas.chain(request_uri).map(|layer| (Tier::OpenFaas, layer));
+    openfaas.chain(own.map(|layer| (Tier::Variables, layer))).collect()
 }
 
 /// Whether a variable sets a key, or is known to change nothing.

@@ -1,12 +1,20 @@
 //! A key's value and how it came about: for `config`, `config explain` and the
 //! API, so that all of them say the same.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use super::{
-    Config, Origins, Reader, Setting, check::EVERY_FUNCTION, diff, entry::Entry, layer, schema, sections,
-    setting::nearest, source::SetBy,
+    Config, Origins, Reader, Setting,
+    check::EVERY_FUNCTION,
+    diff,
+    entry::{Entry, dotted},
+    layer, schema, sections,
+    setting::nearest,
+    source::SetBy,
 };
+
+/// The tables about functions.
+const FUNCTIONS: &str = "functions";
 
 /// Source of a value that follows from other keys.
 const DERIVED: &str = "derived";
@@ -38,14 +46,19 @@ pub struct Explained {
     pub live: bool,
     /// Every layer above the defaults that sets the key, the one that counts last.
     pub layers: Vec<SetBy>,
-    /// For a function's key that is not set: what `[functions."*"]` gives it.
+    /// For a function's key: what `[functions."*"]` gives where it is not set.
     pub base: Option<SetBy>,
 }
 
-/// Every key, in the order of the file. `pending` are those that keep their
+/// Every key, in the order of the file: of a function that the file names also
+/// those that only `[functions."*"]` sets. `pending` are those that keep their
 /// running value.
 pub fn explain_all(config: &Config, origins: &Origins, pending: &[&str]) -> Vec<Explained> {
-    let entries = config.entries();
+    let mut entries = config.entries();
+    let given = given_by_base(config, &entries);
+    let last = entries.iter().rposition(|entry| is_functions(&entry.path));
+    let after = last.map_or(entries.len(), |last| last + 1);
+    entries.splice(after..after, given);
     entries
         .iter()
         .map(|entry| one(entry, config, origins, pending))
@@ -64,6 +77,21 @@ pub fn explain(key: &str, config: &Config, origins: &Origins, pending: &[&str]) 
         schema::Found::Key => {}
         schema::Found::Table(keys) => {
             return Err(unknown(format!("it is a table with the keys {}", keys.join(", "))));
+        }
+        schema::Found::Names => {
+            let entries = config.entries();
+            let below = entries.iter().filter(|entry| entry.path.starts_with(&path));
+            let here: BTreeSet<_> = below.filter_map(|entry| entry.path.get(path.len())).collect();
+            let here: Vec<_> = here.into_iter().map(|name| dotted(&[name])).collect();
+            let here = if here.is_empty() {
+                "none is set".to_owned()
+            } else {
+                format!("set: {}", here.join(", "))
+            };
+            let table = dotted(&path);
+            return Err(unknown(format!(
+                "it is a table of names that you choose, such as {table}.NAME; {here}"
+            )));
         }
         schema::Found::Nothing(_) if sections::is_reserved(&path) => {
             return Err(unknown("it is not available in this version".to_owned()));
@@ -109,17 +137,41 @@ fn one(entry: &Entry, config: &Config, origins: &Origins, pending: &[&str]) -> E
         source: source.or_else(|| derived.as_ref().map(|_| DERIVED.to_owned())),
         live: diff::is_changeable(&key, config),
         layers: origins.layers(&entry.path),
-        base: shown.is_none().then(|| base(&entry.path, config, origins)).flatten(),
+        base: base(&entry.path, config, origins),
         value: shown.or(derived),
         key,
     }
+}
+
+fn is_functions(path: &[String]) -> bool {
+    path.first().is_some_and(|table| table == FUNCTIONS)
+}
+
+/// The keys that functions of the file have from the table of every function alone.
+fn given_by_base(config: &Config, entries: &[Entry]) -> Vec<Entry> {
+    let set: BTreeSet<_> = entries.iter().map(|entry| &entry.path).collect();
+    let base: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match entry.path.as_slice() {
+            [table, name, rest @ ..] if table == FUNCTIONS && name == EVERY_FUNCTION => Some(rest),
+            _ => None,
+        })
+        .collect();
+    let names = config.functions.keys().filter(|name| *name != EVERY_FUNCTION);
+    let all = names.flat_map(|name| {
+        let table = [FUNCTIONS.to_owned(), name.clone()];
+        base.iter().map(move |rest| [table.as_slice(), *rest].concat())
+    });
+    all.filter(|path| !set.contains(path))
+        .map(|path| Entry { path, value: None })
+        .collect()
 }
 
 /// What the table of every function gives another one's key.
 fn base(path: &[String], config: &Config, origins: &Origins) -> Option<SetBy> {
     let (table, rest) = path.split_first()?;
     let (name, rest) = rest.split_first()?;
-    if table != "functions" || name == EVERY_FUNCTION {
+    if table != FUNCTIONS || name == EVERY_FUNCTION {
         return None;
     }
     let every = [table.clone(), EVERY_FUNCTION.to_owned()];

@@ -14,7 +14,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{env, interpolate, setting::ConfigError};
+use super::{env, interpolate, secret::Referenced, setting::ConfigError};
 
 /// Variable that names the file or the directory.
 const FILE_VARIABLE: &str = "FAAS_CONFIG";
@@ -186,9 +186,9 @@ fn failed(path: &Path, message: String) -> ConfigError {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Reads the `referenced` files; one that cannot be read counts as
+    /// Of the `referenced` files, one that could not be read counts as
     /// different from any content.
-    pub fn of(sources: &Sources, files: &[ConfigFile], referenced: &[PathBuf]) -> Self {
+    pub fn of(sources: &Sources, files: &[ConfigFile], referenced: &[Referenced]) -> Self {
         let mut hash = Hash::default();
         hash.number(files.len());
         for file in files {
@@ -197,7 +197,7 @@ impl Fingerprint {
         }
         hash.layers(sources, files);
         for file in referenced {
-            hash.add(std::fs::read(file).ok().as_deref());
+            hash.add(file.content.as_ref().map(|content| content.0.as_slice()));
         }
         Self(hash.0.finalize().into())
     }
@@ -314,7 +314,7 @@ mod tests {
                 ..Sources::default()
             };
             let files: Vec<_> = contents.iter().map(|content| file(content)).collect();
-            Fingerprint::of(&sources, &files, std::slice::from_ref(&secret))
+            Fingerprint::of(&sources, &files, &[Referenced::look(&secret)])
         };
         let base = with(&[], &["a", "b"], &[]);
         assert_eq!(base, with(&[("PWD", "/")], &["a", "b"], &[]), "what has no effect");

@@ -6,7 +6,7 @@
 //! default namespace. Pure; the defaults of everything that can be turned on
 //! for a function are here.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -169,12 +169,23 @@ pub struct BreakerSettings {
 }
 
 /// Changes of headers; removing comes first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderChanges {
     /// To set, in place of what is there.
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// To remove.
     pub remove: Vec<HeaderName>,
+}
+
+/// Without the values, which may be credentials.
+impl fmt::Debug for HeaderChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set: Vec<_> = self.set.iter().map(|(name, _)| name).collect();
+        f.debug_struct("HeaderChanges")
+            .field("set", &set)
+            .field("remove", &self.remove)
+            .finish()
+    }
 }
 
 impl HeaderChanges {
@@ -449,7 +460,8 @@ fn breaker(table: Breaker) -> Option<BreakerSettings> {
 }
 
 fn changes(table: HeaderEdits) -> HeaderChanges {
-    let HeaderEdits { set, remove } = table;
+    // The values of `set_file` are in `set` by now.
+    let HeaderEdits { set, remove, .. } = table;
     HeaderChanges {
         set: pairs(set),
         remove: parsed(&remove.unwrap_or_default()),

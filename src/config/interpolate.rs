@@ -15,31 +15,39 @@ use super::entry::MASK;
 /// found everywhere, and the values themselves are masked anyway.
 const SHORTEST_SECRET: usize = 4;
 
-/// What came from variables.
+/// What came from variables, or from the files of [`super::secret`].
 #[derive(Clone, Default)]
 pub(super) struct Secrets {
-    /// By the name of the layer, the keys whose value has a variable in it.
+    /// By the name of the layer, the keys whose value came from there, or a part of it.
     keys: BTreeMap<String, BTreeSet<Vec<String>>>,
-    /// What the variables say.
+    /// What the variables and files say.
     values: BTreeSet<String>,
 }
 
 impl Secrets {
-    /// Whether a layer's value of this key, or an item of it, has a variable in it.
+    /// Notes that a layer's value of a key is one, and what must be shown nowhere.
+    pub(super) fn add(&mut self, layer: &str, key: Vec<String>, values: impl IntoIterator<Item = String>) {
+        self.keys.entry(layer.to_owned()).or_default().insert(key);
+        self.values.extend(values);
+    }
+
+    /// Whether a layer's value of this key, or an item of it, is one.
     pub(super) fn has(&self, layer: &str, path: &[String]) -> bool {
         let below = |keys: &BTreeSet<Vec<String>>| keys.iter().any(|key| key.starts_with(path));
         self.keys.get(layer).is_some_and(below)
     }
 
-    /// The text without anything that a variable gave.
+    /// The text without any of it; the longer first, of which others may be parts.
     pub(super) fn mask(&self, text: String) -> String {
-        self.values.iter().fold(text, |text, secret| {
-            if secret.len() >= SHORTEST_SECRET && text.contains(secret.as_str()) {
-                text.replace(secret.as_str(), MASK)
-            } else {
-                text
-            }
-        })
+        let mut found: Vec<_> = self
+            .values
+            .iter()
+            .filter(|secret| secret.len() >= SHORTEST_SECRET && text.contains(secret.as_str()))
+            .collect();
+        found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        found
+            .into_iter()
+            .fold(text, |text, secret| text.replace(secret.as_str(), MASK))
     }
 }
 
@@ -99,9 +107,7 @@ impl Run<'_> {
             Ok(expanded) => {
                 *text = expanded.text;
                 if expanded.variable {
-                    let keys = self.secrets.keys.entry(self.layer.to_owned()).or_default();
-                    keys.insert(self.path.clone());
-                    self.secrets.values.extend(expanded.values);
+                    self.secrets.add(self.layer, self.path.clone(), expanded.values);
                 }
             }
             Err(message) => self.mistakes.push((self.path.clone(), message)),

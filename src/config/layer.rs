@@ -21,6 +21,23 @@ pub(super) const ROUTES: &str = "routes";
 pub(super) struct Layer {
     name: String,
     dict: Dict,
+    tier: Tier,
+}
+
+/// The layers that count as one when a key is set in two forms: the variables
+/// of one kind, or all of the command line. Later ones are stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tier {
+    /// The defaults.
+    Defaults,
+    /// A file, by its number.
+    File(usize),
+    /// Variables under OpenFaaS's names.
+    OpenFaas,
+    /// Variables that name keys.
+    Variables,
+    /// The command line.
+    CommandLine,
 }
 
 impl Layer {
@@ -38,7 +55,19 @@ impl Layer {
         Ok(Self {
             name: name.to_owned(),
             dict,
+            tier: Tier::Defaults,
         })
+    }
+
+    /// Says where it belongs.
+    pub(super) fn at(mut self, tier: Tier) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    /// Where it belongs.
+    pub(super) fn tier(&self) -> Tier {
+        self.tier
     }
 
     /// The values, to be changed.
@@ -54,6 +83,7 @@ impl Layer {
         Self {
             name: name.to_owned(),
             dict: nested.into_dict().unwrap_or_default(),
+            tier: Tier::Defaults,
         }
     }
 
@@ -83,6 +113,7 @@ impl Layer {
         let only = Self {
             name: self.name.clone(),
             dict: alone.into_iter().collect(),
+            tier: self.tier,
         };
         (only, self)
     }
@@ -169,6 +200,15 @@ pub(super) fn at_mut<'v>(root: &'v mut Value, path: &[String]) -> Option<&'v mut
         Value::Array(_, list) => list.get_mut(key.parse::<usize>().ok()?),
         _ => None,
     })
+}
+
+/// Removes what is at a path.
+pub(super) fn remove(root: &mut Value, path: &[String]) {
+    if let Some((key, parents)) = path.split_last()
+        && let Some(Value::Dict(_, table)) = at_mut(root, parents)
+    {
+        table.remove(key);
+    }
 }
 
 #[cfg(test)]

@@ -17,12 +17,13 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// # Errors
 /// The list of mounts cannot be read; other systems have none.
 pub fn mounted_files(files: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
-    let mounts = std::fs::read(MOUNTS)?;
-    Ok(files
-        .iter()
-        .filter(|file| file.canonicalize().is_ok_and(|real| is_mount_point(&mounts, &real)))
-        .cloned()
-        .collect())
+    Ok(mounted_among(files, &std::fs::read(MOUNTS)?))
+}
+
+/// Those that are in the list of mounts, under whatever name of theirs.
+fn mounted_among(files: &[PathBuf], mounts: &[u8]) -> Vec<PathBuf> {
+    let is_one = |file: &&PathBuf| file.canonicalize().is_ok_and(|real| is_mount_point(mounts, &real));
+    files.iter().filter(is_one).cloned().collect()
 }
 
 /// The warning for such a file.
@@ -76,7 +77,7 @@ mod tests {
         4 1 0:9 / /etc/with\\040blank\\134.toml ro - tmpfs tmpfs rw\n";
 
     #[test]
-    fn a_sub_path_is_a_mount_point_and_a_file_in_a_volume_is_none() {
+    fn point_08_a_sub_path_is_a_mount_point_and_a_file_in_a_volume_is_none() {
         for (path, expected) in [
             ("/etc/faas/gateway.toml", true),
             ("/etc/mounted/gateway.toml", false),
@@ -85,6 +86,24 @@ mod tests {
         ] {
             assert_eq!(is_mount_point(POD, Path::new(path)), expected, "{path}");
         }
+    }
+
+    /// As in a pod: one file is a mount, another is a link into a volume.
+    #[test]
+    fn point_08_of_several_files_those_that_are_mounted_are_named() {
+        let directory = tempfile::tempdir().expect("directory");
+        let at = |name: &str| directory.path().canonicalize().expect("exists").join(name);
+        for name in ["mounted.toml", "volume.toml"] {
+            std::fs::write(at(name), "x = 1").expect("written");
+        }
+        for (target, name) in [("mounted.toml", "link.toml"), ("volume.toml", "other.toml")] {
+            std::os::unix::fs::symlink(at(target), at(name)).expect("linked");
+        }
+        let mounts = format!("1 0 8:1 / {} ro - ext4 /dev/sda1 rw\n", at("mounted.toml").display());
+        let files = ["mounted.toml", "volume.toml", "link.toml", "other.toml", "none.toml"].map(at);
+        let found = mounted_among(&files, mounts.as_bytes());
+        assert_eq!(found, ["mounted.toml", "link.toml"].map(at));
+        assert!(warning(&found[0]).contains("mounted.toml is mounted as a single file"));
     }
 
     #[test]

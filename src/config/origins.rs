@@ -4,8 +4,11 @@
 //! `routes`, of which those of all files add up. An item of that list therefore
 //! has another index in the whole than in its file: places and secrets are kept
 //! by the index in the file, and everything here is asked by that in the whole.
+//!
+//! Values that are in files of their own ([`super::secret`]) are read here too,
+//! after the layers were put together, and only those that count.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeMap, fmt, path::PathBuf};
 
 use figment::{
     Figment,
@@ -14,10 +17,12 @@ use figment::{
 
 use super::{
     ConfigFile, DEFAULT_ORIGIN,
-    entry::dotted,
+    entry::{dotted, one_line},
     interpolate::{self, Secrets},
-    layer::{self, Layer, ROUTES},
+    layer::{self, Layer, ROUTES, Tier},
     place::Places,
+    scalar,
+    secret::{self, Reference, Referenced},
     setting::ConfigError,
 };
 
@@ -69,7 +74,8 @@ impl Stack {
             None => {}
         }
         let before = self.routes_before.get(&name).copied().unwrap_or(0);
-        self.layers.push(layer);
+        let tier = Tier::File(self.layers.len());
+        self.layers.push(layer.at(tier));
         self.written = self.layers.len();
         let mistakes = mistakes.into_iter().map(|(path, message)| {
             let origin = self.places.of(&name, &path);
@@ -85,8 +91,8 @@ impl Stack {
     }
 
     /// Adds a layer that is stronger than all files.
-    pub(super) fn add(&mut self, layer: Layer) {
-        self.layers.push(layer);
+    pub(super) fn add(&mut self, layer: Layer, tier: Tier) {
+        self.layers.push(layer.at(tier));
     }
 
     /// Puts the layers together.
@@ -180,18 +186,107 @@ impl Origins {
         &self.root
     }
 
+    /// Reads the values that are in files of their own. Returns what is wrong
+    /// with them, and the files. `unmade` are keys without a value, to which
+    /// those are added that have none because of that.
+    pub(super) fn resolve(&mut self, unmade: &mut Vec<Vec<String>>) -> (Vec<Mistake>, Vec<Referenced>) {
+        let mut mistakes = self.set_in_both_forms();
+        let mut read: BTreeMap<PathBuf, (Result<String, String>, Referenced)> = BTreeMap::new();
+        for Reference { file, key } in secret::references(&self.root) {
+            let Some(named) = layer::at(&self.root, &file).cloned() else {
+                continue;
+            };
+            let layer = self.layer(&named);
+            let value = layer::at(&self.root, &key).map(|value| self.tier(&self.layer(value)));
+            match value.cmp(&Some(self.tier(&layer))) {
+                // Another layer's word counts: this form is as good as not there.
+                Ordering::Greater => {
+                    layer::remove(&mut self.root, &file);
+                    continue;
+                }
+                // A mistake, told already.
+                Ordering::Equal => continue,
+                Ordering::Less => {}
+            }
+            if unmade.contains(&file) {
+                unmade.push(key);
+                continue;
+            }
+            let Some(path) = scalar::text(&named).filter(|path| !path.is_empty()) else {
+                continue;
+            };
+            let path = PathBuf::from(path);
+            let (value, _) = read.entry(path.clone()).or_insert_with(|| secret::read(&path));
+            match value {
+                Ok(value) => {
+                    let [inner, same] = [&key, &file].map(|path| self.within(&layer, path).map(Cow::into_owned));
+                    if let (Some(inner), Some(same)) = (inner, same) {
+                        self.places.alias(&layer, &inner, &same);
+                        self.secrets.add(&layer, inner, secret::parts(value));
+                    }
+                    secret::put(&mut self.root, &key, Value::String(named.tag(), value.clone()));
+                }
+                Err(message) => {
+                    let error = ConfigError {
+                        origin: self.place(&named, &file),
+                        key: dotted(&file),
+                        message: format!("{}: {message}", one_line(&path.to_string_lossy())),
+                    };
+                    mistakes.push((key, error));
+                }
+            }
+        }
+        (mistakes, read.into_values().map(|(_, file)| file).collect())
+    }
+
+    /// Keys that layers of one tier set both by value and by file.
+    fn set_in_both_forms(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for layer in &self.layers {
+            for Reference { file, key } in secret::references(&layer.root()) {
+                let both = self.layers.iter().find(|other| {
+                    let comparable = other.name() == layer.name() || key.first().is_none_or(|first| first != ROUTES);
+                    other.tier() == layer.tier() && comparable && layer::at(&other.root(), &key).is_some()
+                });
+                let Some(other) = both else { continue };
+                let before = self.routes_before.get(layer.name()).copied().unwrap_or(0);
+                let whole = |path: &[String]| moved(path, |index| Some(index + before)).map(Cow::into_owned);
+                let (Some(whole_file), Some(whole_key)) = (whole(&file), whole(&key)) else {
+                    continue;
+                };
+                let error = ConfigError {
+                    origin: self.places.of(layer.name(), &file),
+                    key: dotted(&whole_file),
+                    message: format!(
+                        "{} is set too ({}); keep one of the two",
+                        dotted(&whole_key),
+                        self.places.of(other.name(), &key)
+                    ),
+                };
+                mistakes.push((whole_file, error));
+            }
+        }
+        mistakes
+    }
+
+    fn tier(&self, layer: &str) -> Tier {
+        let named = self.layers.iter().find(|other| other.name() == layer);
+        named.map_or(Tier::Defaults, Layer::tier)
+    }
+
     /// What set a key, such as `gateway.toml:3:1` or `environment variable
     /// read_timeout`; `None` when nothing did.
     pub fn of(&self, path: &[String]) -> Option<String> {
         layer::at(&self.root, path).map(|value| self.place(value, path))
     }
 
-    /// A message for people without what the file's variables gave.
+    /// A message for people without what variables and other files gave.
     pub fn masked(&self, message: String) -> String {
         self.secrets.mask(message)
     }
 
-    /// Whether the value of a key has a variable in it that a file refers to.
+    /// Whether the value of a key has a variable in it that a file refers to,
+    /// or is in a file of its own.
     pub fn is_secret(&self, path: &[String]) -> bool {
         layer::at(&self.root, path).is_some_and(|value| self.is_secret_value(value, path))
     }
@@ -235,7 +330,7 @@ impl Origins {
 
     /// The layer to blame for a relation between keys: the first that is not
     /// the defaults.
-    pub(super) fn to_blame(&self, keys: &[Vec<String>]) -> String {
+    pub(crate) fn to_blame(&self, keys: &[Vec<String>]) -> String {
         keys.iter()
             .filter_map(|key| self.of(key))
             .find(|origin| origin != DEFAULT_ORIGIN)

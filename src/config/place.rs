@@ -32,6 +32,15 @@ impl Places {
         self.files.insert(name.to_owned(), search.keys);
     }
 
+    /// Makes the place of one key that of another too.
+    pub(super) fn alias(&mut self, layer: &str, key: &[String], same: &[String]) {
+        if let Some(keys) = self.files.get_mut(layer)
+            && let Some(place) = keys.get(same).copied()
+        {
+            keys.insert(key.to_vec(), place);
+        }
+    }
+
     /// The layer's name with the place of the key, or of the nearest table
     /// around it that the file writes: `gateway.toml:3:1`. Other layers than
     /// files have a name only.

@@ -14,14 +14,15 @@ use url::Url;
 
 use super::{
     duration,
-    entry::{Entry, MASK, mask_user_info, one_line, toml_text},
+    entry::{Entry, MASK, mask_url, one_line, toml_text},
     ratio::Ratio,
+    schema,
     setting::{Reader, Setting, entry},
     size::Size,
 };
 
 /// Text of a scalar: numbers and booleans read as they were written.
-fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.clone()),
         Value::Num(..) => value
@@ -52,7 +53,8 @@ pub(super) fn scalar<T>(
                 let shown = if secret {
                     MASK.to_owned()
                 } else {
-                    one_line(&mask_user_info(&text))
+                    // What is no value of its key may be one of another key.
+                    one_line(&mask_url(&text))
                 };
                 format!("'{shown}'")
             },
@@ -208,7 +210,12 @@ impl Setting for Url {
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^[hH][tT][tT][pP][sS]?:", "examples": ["http://127.0.0.1:8081/"] })
+        json!({
+            "type": "string",
+            "format": schema::URL,
+            "pattern": "^[hH][tT][tT][pP][sS]?:",
+            "examples": ["http://127.0.0.1:8081/"],
+        })
     }
 }
 

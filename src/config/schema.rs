@@ -15,6 +15,12 @@ use super::{Config, DEFAULTS, Setting, layer, sections, setting::nearest};
 /// Draft 7, which every editor's TOML support reads.
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
+/// Format of values that are URLs, and may have credentials in them.
+pub(super) const URL: &str = "uri";
+
+/// Format of values that name the file with another key's value.
+pub(super) const SECRET_FILE: &str = "secret-file";
+
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = Config::schema();
     let defaults = layer::toml_dict(DEFAULTS)
@@ -94,19 +100,46 @@ pub(super) enum Found {
     Key,
     /// A table, with these keys.
     Table(Vec<String>),
+    /// A table whose keys are the user's own.
+    Names,
     /// Nothing; perhaps this key is meant.
     Nothing(Option<String>),
+}
+
+/// Whether the values of a key are URLs.
+pub(super) fn is_url(path: &[String]) -> bool {
+    at(path).is_some_and(|schema| schema["format"] == URL)
+}
+
+/// Whether the values of a key name the files of other keys' values.
+pub(super) fn is_secret_file(path: &[String]) -> bool {
+    at(path).is_some_and(|schema| schema["format"] == SECRET_FILE)
+}
+
+/// Whether there is a key of this name, or can be.
+pub(super) fn is_key(path: &[String]) -> bool {
+    at(path).is_some()
+}
+
+/// What the schema says about a key.
+fn at(path: &[String]) -> Option<&'static Value> {
+    path.iter().try_fold(&*DOCUMENT, |schema, part| step(schema, part))
+}
+
+/// What it says about one part of a table or list.
+fn step<'s>(schema: &'s Value, part: &str) -> Option<&'s Value> {
+    let any_name = || Some(&schema["additionalProperties"]).filter(|others| others.is_object());
+    let item = || Some(&schema["items"]).filter(|items| items.is_object() && part.parse::<usize>().is_ok());
+    let found = schema["properties"].as_object().and_then(|known| known.get(part));
+    found.or_else(any_name).or_else(item)
 }
 
 /// Looks a key up by its parts.
 pub(super) fn find(path: &[String]) -> Found {
     let mut schema = &*DOCUMENT;
     for (index, part) in path.iter().enumerate() {
-        let properties = schema["properties"].as_object();
-        let any_name = || Some(&schema["additionalProperties"]).filter(|others| others.is_object());
-        let item = || Some(&schema["items"]).filter(|items| items.is_object() && part.parse::<usize>().is_ok());
-        let found = properties.and_then(|known| known.get(part));
-        let Some(next) = found.or_else(any_name).or_else(item) else {
+        let Some(next) = step(schema, part) else {
+            let properties = schema["properties"].as_object();
             let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
             let better = nearest(part, &known).filter(|_| !sections::is_reserved(&path[..=index]));
             return Found::Nothing(better.map(|better| {
@@ -120,6 +153,9 @@ pub(super) fn find(path: &[String]) -> Found {
     if schema["type"] != "object" {
         return Found::Key;
     }
+    if schema["additionalProperties"].is_object() {
+        return Found::Names;
+    }
     let keys = schema["properties"].as_object().into_iter().flat_map(Map::keys);
     Found::Table(keys.cloned().collect())
 }
@@ -128,7 +164,7 @@ pub(super) fn find(path: &[String]) -> Found {
 mod tests {
     use super::*;
 
-    fn at(key: &str) -> Found {
+    fn found(key: &str) -> Found {
         find(&layer::read_key(key).expect("a key"))
     }
 
@@ -139,15 +175,22 @@ mod tests {
             "functions.\"a.b\".timeouts.total",
             "provider.process.images.x.environment.ANY",
         ] {
-            assert_eq!(at(key), Found::Key, "{key}");
+            assert_eq!(found(key), Found::Key, "{key}");
         }
-        assert!(matches!(at("server"), Found::Table(keys) if keys.contains(&"listen".to_owned())));
+        assert!(matches!(found("server"), Found::Table(keys) if keys.contains(&"listen".to_owned())));
+        for key in [
+            "functions",
+            "provider.process.images",
+            "functions.a.headers.request.set",
+        ] {
+            assert_eq!(found(key), Found::Names, "{key}");
+        }
         for (key, meant) in [
             ("server.lisen", Some("server.listen")),
             ("sever.listen", Some("server.listen")),
             ("server.listen.port", None),
         ] {
-            assert_eq!(at(key), Found::Nothing(meant.map(str::to_owned)), "{key}");
+            assert_eq!(found(key), Found::Nothing(meant.map(str::to_owned)), "{key}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use url::Url;
 
 use super::{
+    secret::SecretFile,
     setting::{choice, section},
     size::Size,
 };
@@ -76,8 +77,12 @@ section! {
         pub kind: Option<ProviderKind>,
         /// Base URL of the http provider, ending in a slash.
         pub url: Option<Url>,
+        /// File with the value of `url`, in its place.
+        pub url_file: Option<SecretFile>,
         /// Base URL for logs when it is not `url`, ending in a slash.
         pub logs_url: Option<Url>,
+        /// File with the value of `logs_url`, in its place.
+        pub logs_url_file: Option<SecretFile>,
         /// Namespace of functions named without one.
         pub default_namespace: Option<String>,
         /// Call functions directly rather than through the http provider.
@@ -146,6 +151,8 @@ section! {
         pub secret_path: PathBuf,
         /// External decision about each protected request.
         pub proxy_url: Option<Url>,
+        /// File with the value of `proxy_url`, in its place.
+        pub proxy_url_file: Option<SecretFile>,
         /// Accepted for compatibility; OpenFaaS never sent the body either.
         pub proxy_pass_body: bool,
     }

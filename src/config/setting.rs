@@ -5,7 +5,7 @@
 //! [`section!`], which also records the keys for "did you mean". Here are the
 //! trait, the tables and the lists; [`super::scalar`] has the plain values.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use figment::value::Value;
 use serde_json::{Value as Json, json};
@@ -133,6 +133,9 @@ pub trait Setting: Sized {
     /// Adds the entries at and below `path`.
     fn entries(&self, path: &[String], out: &mut Vec<Entry>);
 
+    /// Adds the files that hold values of other keys; see [`super::secret`].
+    fn files(&self, _out: &mut Vec<PathBuf>) {}
+
     /// This value above another: what it leaves open, `beneath` says. A list or
     /// a plain value leaves nothing open.
     #[must_use]
@@ -173,6 +176,12 @@ pub(super) fn child(path: &[String], key: &str) -> Vec<String> {
 }
 
 impl<T: Setting + Clone> Setting for Vec<T> {
+    fn files(&self, out: &mut Vec<PathBuf>) {
+        for item in self {
+            item.files(out);
+        }
+    }
+
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         let Some(list) = value.as_array() else {
             reader.fail(value, "expected a list");
@@ -217,6 +226,12 @@ impl<T: Setting + Clone> Setting for Vec<T> {
 }
 
 impl<T: Setting + Clone> Setting for Option<T> {
+    fn files(&self, out: &mut Vec<PathBuf>) {
+        if let Some(value) = self {
+            value.files(out);
+        }
+    }
+
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         T::read(value, reader).map(Some)
     }
@@ -245,6 +260,12 @@ impl<T: Setting + Clone> Setting for Option<T> {
 }
 
 impl<T: Setting + Clone> Setting for BTreeMap<String, T> {
+    fn files(&self, out: &mut Vec<PathBuf>) {
+        for value in self.values() {
+            value.files(out);
+        }
+    }
+
     fn read(value: &Value, reader: &mut Reader) -> Option<Self> {
         let Some(dict) = value.as_dict() else {
             reader.fail(value, "expected a table");
@@ -318,6 +339,10 @@ macro_rules! section {
 
             fn entries(&self, path: &[String], out: &mut Vec<$crate::config::Entry>) {
                 $(self.$field.entries(&$crate::config::setting::child(path, stringify!($field)), out);)*
+            }
+
+            fn files(&self, out: &mut Vec<std::path::PathBuf>) {
+                $(self.$field.files(out);)*
             }
 
             fn over(&self, beneath: &Self) -> Self {

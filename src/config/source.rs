@@ -11,8 +11,9 @@ use figment::value::Value;
 
 use super::{
     ConfigFile, Fingerprint, Origins,
-    entry::{Entry, dotted, toml_text},
+    entry::{Entry, MASK, dotted, toml_text},
     layer,
+    secret::{self, Referenced},
     setting::child,
 };
 
@@ -67,16 +68,16 @@ pub fn changed_files(old: &[SourceFile], new: &[SourceFile]) -> Vec<FileChange> 
         .collect()
 }
 
-/// The configuration's files, whose content is known, and the files it refers
-/// to, which are read. What variables gave is masked in their paths.
-pub fn source_files(files: &[ConfigFile], referenced: &[PathBuf], origins: &Origins) -> Vec<SourceFile> {
+/// The configuration's files and the files it refers to. What variables gave
+/// is masked in their paths.
+pub fn source_files(files: &[ConfigFile], referenced: &[Referenced], origins: &Origins) -> Vec<SourceFile> {
     let own = files.iter().map(|file| SourceFile {
         path: file.path.clone(),
         sha256: Some(sha256(file.content.as_bytes())),
     });
-    let others = referenced.iter().map(|path| SourceFile {
-        path: PathBuf::from(origins.masked(path.display().to_string())),
-        sha256: std::fs::read(path).ok().map(|content| sha256(&content)),
+    let others = referenced.iter().map(|file| SourceFile {
+        path: PathBuf::from(origins.masked(file.path.display().to_string())),
+        sha256: file.content.map(|content| content.to_string()),
     });
     own.chain(others).collect()
 }
@@ -128,20 +129,30 @@ pub struct SetBy {
 }
 
 impl Origins {
-    /// Every layer above the defaults that sets a key, the one that counts last.
+    /// Every layer above the defaults that sets a key, by value or by file, the
+    /// one that counts last.
     pub fn layers(&self, path: &[String]) -> Vec<SetBy> {
+        let other_form = secret::other_form(path);
         let layers = self.layers.iter().skip(1);
         layers
             .filter_map(|layer| {
                 let root = layer.root();
-                let value = layer::at(&root, &self.within(layer.name(), path)?)?;
-                let entry = Entry {
-                    path: path.to_vec(),
-                    value: Some(written(value)),
-                };
-                Some(SetBy {
-                    source: self.place_in(layer.name(), path),
-                    value: entry.masked(self.is_secret_in(layer.name(), path))?,
+                let set = |path: &[String]| Some(written(layer::at(&root, &self.within(layer.name(), path)?)?));
+                if let Some(value) = set(path) {
+                    let secret = self.is_secret_in(layer.name(), path);
+                    let entry = Entry {
+                        path: path.to_vec(),
+                        value: Some(value),
+                    };
+                    return Some(SetBy {
+                        source: self.place_in(layer.name(), path),
+                        value: entry.masked(secret)?,
+                    });
+                }
+                let other = other_form.as_deref()?;
+                set(other).map(|_| SetBy {
+                    source: self.place_in(layer.name(), other),
+                    value: toml_text(MASK),
                 })
             })
             .collect()
@@ -156,7 +167,12 @@ impl Origins {
             let mut leaves = Vec::new();
             collect(&file.root(), &[], &mut leaves);
             for (path, value) in leaves {
-                let by = stronger.iter().rev().find(|(_, root)| layer::at(root, &path).is_some());
+                let other_form = secret::other_form(&path);
+                let sets = |root: &Value| {
+                    let forms = [Some(&path), other_form.as_ref()];
+                    forms.into_iter().flatten().any(|form| layer::at(root, form).is_some())
+                };
+                let by = stronger.iter().rev().find(|(_, root)| sets(root));
                 if let Some((by, _)) = by {
                     found.push(Shadowed {
                         key: dotted(&path),

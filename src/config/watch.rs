@@ -13,7 +13,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,7 +30,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Config, Reload, WatchMode, files::files_of};
+use super::{Config, Reload, WatchMode, blocking, files::files_of};
 
 /// What to listen to, and how long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +87,10 @@ pub fn directories(file: Option<&Path>, config: &Config) -> BTreeSet<PathBuf> {
         }
         None => {}
     }
-    directories.extend(config.auth.basic.then(|| config.auth.secret_path.clone()));
+    for file in config.referenced_files() {
+        directories.insert(parent(&file));
+        directories.extend(file.canonicalize().ok().map(|target| parent(&target)));
+    }
     directories
 }
 
@@ -97,18 +103,27 @@ fn parent(path: &Path) -> PathBuf {
 
 /// Watches a set of directories.
 pub struct Watch {
+    armed: Arc<Mutex<Armed>>,
+    /// A directory was watched anew that no call of `next` has reported yet.
+    added: Arc<AtomicBool>,
+    changed: Arc<Notify>,
+    /// An event was heard that no call of `next` has reported yet.
+    pending: bool,
+}
+
+/// What is watched. To look at a directory may block, as long as the server of
+/// a network mount does not answer: this is locked on threads that may.
+#[derive(Default)]
+struct Armed {
     /// `None` until events are wanted, and when the system offers none.
     watcher: Option<RecommendedWatcher>,
     /// Whether the system was found to offer none, so that it is told once.
     unavailable: bool,
     /// What is watched, under one of its names. A directory of the same name
     /// may replace it, and to end the watch of one name ends it for all.
-    armed: BTreeMap<Identity, PathBuf>,
+    directories: BTreeMap<Identity, PathBuf>,
     /// Directories that could not be watched, so that each is told about once.
     refused: BTreeSet<PathBuf>,
-    changed: Arc<Notify>,
-    /// An event was heard that no call of `next` has reported yet.
-    pending: bool,
 }
 
 /// Device and inode.
@@ -124,10 +139,8 @@ impl Watch {
     /// Watches nothing yet.
     pub fn new() -> Self {
         Self {
-            watcher: None,
-            unavailable: false,
-            armed: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            armed: Arc::default(),
+            added: Arc::default(),
             changed: Arc::new(Notify::new()),
             pending: false,
         }
@@ -140,7 +153,8 @@ impl Watch {
     ///
     /// Dropping the future loses no event.
     pub async fn next(&mut self, directories: &BTreeSet<PathBuf>, timing: Timing) -> Cause {
-        if self.arm(directories, timing) {
+        self.arm(directories, timing).await;
+        if self.added.swap(false, Ordering::Relaxed) {
             return Cause::Event;
         }
         if !self.pending {
@@ -155,7 +169,9 @@ impl Watch {
         } else {
             Cause::Poll
         };
-        self.arm(directories, timing);
+        self.arm(directories, timing).await;
+        // The look that this asks for is at what was added too.
+        self.added.store(false, Ordering::Relaxed);
         self.pending = false;
         cause
     }
@@ -171,20 +187,39 @@ impl Watch {
         }
     }
 
+    /// Watches exactly these directories.
+    async fn arm(&self, directories: &BTreeSet<PathBuf>, timing: Timing) {
+        let (armed, added, changed) = (
+            Arc::clone(&self.armed),
+            Arc::clone(&self.added),
+            Arc::clone(&self.changed),
+        );
+        let directories = directories.clone();
+        blocking(move || {
+            let mut armed = armed.lock().unwrap_or_else(PoisonError::into_inner);
+            if armed.watch(&directories, timing, &changed) {
+                added.store(true, Ordering::Relaxed);
+            }
+        })
+        .await;
+    }
+}
+
+impl Armed {
     /// Watches exactly these directories; says whether there was one to add.
-    fn arm(&mut self, directories: &BTreeSet<PathBuf>, timing: Timing) -> bool {
+    fn watch(&mut self, directories: &BTreeSet<PathBuf>, timing: Timing, changed: &Arc<Notify>) -> bool {
         if !timing.events {
             self.watcher = None;
-            self.armed.clear();
+            self.directories.clear();
             return false;
         }
-        self.start(timing);
+        self.start(timing, changed);
         let Some(watcher) = &mut self.watcher else { return false };
         let wanted: BTreeMap<_, _> = directories
             .iter()
             .filter_map(|directory| Some((identity(directory)?, directory.clone())))
             .collect();
-        self.armed.retain(|identity, directory| {
+        self.directories.retain(|identity, directory| {
             let keep = wanted.contains_key(identity);
             if !keep {
                 // The watch of a directory that is gone has ended by itself.
@@ -194,14 +229,14 @@ impl Watch {
         });
         let mut added = false;
         for (identity, directory) in wanted {
-            if self.armed.contains_key(&identity) {
+            if self.directories.contains_key(&identity) {
                 continue;
             }
             match watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     added = true;
                     self.refused.remove(&directory);
-                    self.armed.insert(identity, directory);
+                    self.directories.insert(identity, directory);
                 }
                 Err(error) => {
                     if self.refused.insert(directory.clone()) {
@@ -214,11 +249,11 @@ impl Watch {
     }
 
     /// Makes the watcher, unless there is one or can be none.
-    fn start(&mut self, timing: Timing) {
+    fn start(&mut self, timing: Timing, changed: &Arc<Notify>) {
         if self.watcher.is_some() || self.unavailable {
             return;
         }
-        let notify = Arc::clone(&self.changed);
+        let notify = Arc::clone(changed);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error means that events were lost, which counts as a change.
             if !event.is_ok_and(|event| is_reading(event.kind)) {
@@ -391,6 +426,22 @@ mod tests {
         fs::write(directory.path().join("gateway.toml"), "a").expect("write");
         assert_eq!(watch.next(&directories, polling).await, Cause::Poll);
         assert_eq!(next(&mut watch, &directories).await, Cause::Event, "armed again");
+    }
+
+    /// As it is when a network mount does not answer: everything else goes on.
+    #[tokio::test]
+    #[expect(clippy::await_holding_lock, reason = "that is the mount which does not answer")]
+    async fn a_directory_that_cannot_be_looked_at_holds_up_no_worker() {
+        let directory = tempfile::tempdir().expect("directory");
+        let directories = BTreeSet::from([directory.path().to_path_buf()]);
+        let mut watch = Watch::new();
+        let armed = Arc::clone(&watch.armed);
+        let hung = armed.lock().expect("no panic");
+        let waited = tokio::time::timeout(Duration::from_millis(50), watch.next(&directories, TIMING)).await;
+        assert!(waited.is_err(), "it waits for the mount");
+        drop(hung);
+        // What was begun is not lost, whoever gave up waiting for it.
+        assert_eq!(next(&mut watch, &directories).await, Cause::Event, "armed");
     }
 
     #[tokio::test]

@@ -31,13 +31,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `/metrics` and `/healthz` until `stop`, which should come after the
 /// main server has drained. `ready` decides between 200 and 503 of `/healthz`.
-pub async fn serve<R>(listener: TcpListener, metrics: Arc<Metrics>, tasks: Tasks, ready: R, stop: Stop)
+/// The listener closes when nobody else holds it.
+pub async fn serve<R>(listener: Arc<TcpListener>, metrics: Arc<Metrics>, tasks: Tasks, ready: R, stop: Stop)
 where
     R: Fn() -> bool + Send + Sync + 'static,
 {
     let ready = Arc::new(ready);
     loop {
         let stream = tokio::select! {
+            // First: from then on, connections are another's.
+            biased;
+            () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -46,7 +50,6 @@ where
                     continue;
                 }
             },
-            () = stop.cancelled() => return,
         };
         tasks.spawn(connection(
             stream,

@@ -10,7 +10,11 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{FUNCTION_NAME, INVOCATION_TOTAL, Metrics, replicas::label};
-use crate::{client, config, model::FunctionStatus};
+use crate::{
+    client,
+    config::{self, Unusable},
+    model::FunctionStatus,
+};
 
 /// Bound on a query: somebody waits for the list.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,13 +34,13 @@ impl Prometheus {
     ///
     /// # Errors
     /// When the host cannot be part of a URL.
-    pub fn new(settings: &config::Prometheus) -> Result<Option<Self>, String> {
+    pub fn new(settings: &config::Prometheus) -> Result<Option<Self>, Unusable> {
         let Some(host) = &settings.host else {
             return Ok(None);
         };
         Ok(Some(Self {
             client: client::build(TIMEOUT),
-            base: base_url(host, settings.port)?,
+            base: base_url(host, settings.port).map_err(|error| Unusable::new(&["prometheus.host"], error))?,
         }))
     }
 
@@ -88,10 +92,13 @@ fn base_url(host: &str, port: u16) -> Result<Url, String> {
         Err(_) => host.to_owned(),
     };
     let text = format!("http://{host}:{port}/api/v1/query");
-    let url = Url::parse(&text).map_err(|error| format!("prometheus.host: '{host}' is not a host name: {error}"))?;
+    if host.contains('@') {
+        return Err("has user information, which is never sent".to_owned());
+    }
+    let url = Url::parse(&text).map_err(|error| format!("'{host}' is not a host name: {error}"))?;
     // `prom/x` parses too, with the port in its path.
     if url.path() != "/api/v1/query" || url.port_or_known_default() != Some(port) {
-        return Err(format!("prometheus.host: '{host}' is not a host name"));
+        return Err(format!("'{host}' is not a host name"));
     }
     Ok(url)
 }
@@ -195,8 +202,10 @@ mod tests {
         );
         for wrong in ["", "http://prometheus", "prom/x", "a b", "prom?x"] {
             let error = base_url(wrong, 9090).expect_err(wrong);
-            assert!(error.starts_with("prometheus.host:"), "{error}");
+            assert!(error.contains("is not a host name"), "{error}");
         }
+        let error = base_url("user:pw@prom", 9090).expect_err("refused");
+        assert!(!error.contains("pw"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the API says about the gateway's own configuration. Not OpenFaaS's.
 
+use std::fmt;
+
 use poem_openapi::Object;
 
 use super::Timestamp;
@@ -12,7 +14,7 @@ pub struct Configuration {
     pub generation: u64,
     /// SHA-256 of everything it was read from.
     pub hash: String,
-    /// Every key, in the order of the file.
+    /// Every key, in the order of the file; of functions that the file names also those that only `[functions."*"]` sets.
     pub values: Vec<ConfigValue>,
 }
 
@@ -33,6 +35,22 @@ pub struct ConfigValue {
     pub source: Option<String>,
     /// Whether a change takes effect without a restart.
     pub live: bool,
+    /// Weaker layers that set the key too, the strongest first.
+    #[oai(skip_serializing_if_is_empty)]
+    pub overridden: Vec<ConfigLayer>,
+    /// For a function's key: what `[functions."*"]` gives where it is not set.
+    #[oai(skip_serializing_if_is_none)]
+    pub base: Option<ConfigLayer>,
+}
+
+/// What one layer says about a key.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigLayer")]
+pub struct ConfigLayer {
+    /// What sets it: a place in a file, a variable, or `command line`.
+    pub source: String,
+    /// The value as TOML writes it, secrets masked.
+    pub value: String,
 }
 
 /// Which configuration is live, and what became of the newest attempt to change it.
@@ -146,6 +164,33 @@ pub struct ConfigShadow {
     pub file: String,
     /// What overrides it, such as `environment variable read_timeout`.
     pub by: String,
+}
+
+/// Several files that may become the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigCandidate")]
+pub struct ConfigCandidate {
+    /// The files in the order in which they are read: later ones win key by key.
+    pub files: Vec<ConfigCandidateFile>,
+}
+
+/// One of several files.
+#[derive(Clone, PartialEq, Eq, Object)]
+#[oai(rename = "ConfigCandidateFile")]
+pub struct ConfigCandidateFile {
+    /// The name under which mistakes in it are told; nothing is read there.
+    pub name: String,
+    /// The TOML document.
+    pub content: String,
+}
+
+/// Without the content, which may hold credentials.
+impl fmt::Debug for ConfigCandidateFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigCandidateFile")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A candidate that could go live.

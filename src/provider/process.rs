@@ -29,9 +29,10 @@ use chrono::Utc;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{control::Control, function::Function, store::Store};
+use self::{control::Control, function::Function, settings::STATE_DIR, store::Store};
 use super::{LogStream, Provider, ProviderError, Result, validate};
 use crate::{
+    config::Unusable,
     model::{
         FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret, VersionInfo,
     },
@@ -105,15 +106,16 @@ impl ProcessProvider {
     /// A text for the operator: the state directory is in use by another
     /// gateway, or cannot be created, read or written; or the default namespace
     /// is no namespace name.
-    pub async fn open(settings: Settings, tasks: Tasks) -> Result<Arc<Self>, String> {
+    pub async fn open(settings: Settings, tasks: Tasks) -> Result<Arc<Self>, Unusable> {
+        validate::namespace(&settings.default_namespace)
+            .map_err(|error| Unusable::new(&["provider.default_namespace"], error.to_string()))?;
         tokio::task::spawn_blocking(move || Self::open_blocking(settings, tasks))
             .await
-            .map_err(|error| format!("opening the state directory was interrupted: {error}"))?
+            .unwrap_or_else(|error| Err(format!("opening the state directory was interrupted: {error}")))
+            .map_err(|error| Unusable::new(STATE_DIR, error))
     }
 
     fn open_blocking(settings: Settings, tasks: Tasks) -> Result<Arc<Self>, String> {
-        validate::namespace(&settings.default_namespace)
-            .map_err(|error| format!("provider.default_namespace: {error}"))?;
         let store = Store::open(&settings.state_dir)?;
         let run = store.run();
         let secrets = run.join("secrets");

@@ -20,7 +20,8 @@ use self::{
 };
 use super::{LogStream, Provider, ProviderError, Result, pool_limits};
 use crate::{
-    client, config,
+    client,
+    config::{self, Unusable},
     model::{
         FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret,
         from_json, from_value, to_json,
@@ -32,9 +33,11 @@ mod direct;
 mod logs;
 mod rest;
 
-/// What a [`RemoteProvider`] is made of. Equal settings and credentials make
-/// equal providers, so a reload can keep the one it has.
-#[derive(Debug, Clone, PartialEq)]
+/// Key of the base URL.
+const URL: &str = "provider.url";
+
+/// What a [`RemoteProvider`] is made of. The last two can change while it runs.
+#[derive(Clone, PartialEq)]
 pub struct Settings {
     /// Base URL.
     pub url: Url,
@@ -56,12 +59,10 @@ impl Settings {
     ///
     /// # Errors
     /// When there is no `provider.url`.
-    pub fn new(provider: &config::Provider, invoke: &config::Invoke) -> Result<Self, String> {
+    pub fn new(provider: &config::Provider, invoke: &config::Invoke) -> Result<Self, Unusable> {
+        let url = provider.url.clone();
         Ok(Self {
-            url: provider
-                .url
-                .clone()
-                .ok_or("provider.url is needed for the http provider")?,
+            url: url.ok_or_else(|| Unusable::new(&[URL, "provider.kind"], "is needed for the http provider"))?,
             logs_url: provider.logs_url.clone(),
             default_namespace: provider.default_namespace.clone().unwrap_or_default(),
             direct_suffix: provider
@@ -70,6 +71,28 @@ impl Settings {
             timeout: invoke.upstream_timeout,
             pool: pool_limits(invoke),
         })
+    }
+
+    /// Whether a provider of these can go on with those: they differ at most
+    /// in what [`RemoteProvider::reconfigure`] changes.
+    pub fn is_same_provider(&self, other: &Self) -> bool {
+        let other = Self {
+            timeout: self.timeout,
+            pool: self.pool,
+            ..other.clone()
+        };
+        *self == other
+    }
+}
+
+/// Without the URLs, which may hold keys.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("host", &self.url.host_str())
+            .field("timeout", &self.timeout)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,19 +113,21 @@ impl RemoteProvider {
     ///
     /// # Errors
     /// When a URL cannot be used or a credential cannot be sent.
-    pub fn new(settings: Settings, credentials: Option<(String, String)>) -> Result<Self, String> {
-        let base = normalised(settings.url, "provider.url")?;
+    pub fn new(settings: Settings, credentials: Option<(String, String)>) -> Result<Self, Unusable> {
+        let unusable = |keys| move |message: String| Unusable::new(keys, message);
+        let base = normalised(settings.url).map_err(unusable(&[URL]))?;
         let logs = match settings.logs_url {
-            Some(url) => normalised(url, "provider.logs_url")?,
+            Some(url) => normalised(url).map_err(unusable(&["provider.logs_url"]))?,
             None => base.clone(),
         };
         let through = Upstream {
-            endpoint: Endpoint::new(address(&base)?, settings.pool),
+            endpoint: Endpoint::new(address(&base).map_err(unusable(&[URL]))?, settings.pool),
             path: PathForm::Full {
                 base: base.path().trim_end_matches('/').into(),
             },
         };
-        let rest = Rest::new(base, settings.timeout, settings.pool.connect_timeout, credentials)?;
+        let rest = Rest::new(base, settings.timeout, settings.pool.connect_timeout, credentials)
+            .map_err(unusable(&["auth.secret_path"]))?;
         let direct = settings
             .direct_suffix
             .map(|suffix| Direct::new(suffix, settings.default_namespace.clone(), settings.pool));
@@ -113,6 +138,15 @@ impl RemoteProvider {
             through,
             direct,
         })
+    }
+
+    /// Changes the bounds of later calls; connections stay.
+    pub fn reconfigure(&self, settings: &Settings) {
+        self.rest.reconfigure(settings.timeout, settings.pool.connect_timeout);
+        self.through.endpoint.set_limits(settings.pool);
+        if let Some(direct) = &self.direct {
+            direct.set_limits(settings.pool);
+        }
     }
 
     /// The namespace to send: the default in place of an empty one, and none
@@ -374,7 +408,6 @@ impl fmt::Debug for RemoteProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteProvider")
             .field("rest", &self.rest)
-            .field("logs", &self.logs.as_str())
             .field("default_namespace", &self.default_namespace)
             .field("direct", &self.direct)
             .finish_non_exhaustive()
@@ -387,14 +420,12 @@ fn subject_of(function: &FunctionRef) -> String {
 
 /// A base that paths can be put below: no query, no fragment, no credentials,
 /// no slash at the end.
-fn normalised(mut url: Url, key: &str) -> Result<Url, String> {
+fn normalised(mut url: Url) -> Result<Url, String> {
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(format!("{key}: '{url}' is not an http or https URL"));
+        return Err("is not an http or https URL".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!(
-            "{key}: put the credentials into the files of auth.secret_path, not into the URL"
-        ));
+        return Err("put the credentials into the files of auth.secret_path, not into the URL".to_owned());
     }
     url.set_query(None);
     url.set_fragment(None);
@@ -405,7 +436,7 @@ fn normalised(mut url: Url, key: &str) -> Result<Url, String> {
 
 fn address(base: &Url) -> Result<Address, String> {
     let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
-        return Err(format!("provider.url: '{base}' has no host"));
+        return Err("has no host".to_owned());
     };
     Ok(Address::Tcp {
         host: host.to_owned(),
@@ -453,7 +484,8 @@ mod tests {
 
     #[test]
     fn credentials_do_not_belong_into_urls() {
-        let error = RemoteProvider::new(settings("http://admin:secret@provider/"), None).expect_err("refused");
+        let refused = RemoteProvider::new(settings("http://admin:secret@provider/"), None);
+        let error = refused.expect_err("refused").to_string();
         assert!(
             error.contains("auth.secret_path") && !error.contains("secret@"),
             "{error}"

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     config::{Bound, FunctionSettings},
-    upstream::{Address, Body, BoxError, ConnectError, Endpoint, InFlight, SendError, SendFailure, Upstream},
+    upstream::{
+        Address, AnswerBody, Body, BoxError, ConnectError, Endpoint, InFlight, SendError, SendFailure, Upstream,
+    },
 };
 
 /// Everything about a call but its request and its upstream.
@@ -254,7 +256,7 @@ where
 }
 
 /// How a try went.
-type Tried = Result<Response<Incoming>, Box<Failed>>;
+type Tried = Result<Response<AnswerBody>, Box<Failed>>;
 
 /// A try that got no answer.
 struct Failed {
@@ -288,7 +290,7 @@ async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Bod
 }
 
 /// An answer that means the same to everybody.
-fn understood(sent: Result<Response<Incoming>, Box<SendFailure>>, endpoint: &Endpoint) -> Tried {
+fn understood(sent: Result<Response<AnswerBody>, Box<SendFailure>>, endpoint: &Endpoint) -> Tried {
     let failed = |error, unsent| {
         let error = failed(error);
         Box::new(Failed { error, unsent })
@@ -372,7 +374,7 @@ const MAX_CONNECT_TRIES: u32 = 2;
 const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 
 fn answer<G>(
-    mut response: Response<Incoming>,
+    mut response: Response<AnswerBody>,
     call: &Call<'_>,
     asked: Option<HeaderValue>,
     mut guards: Guards<G>,
@@ -386,7 +388,7 @@ where
     let (mut parts, body) = response.into_parts();
     // Servers that leave it out mean what they were asked for.
     let protocol = parts.headers.get(header::UPGRADE).cloned().or(asked);
-    headers::to_downstream(&mut parts.headers, &call.headers, call.started.elapsed().as_secs_f64());
+    headers::to_downstream(&mut parts.headers, &call.headers, call.started.elapsed());
     parts.version = http::Version::HTTP_11;
     if let Some((upstream, protocol)) = upstream.zip(protocol) {
         headers::set_upgrade(&mut parts.headers, protocol);

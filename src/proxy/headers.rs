@@ -1,7 +1,7 @@
 //! Which headers cross the gateway, and which it adds. Pure functions, and the
 //! one place where the names of special headers are written.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
 
@@ -286,15 +286,27 @@ pub fn to_upstream(headers: &mut HeaderMap, call: &CallHeaders, peer: SocketAddr
 
 /// Turns a function's headers into those the caller sees (section 1.4). What
 /// the function set itself wins.
-pub fn to_downstream(headers: &mut HeaderMap, call: &CallHeaders, seconds: f64) {
+pub fn to_downstream(headers: &mut HeaderMap, call: &CallHeaders, took: Duration) {
     strip_hop_by_hop(headers);
     headers.remove(header::TE);
     complete(headers, call);
     if !headers.contains_key(DURATION_SECONDS)
-        && let Ok(value) = HeaderValue::try_from(format!("{seconds:.6}"))
+        && let Ok(value) = HeaderValue::try_from(seconds_text(took))
     {
         headers.insert(DURATION_SECONDS, value);
     }
+}
+
+/// Seconds with six places, as `X-Duration-Seconds` has them.
+pub fn seconds_text(took: Duration) -> String {
+    let mut digits = itoa::Buffer::new();
+    let mut text = String::with_capacity(16);
+    text.push_str(digits.format(took.as_secs()));
+    text.push('.');
+    let micros = digits.format(took.subsec_micros());
+    text.push_str(&"000000"[micros.len()..]);
+    text.push_str(micros);
+    text
 }
 
 /// Adds what every answer to a call carries, even when no function was reached.
@@ -447,7 +459,7 @@ mod tests {
     #[test]
     fn a_length_beside_chunks_is_no_length() {
         let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
-        to_downstream(&mut headers, &call(), 0.0);
+        to_downstream(&mut headers, &call(), Duration::ZERO);
         assert!(!headers.contains_key("content-length"));
     }
 
@@ -528,7 +540,7 @@ mod tests {
     #[test]
     fn the_function_overrides_what_the_gateway_adds() {
         let mut headers = map(&[("x-call-id", "own"), ("x-duration-seconds", "9")]);
-        to_downstream(&mut headers, &call(), 0.25);
+        to_downstream(&mut headers, &call(), Duration::from_millis(250));
         assert_eq!(headers["x-call-id"], "own");
         assert_eq!(headers["x-duration-seconds"], "9");
         assert_eq!(headers["x-start-time"], "17");

@@ -7,10 +7,10 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use tracing::warn;
 
-use super::{Reloader, Trigger, blocking};
+use super::{Reloader, Trigger};
 use crate::{
     config::{
-        mount,
+        blocking, mount,
         watch::{Cause, Timing, Watch, directories},
     },
     shutdown::Tasks,

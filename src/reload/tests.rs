@@ -42,11 +42,13 @@ impl Live for Fake {
         self.live.lock().expect("lock").2.clone()
     }
 
-    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
+    async fn apply(&self, loaded: Loaded) -> Result<(), Vec<ConfigError>> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         let _passed = self.gate.acquire().await.expect("open");
         if self.fails.load(Ordering::SeqCst) {
-            return Err(vec!["provider.url: cannot be built".to_owned()]);
+            return Err(vec![
+                Unusable::new(&["logging.level"], "cannot be built").at(&loaded.origins),
+            ]);
         }
         let mut live = self.live.lock().expect("lock");
         let source = Source::new(&loaded);
@@ -222,21 +224,26 @@ async fn point_04_a_half_written_file_gets_a_second_look() {
 }
 
 #[tokio::test]
-async fn point_12_what_cannot_be_built_keeps_the_old_and_is_tried_again_when_asked() {
+async fn point_12_what_cannot_be_built_keeps_the_old_and_is_tried_again_at_each_look() {
     let gateway = Gateway::start(FIRST);
     gateway.live.fails.store(true, Ordering::SeqCst);
     gateway.write(SECOND);
     let outcome = gateway.reload(Trigger::Watch).await;
-    assert_eq!(outcome.errors, ["provider.url: cannot be built"]);
+    let file = gateway.directory.path().join("gateway.toml");
+    let error = format!("{}:2:1: logging.level: cannot be built", file.display());
+    assert_eq!(outcome.errors, [error], "with its place");
+
+    // Tried again at each look, and told about once.
+    for trigger in [Trigger::Poll, Trigger::Watch] {
+        let again = gateway.reload(trigger).await;
+        assert_eq!((again.verdict, again.at), (Verdict::Failed, outcome.at), "{trigger:?}");
+    }
+    assert_eq!(gateway.live.begun.load(Ordering::SeqCst), 3);
+    assert_eq!((gateway.reports(), gateway.reloader.journal().history.len()), (1, 1));
+    assert_eq!(gateway.level(), "info");
 
     gateway.live.fails.store(false, Ordering::SeqCst);
-    assert_eq!(
-        gateway.reload(Trigger::Poll).await.verdict,
-        Verdict::Failed,
-        "nothing changed"
-    );
-    assert_eq!(gateway.level(), "info");
-    assert_eq!(gateway.reload(Trigger::Signal).await.verdict, Verdict::Applied);
+    assert_eq!(gateway.reload(Trigger::Poll).await.verdict, Verdict::Applied);
     assert_eq!(gateway.level(), "debug");
 }
 

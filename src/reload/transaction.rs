@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::{Ask, Caller, Live, Outcome, Trigger, Verdict, audit};
 use crate::{
-    config::{self, ConfigError, ConfigFile, FileChange, Fingerprint, Loaded, Shadowed, Sources},
+    config::{self, ConfigError, ConfigFile, FileChange, Fingerprint, Loaded, Referenced, Shadowed, Sources, blocking},
     snapshot::Source,
 };
 
@@ -54,16 +54,45 @@ pub(super) struct Transaction {
 
 /// The last reload, when it failed.
 struct Failure {
+    at: Stage,
     /// The files that what failed refers to: one of them may be what it lacked.
     files: Vec<PathBuf>,
     seen: Fingerprint,
     outcome: Outcome,
 }
 
+impl Failure {
+    /// The answer to whoever looks again.
+    fn again(&self, trigger: Trigger) -> Outcome {
+        Outcome {
+            trigger,
+            ..self.outcome.clone()
+        }
+    }
+}
+
+/// How far a reload came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// What the files say is wrong, and will be until they change.
+    Checking,
+    /// Something else was in the way, which may go by itself: an address that
+    /// is taken, a state directory that another provider still uses.
+    Building,
+}
+
 /// What was read: the files, or why they could not be.
 type Content = Result<Vec<ConfigFile>, ConfigError>;
 
-fn fingerprint_of(sources: &Sources, content: &Content, referenced: &[PathBuf]) -> Fingerprint {
+/// What one look at the files found.
+struct Look {
+    content: Content,
+    /// The files that were looked at because something refers to them.
+    referenced: Vec<Referenced>,
+    seen: Fingerprint,
+}
+
+fn fingerprint_of(sources: &Sources, content: &Content, referenced: &[Referenced]) -> Fingerprint {
     match content {
         Ok(files) => Fingerprint::of(sources, files, referenced),
         Err(error) => Fingerprint::of_failure(error),
@@ -95,62 +124,59 @@ impl Transaction {
         let running = self.live.config();
         let source = self.live.source();
         let live_files = running.referenced_files();
-        let (mut content, mut seen) = self.look(live_files.clone()).await;
-        if content.is_ok() && seen == source.fingerprint {
+        let mut look = self.look(live_files.clone()).await;
+        if look.content.is_ok() && look.seen == source.fingerprint {
             return self.unchanged(asked);
         }
         if let Some(failed) = &self.failed
+            && failed.at == Stage::Checking
             && !asked.trigger.is_explicit()
-            && self.look(failed.files.clone()).await.1 == failed.seen
+            && self.look(failed.files.clone()).await.seen == failed.seen
         {
             // Told already; the same files would fail the same way.
-            return Outcome {
-                trigger: asked.trigger,
-                ..failed.outcome.clone()
-            };
+            return failed.again(asked.trigger);
         }
-        let mut loaded = self.parse(&content);
+        let (mut loaded, mut secrets) = self.parse(&look.content).await;
         if loaded.is_err() {
             tokio::time::sleep(SECOND_LOOK).await;
-            (content, seen) = self.look(live_files.clone()).await;
-            if content.is_ok() && seen == source.fingerprint {
+            look = self.look(live_files).await;
+            if look.content.is_ok() && look.seen == source.fingerprint {
                 return self.unchanged(asked);
             }
-            loaded = self.parse(&content);
+            (loaded, secrets) = self.parse(&look.content).await;
         }
         let kept = loaded.and_then(|loaded| config::keep_running(&running, loaded));
         let (mut loaded, changes) = match kept {
             Ok(kept) => kept,
             Err(errors) => {
                 let errors = errors.iter().map(ToString::to_string).collect();
-                let files = self.changed_files(content, live_files.clone(), source).await;
-                return self.refused(asked, (live_files, seen), files, errors);
+                let changed = changed_files(&look, &source);
+                // Also those that it would have referred to: one may be missing.
+                let referenced = [look.referenced, secrets].concat();
+                let seen = fingerprint_of(&self.sources, &look.content, &referenced);
+                let files = referenced.into_iter().map(|file| file.path).collect();
+                return self.refused(asked, Stage::Checking, (files, seen), changed, errors);
             }
         };
         // Taken before building: credentials that change meanwhile are then
         // seen as a change by the next look.
         let files = loaded.config.referenced_files();
-        let (sources, referenced) = (Arc::clone(&self.sources), files.clone());
-        let origins = loaded.origins.clone();
-        let (next, read) = blocking(move || {
-            let read = config::source_files(content.as_deref().unwrap_or_default(), &referenced, &origins);
-            (fingerprint_of(&sources, &content, &referenced), read)
+        let (sources, content) = (Arc::clone(&self.sources), look.content.unwrap_or_default());
+        loaded = blocking(move || {
+            loaded.note_files(&sources, &content);
+            loaded
         })
         .await;
-        (loaded.fingerprint, loaded.files) = (next, read);
+        let (next, origins) = (loaded.fingerprint, loaded.origins.clone());
         let changed_files = config::changed_files(&source.files, &loaded.files);
-        let origins = loaded.origins.clone();
-        let implausible = config::implausible(&running, &loaded.config);
-        let implausible = implausible.into_iter().map(|warning| origins.masked(warning));
-        loaded.warnings.extend(implausible);
         let warnings = loaded.warnings.clone();
         let known = source.origins.shadowed();
         let mut shadowed = origins.shadowed();
         shadowed.retain(|key| !known.contains(key));
         let before = ended(&*self.live, asked, Verdict::Applied);
         if let Err(errors) = self.live.apply(loaded).await {
-            let errors = errors.into_iter().map(|error| origins.masked(error)).collect();
-            return self.refused(asked, (files, next), changed_files, errors);
+            let errors = errors.iter().map(ToString::to_string).collect();
+            return self.refused(asked, Stage::Building, (files, next), changed_files, errors);
         }
         self.failed = None;
         for warning in &warnings {
@@ -177,32 +203,31 @@ impl Transaction {
         outcome
     }
 
-    /// How the files that were read differ from those of what is live.
-    async fn changed_files(&self, content: Content, referenced: Vec<PathBuf>, source: Source) -> Vec<FileChange> {
-        let Ok(files) = content else { return Vec::new() };
-        blocking(move || {
-            let read = config::source_files(&files, &referenced, &source.origins);
-            config::changed_files(&source.files, &read)
-        })
-        .await
-    }
-
     /// Reads the files and those they refer to. A file that now refers to
     /// others differs by its own content.
-    async fn look(&self, files: Vec<PathBuf>) -> (Content, Fingerprint) {
+    async fn look(&self, files: Vec<PathBuf>) -> Look {
         let sources = Arc::clone(&self.sources);
         blocking(move || {
             let content = sources.read();
-            let fingerprint = fingerprint_of(&sources, &content, &files);
-            (content, fingerprint)
+            let referenced: Vec<_> = files.iter().map(|file| Referenced::look(file)).collect();
+            let seen = fingerprint_of(&sources, &content, &referenced);
+            Look {
+                content,
+                referenced,
+                seen,
+            }
         })
         .await
     }
 
-    fn parse(&self, content: &Content) -> Result<Loaded, Vec<ConfigError>> {
-        match content {
-            Ok(files) => config::parse_files(files, &self.sources),
-            Err(error) => Err(vec![error.clone()]),
+    /// Reads what the files say, and the files that hold values of it.
+    async fn parse(&self, content: &Content) -> (Result<Loaded, Vec<ConfigError>>, Vec<Referenced>) {
+        match content.clone() {
+            Ok(files) => {
+                let sources = Arc::clone(&self.sources);
+                blocking(move || config::attempt(&files, &sources)).await
+            }
+            Err(error) => (Err(vec![error]), Vec::new()),
         }
     }
 
@@ -220,10 +245,19 @@ impl Transaction {
     fn refused(
         &mut self,
         asked: &Asked,
+        at: Stage,
         seen: (Vec<PathBuf>, Fingerprint),
         files: Vec<FileChange>,
         errors: Vec<String>,
     ) -> Outcome {
+        if let Some(failed) = &self.failed
+            && !asked.trigger.is_explicit()
+            && failed.seen == seen.1
+            && failed.outcome.errors == errors
+        {
+            // Tried again to the same end, and told already.
+            return failed.again(asked.trigger);
+        }
         let outcome = Outcome {
             errors,
             files,
@@ -231,6 +265,7 @@ impl Transaction {
             ..ended(&*self.live, asked, Verdict::Failed)
         };
         self.failed = Some(Failure {
+            at,
             files: seen.0,
             seen: seen.1,
             outcome: outcome.clone(),
@@ -247,6 +282,15 @@ impl Transaction {
         );
         outcome
     }
+}
+
+/// How the files that were read differ from those of what is live.
+fn changed_files(look: &Look, source: &Source) -> Vec<FileChange> {
+    let Ok(files) = &look.content else {
+        return Vec::new();
+    };
+    let read = config::source_files(files, &look.referenced, &source.origins);
+    config::changed_files(&source.files, &read)
 }
 
 /// An outcome that changed nothing, without details.
@@ -267,13 +311,5 @@ pub(super) fn ended(live: &dyn Live, asked: &Asked, verdict: Verdict) -> Outcome
         pending_restart: Vec::new(),
         shadowed: Vec::new(),
         at: Utc::now(),
-    }
-}
-
-/// Runs file reads where they may block: a mounted file system can hang.
-pub(super) async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     config::{CallAnnotations, Config, FunctionSettings, Visibility},
     model::FunctionRef,
     policy::{Admitted, Pass, Policy, Standing, Subject},
-    problem::Problem,
+    problem::{Form, Problem},
     provider::ProviderError,
     proxy::{
         self, Answer, Call, Switched,
@@ -62,7 +62,7 @@ pub(super) async fn call(
     called: &Called,
     mut record: Record,
     peer: SocketAddr,
-    accept: &HeaderMap,
+    form: Form,
 ) -> Response<Body> {
     let tasks = &service.tasks;
     let call_headers = call_headers(request.headers());
@@ -94,7 +94,7 @@ pub(super) async fn call(
                 record.head(problem.status_code());
                 record.ended();
             }
-            let mut response = problem_response(&problem, accept);
+            let mut response = problem_response(&problem, form);
             headers::complete(response.headers_mut(), &call_headers);
             response
         }
@@ -121,9 +121,10 @@ async fn forward(
     record: &mut Option<Record>,
     policy: &mut Option<Arc<Policy>>,
 ) -> Result<Answer<Record>, Problem> {
-    let path = request.uri().path().to_owned();
-    let (raw_name, rest) =
-        target::split(&path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
+    // Shares the request's text.
+    let uri = request.uri().clone();
+    let (raw_name, rest) = target::split(uri.path())
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
     let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
     if function.settings.internal && reach == Reach::Public {
         return Err(ProviderError::unknown_function(&function.function).into());

@@ -40,18 +40,22 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Accepts connections until `stop`, then returns; connections that are open
-/// finish their requests as tasks of the service.
-pub async fn serve(listener: TcpListener, service: Service, stop: Stop) {
+/// finish their requests as tasks of the service. The listener closes when
+/// nobody else holds it.
+pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Stop) {
     let mut pause = ACCEPT_PAUSE;
+    let finish = Stop::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            // First: from then on, connections are another's.
+            biased;
             () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                let connection = connection(stream, peer, service.clone(), stop.clone());
+                let connection = connection(stream, peer, service.clone(), finish.clone());
                 service.tasks.spawn(connection);
             }
             Err(error) => {
@@ -61,6 +65,15 @@ pub async fn serve(listener: TcpListener, service: Service, stop: Stop) {
             }
         }
     }
+    let Some(listener) = Arc::into_inner(listener) else {
+        // It was handed over: whoever has it accepts what is waiting, and nobody
+        // who calls can have noticed. A connection that was just accepted still
+        // gets an answer.
+        tokio::time::sleep(LAST_REQUEST).await;
+        finish.cancel();
+        return;
+    };
+    finish.cancel();
     // What the system has accepted for us would be reset by closing the listener.
     let last = Stop::new();
     let mut waiting = 0;

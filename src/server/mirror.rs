@@ -34,7 +34,7 @@ use super::{
     way,
 };
 use crate::{
-    problem::accept_only,
+    problem::Form,
     proxy::target,
     routing::{Route, mirror::Mirror},
     snapshot::Snapshot,
@@ -229,8 +229,8 @@ impl Sending {
             let request = Request::from_parts(parts, RequestBody::Kept(Full::new(body)));
             let mut record = Record::new(&snapshot, Kind::Mirror, &request, peer, Instant::now());
             record.route(&route);
-            let accept = accept_only(request.headers());
-            let answer = invoke::call(snapshot, &service, request, &called, record, peer, &accept).await;
+            let form = Form::wanted(request.headers());
+            let answer = invoke::call(snapshot, &service, request, &called, record, peer, form).await;
             let mut answer = answer.into_body();
             // To its end, which is what its time and size are counted by.
             while let Some(Ok(_)) = answer.frame().await {}

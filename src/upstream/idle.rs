@@ -41,7 +41,7 @@ impl<T> IdleConnections<T> {
     }
 
     /// The newest connection that is not idle for too long and is `usable`.
-    pub(super) fn take(&self, timeout: Duration, usable: impl Fn(&T) -> bool) -> Option<T> {
+    pub(super) fn take(&self, timeout: Duration, mut usable: impl FnMut(&mut T) -> bool) -> Option<T> {
         let own = own_list() % self.lists.len();
         (0..self.lists.len()).find_map(|step| {
             let list = &self.lists[(own + step) % self.lists.len()];
@@ -50,8 +50,8 @@ impl<T> IdleConnections<T> {
                 // Who holds it takes or brings one: not worth waiting for.
                 _ => list.try_lock().ok()?,
             };
-            while let Some(Idle { connection, since }) = list.pop() {
-                if since.elapsed() < timeout && usable(&connection) {
+            while let Some(Idle { mut connection, since }) = list.pop() {
+                if since.elapsed() < timeout && usable(&mut connection) {
                     return Some(connection);
                 }
             }

@@ -34,7 +34,7 @@ impl Endpoint {
 
     /// An idle connection.
     pub fn take_plain(&self) -> Option<PlainConnection> {
-        self.plain.take(self.limits.idle_timeout, PlainConnection::is_quiet)
+        self.plain.take(self.limits().idle_timeout, PlainConnection::is_quiet)
     }
 
     /// A new connection.
@@ -42,7 +42,7 @@ impl Endpoint {
     /// # Errors
     /// When none could be made; nothing was sent.
     pub async fn open_plain(&self) -> Result<PlainConnection, ConnectError> {
-        let stream = connect(self.address(), self.limits.connect_timeout).await?;
+        let stream = connect(self.address(), self.limits().connect_timeout).await?;
         Ok(PlainConnection { stream, reused: false })
     }
 
@@ -52,7 +52,8 @@ impl Endpoint {
             reused: true,
             ..connection
         };
-        if self.plain.put(kept, self.limits.max_idle, self.limits.idle_timeout) {
+        let limits = self.limits();
+        if self.plain.put(kept, limits.max_idle, limits.idle_timeout) {
             self.sweep(|endpoint| &endpoint.plain);
         }
     }
@@ -65,7 +66,7 @@ impl PlainConnection {
     }
 
     /// Whether nothing came since the last answer. Costs no system call, usually.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         let mut byte = [0];
         let (ready, read) = match &self.stream {

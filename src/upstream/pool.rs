@@ -9,18 +9,15 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
 use super::{
     connect::{Address, ConnectError, connect},
+    driven::{AnswerBody, Driven},
     health::Health,
     idle::IdleConnections,
     plain::PlainConnection,
@@ -98,8 +95,8 @@ pub struct SendFailure {
 pub struct Endpoint {
     address: Address,
     host: HeaderValue,
-    pub(super) limits: PoolLimits,
-    idle: IdleConnections<SendRequest<Body>>,
+    limits: ArcSwap<PoolLimits>,
+    idle: IdleConnections<Driven>,
     pub(super) plain: IdleConnections<PlainConnection>,
     in_flight: AtomicUsize,
     health: Health,
@@ -111,7 +108,7 @@ impl Endpoint {
         Arc::new(Self {
             host: address.host_header(),
             address,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             idle: IdleConnections::new(),
             plain: IdleConnections::new(),
             in_flight: AtomicUsize::new(0),
@@ -127,6 +124,15 @@ impl Endpoint {
     /// `Host` header of requests to it.
     pub fn host(&self) -> &HeaderValue {
         &self.host
+    }
+
+    /// Changes the bounds on its connections; those that are open stay.
+    pub fn set_limits(&self, limits: PoolLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    pub(super) fn limits(&self) -> PoolLimits {
+        **self.limits.load()
     }
 
     /// Whether it keeps failing.
@@ -156,14 +162,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`SendFailure`], with the request when nothing was sent.
-    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, Box<SendFailure>> {
+    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
         let mut request = request;
         let mut pooled = true;
         loop {
-            let (mut sender, reused) = match pooled.then(|| self.take()).flatten() {
-                Some(sender) => (sender, true),
+            let (driven, reused) = match pooled.then(|| self.take()).flatten() {
+                Some(driven) => (driven, true),
                 None => match self.open().await {
-                    Ok(sender) => (sender, false),
+                    Ok(driven) => (driven, false),
                     Err(error) => {
                         return Err(Box::new(SendFailure {
                             error,
@@ -173,11 +179,8 @@ impl Endpoint {
                 },
             };
             let copy = if reused { repeatable(&request) } else { None };
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    self.keep(sender);
-                    return Ok(response);
-                }
+            match driven.send(request, self).await {
+                Ok(response) => return Ok(response),
                 Err(mut failed) => {
                     let unsent = failed.take_message();
                     let cause = failed.into_error();
@@ -198,33 +201,14 @@ impl Endpoint {
         }
     }
 
-    fn take(&self) -> Option<SendRequest<Body>> {
-        self.idle.take(self.limits.idle_timeout, SendRequest::is_ready)
+    fn take(&self) -> Option<Driven> {
+        self.idle.take(self.limits().idle_timeout, Driven::is_quiet)
     }
 
-    /// Returns a sender to the pool once its response body has been read; a
-    /// connection that closes instead is forgotten.
-    fn keep(self: &Arc<Self>, mut sender: SendRequest<Body>) {
-        if sender.is_ready() {
-            self.push(sender);
-            return;
-        }
-        let endpoint = Arc::downgrade(self);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends with its connection, and that with the call, which the server tracks"
-        )]
-        tokio::spawn(async move {
-            if sender.ready().await.is_ok()
-                && let Some(endpoint) = endpoint.upgrade()
-            {
-                endpoint.push(sender);
-            }
-        });
-    }
-
-    fn push(self: &Arc<Self>, sender: SendRequest<Body>) {
-        if self.idle.put(sender, self.limits.max_idle, self.limits.idle_timeout) {
+    /// Keeps a connection on which another request can be sent.
+    pub(super) fn keep(self: &Arc<Self>, driven: Driven) {
+        let limits = self.limits();
+        if self.idle.put(driven, limits.max_idle, limits.idle_timeout) {
             self.sweep(|endpoint| &endpoint.idle);
         }
     }
@@ -232,7 +216,7 @@ impl Endpoint {
     /// Closes idle connections in time even when no more calls come.
     pub(super) fn sweep<T: 'static>(self: &Arc<Self>, which: fn(&Self) -> &IdleConnections<T>) {
         let endpoint = Arc::downgrade(self);
-        let timeout = self.limits.idle_timeout;
+        let mut timeout = self.limits().idle_timeout;
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with its endpoint, or once nothing is idle"
@@ -241,6 +225,7 @@ impl Endpoint {
             loop {
                 tokio::time::sleep(timeout).await;
                 let Some(endpoint) = endpoint.upgrade() else { return };
+                timeout = endpoint.limits().idle_timeout;
                 if !which(&endpoint).drop_expired(timeout) {
                     return;
                 }
@@ -248,25 +233,12 @@ impl Endpoint {
         });
     }
 
-    async fn open(&self) -> Result<SendRequest<Body>, SendError> {
-        let stream = connect(&self.address, self.limits.connect_timeout).await?;
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|cause| SendError::Broken {
-                address: self.address.to_string(),
-                cause,
-            })?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "ends when the sender is dropped or the peer closes"
-        )]
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
+    async fn open(&self) -> Result<Driven, SendError> {
+        let stream = connect(&self.address, self.limits().connect_timeout).await?;
+        Driven::begin(stream).await.map_err(|cause| SendError::Broken {
+            address: self.address.to_string(),
+            cause,
+        })
     }
 }
 

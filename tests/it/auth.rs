@@ -153,9 +153,10 @@ fn missing_files_are_named() {
         basic: true,
         secret_path: directory.path().to_owned(),
         proxy_url: None,
+        proxy_url_file: None,
         proxy_pass_body: false,
     };
-    let error = Auth::load(&rules).expect_err("no files");
+    let error = Auth::load(&rules).expect_err("no files").to_string();
     assert!(
         error.contains("basic-auth-user") && error.contains("secret_mount_path"),
         "{error}"

@@ -89,7 +89,7 @@ fn check_prints_every_mistake_on_its_line() {
 }
 
 #[test]
-fn serve_refuses_a_wrong_configuration_with_64() {
+fn point_13_a_wrong_configuration_ends_the_start_with_64() {
     for (arguments, environment, part) in [
         (
             &[][..],
@@ -180,11 +180,15 @@ fn what_config_prints_can_be_read_again() {
 }
 
 #[test]
-fn explain_says_where_a_value_comes_from_and_what_it_overrides() {
+fn point_22_explain_says_where_a_value_comes_from_and_what_it_overrides() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("gateway.toml");
     let name = path.to_str().expect("text");
-    fs::write(&path, "[server]\nread_timeout = \"90s\"\n").expect("write");
+    fs::write(
+        &path,
+        "[server]\nread_timeout = \"90s\"\n[functions.f]\nheaders.request.set = { X-A = \"a\", \"x.b\" = \"b\" }\n",
+    )
+    .expect("write");
     let explain = |key: &str| {
         run(
             &["config", "explain", key, "--config", name],
@@ -223,7 +227,23 @@ fn explain_says_where_a_value_comes_from_and_what_it_overrides() {
     for (key, hint) in [
         ("server.lisen", "did you mean 'server.listen'?"),
         ("upstream_timeout", "did you mean 'invoke.upstream_timeout'?"),
-        ("server", "it is a table with the keys"),
+        (
+            "server",
+            "it is a table with the keys allow_unauthenticated_public, base_path",
+        ),
+        (
+            "functions.f.headers.request.set",
+            "it is a table of names that you choose, such as functions.f.headers.request.set.NAME; set: X-A, \"x.b\"",
+        ),
+        (
+            "functions.g.headers.request.set",
+            "such as functions.g.headers.request.set.NAME; none is set",
+        ),
+        (
+            "provider.process.images",
+            "such as provider.process.images.NAME; none is set",
+        ),
+        ("functions", "such as functions.NAME; set: f"),
         ("a b", "write it as section.key"),
     ] {
         let output = explain(key);
@@ -289,6 +309,91 @@ fn the_committed_schema_is_current() {
         committed == stdout(&output),
         "config/schema.json does not match the settings; run `make schema` and commit the result"
     );
+}
+
+#[test]
+fn point_11_check_warns_of_what_is_odd_by_itself() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    let content = "[provider]\nurl = \"http://p/\"\n[server]\nread_timeout = \"100ms\"\ninternal_listen = \"0.0.0.0:8079\"\n\
+                   [functions.\"*\"]\ntimeouts.first_byte = \"1ms\"\nretries = { attempts = 1, backoff = \"1ms\" }\n";
+    fs::write(&path, content).expect("write");
+    let output = run(&["check", path.to_str().expect("text")], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stderr(&output);
+    for warning in [
+        "warning: server.listen: 0.0.0.0:8080 can be reached from other machines and authentication is off",
+        "warning: server.internal_listen: 0.0.0.0:8079 can be reached from other machines and authentication is off",
+        "warning: server.read_timeout is 100ms, shorter than 1s",
+        "warning: functions.\"*\".timeouts.first_byte is 1ms, shorter than 10ms",
+    ] {
+        assert!(
+            text.lines().any(|line| line.starts_with(warning)),
+            "{warning}\nnot in\n{text}"
+        );
+    }
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[test]
+fn what_keeps_a_gateway_from_starting_has_a_place() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("gateway.toml");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let free = "server.listen = \"127.0.0.1:0\"\nmetrics.listen = \"127.0.0.1:0\"\nprovider.kind = \"memory\"\n";
+    for (content, arguments, place) in [
+        (
+            free.replacen("127.0.0.1:0", &address, 1),
+            &[][..],
+            "{FILE}:1:8: server.listen: cannot listen on",
+        ),
+        (
+            free.to_owned(),
+            &["--listen", &address],
+            "command line: server.listen: cannot listen on",
+        ),
+        (
+            format!("{free}[auth]\nbasic = true\n"),
+            &[],
+            "{FILE}:5:1: auth.secret_path: /run/secrets/basic-auth-user: cannot be read",
+        ),
+        (
+            format!("{free}[auth]\nbasic = true\nsecret_path = \"/no/such\"\n"),
+            &[],
+            "{FILE}:6:1: auth.secret_path: /no/such/basic-auth-user: cannot be read",
+        ),
+        (
+            format!("{free}prometheus.host = \"a b\"\n"),
+            &[],
+            "{FILE}:4:12: prometheus.host: 'a b' is not a host name",
+        ),
+        (
+            free.replace("kind = \"memory\"", "url = \"http://hunter2:hunter3@p/\""),
+            &[],
+            "{FILE}:3:10: provider.url: put the credentials",
+        ),
+        (
+            free.replace(
+                "provider.kind = \"memory\"",
+                "provider.process.state_dir = \"/dev/null/x\"",
+            ),
+            &[],
+            "{FILE}:3:18: provider.process.state_dir: cannot create state directory",
+        ),
+    ] {
+        fs::write(&path, &content).expect("write");
+        let name = path.to_str().expect("text");
+        let output = run(&[&["--config", name], arguments].concat(), &[("HOME", "/h")]);
+        let text = stderr(&output);
+        let expected = format!("error: {}", place.replace("{FILE}", name));
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with(&expected)),
+            "{expected}\nnot in\n{text}"
+        );
+        assert!(!text.contains("hunter"), "{text}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod fuzz;
 mod mistakes;
 mod restart;
 mod routes;
+mod secrets;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -61,7 +62,7 @@ pub(crate) fn value(loaded: &Loaded, key: &str) -> (String, String) {
 }
 
 #[test]
-fn layers_win_in_order() {
+fn point_22_layers_win_in_order() {
     let mut sources = Sources {
         file: Some("gateway.toml".into()),
         ..environment(&[])
@@ -144,9 +145,9 @@ fn values_that_follow_from_others() {
 }
 
 #[test]
-fn secrets_are_masked_where_they_are_shown() {
+fn point_24_secrets_are_masked_where_they_are_shown() {
     let loaded = file(
-        "[provider]\nurl = \"http://user:pass@host/\"\n[auth]\nproxy_url = \"https://token@host/x\"\n\
+        "[provider]\nurl = \"http://user:pass@host/\"\n[auth]\nproxy_url = \"https://token@host/x?key=pass\"\n\
          [provider.process.images.a]\ncommand = \"cat\"\nenvironment = { TOKEN = \"pass\" }",
     )
     .expect("valid");
@@ -163,7 +164,25 @@ fn secrets_are_masked_where_they_are_shown() {
         "{shown:?}"
     );
     assert!(shown.contains(&"\"http://***@host/\"".to_owned()), "{shown:?}");
+    assert!(shown.contains(&"\"https://***@host/x?***\"".to_owned()), "{shown:?}");
     assert!(shown.contains(&"\"***\"".to_owned()), "{shown:?}");
+}
+
+#[test]
+fn point_24_what_is_no_url_is_told_without_what_may_be_a_password() {
+    for (key, text, shown) in [
+        ("auth.proxy_url", "user:pw@host", "'***@host'"),
+        ("auth.proxy_url", "ftp://user:pw@host/?key=pw", "'ftp://***@host/?***'"),
+        ("provider.url", "http://user:p/w@host:port", "'http://***@host:port'"),
+        ("server.listen", "http://user:pw@host", "'http://***@host'"),
+    ] {
+        let found = errors(file(&format!("{key} = \"{text}\"")));
+        assert!(
+            found.len() == 1 && found[0].contains(&format!("found {shown}")),
+            "{found:?}"
+        );
+        assert!(!found[0].contains("pw") && !found[0].contains("p/w"), "{found:?}");
+    }
 }
 
 #[test]

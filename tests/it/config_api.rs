@@ -1,24 +1,20 @@
 //! `/system/config`: a running gateway tells which configuration is live, checks
 //! and compares candidates, and reads its files again on request.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use http::Method;
-use http_body_util::StreamBody;
-use hyper::body::Frame;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::{net::UnixDatagram, process::Command, sync::Semaphore};
+use tokio::net::UnixDatagram;
 
 use crate::support::{
-    Gateway, Upstream, eventually,
+    Gateway,
     gateway::{Setup, field},
     soon,
-    upstream::{body, text},
-    wire::Wire,
 };
+
+mod audit;
+mod candidates;
+mod generations;
 
 const STATUS: &str = "/system/config/status";
 const RELOAD: &str = "/system/config/reload";
@@ -59,7 +55,7 @@ fn with_own_state() -> Setup {
 }
 
 #[tokio::test]
-async fn the_effective_configuration_is_shown_with_its_sources_and_without_secrets() {
+async fn point_26_the_effective_configuration_is_shown_with_its_sources_and_without_secrets() {
     let gateway = Gateway::new()
         .config("server.read_timeout = \"5s\"\nprovider.url = \"http://user:hunter2@127.0.0.1:1/\"\nprovider.kind = \"process\"")
         .env("write_timeout", "70")
@@ -96,7 +92,47 @@ async fn the_effective_configuration_is_shown_with_its_sources_and_without_secre
 }
 
 #[tokio::test]
-async fn the_status_follows_good_and_bad_reloads() {
+async fn point_22_the_effective_configuration_tells_what_is_overridden_and_what_is_beneath() {
+    let file = "[server]\nread_timeout = \"5s\"\n[functions.\"*\"]\nmax_in_flight = 5\ntimeouts.idle = \"30s\"\n\
+                [functions.f]\nmax_in_flight = 7\n";
+    let gateway = Gateway::new()
+        .config(file)
+        .env("read_timeout", "6")
+        .env("FAAS__SERVER__READ_TIMEOUT", "7s")
+        .start()
+        .await;
+    let effective = json_of(&gateway, "/system/config").await;
+    let path = gateway.config_file().display().to_string();
+    assert_eq!(
+        shown(&effective, "server.read_timeout")["overridden"],
+        json!([
+            { "source": "environment variable read_timeout", "value": "\"6\"" },
+            { "source": format!("{path}:3:1"), "value": "\"5s\"" },
+        ])
+    );
+    let own = shown(&effective, "functions.f.max_in_flight");
+    assert_eq!(
+        (&own["value"], &own["base"]),
+        (&json!("7"), &json!({ "source": format!("{path}:5:1"), "value": "5" }))
+    );
+    let given = shown(&effective, "functions.f.timeouts.idle");
+    assert_eq!(
+        (&given["value"], &given["base"]),
+        (
+            &Value::Null,
+            &json!({ "source": format!("{path}:6:10"), "value": "\"30s\"" })
+        )
+    );
+    // The program says the same.
+    let mut config = tokio::process::Command::new(env!("CARGO_BIN_EXE_faas-gateway"));
+    config.args(["config", "--config", &path]).env_clear().env("HOME", "/h");
+    let printed = String::from_utf8(config.output().await.expect("started").stdout).expect("text");
+    let line = format!("# functions.f.timeouts.idle = \"30s\" of functions.\"*\"  # {path}:6:10");
+    assert!(printed.lines().any(|found| found == line), "{printed}");
+}
+
+#[tokio::test]
+async fn point_26_the_status_follows_good_and_bad_reloads() {
     let gateway = Gateway::new().start().await;
     let first = json_of(&gateway, STATUS).await;
     assert_eq!(first["last_attempt"]["trigger"], "start");
@@ -120,9 +156,6 @@ async fn the_status_follows_good_and_bad_reloads() {
         (&failed["generation"], &failed["hash"]),
         (&first["generation"], &first["hash"])
     );
-    let health = gateway.get("/healthz").send().await.expect("an answer");
-    assert_eq!(health.status(), 200, "a bad reload must not fail readiness");
-
     write(&gateway, "[server]\nread_timeout = \"7s\"\n");
     let (status, outcome) = reload(&gateway).await;
     assert_eq!((status, &outcome["generation"]), (200, &json!(2)), "{outcome}");
@@ -258,197 +291,16 @@ async fn warnings_of_a_reload_are_in_its_answer_and_in_the_status() {
         outcome["warnings"]
     );
 
-    let odd = Gateway::new().config("auth.proxy_pass_body = true").start().await;
+    let odd = "auth.proxy_pass_body = true\nserver.read_timeout = \"100ms\"";
+    let odd = Gateway::new().config(odd).start().await;
     let start = json_of(&odd, STATUS).await;
-    assert_eq!(
-        start["last_attempt"]["warnings"].as_array().map(Vec::len),
-        Some(1),
-        "{start}"
-    );
-}
-
-#[tokio::test]
-async fn point_29_who_asked_for_a_reload_and_what_it_did_is_logged_and_remembered() {
-    let mut gateway = Gateway::new()
-        .basic_auth("admin", "hunter2")
-        .env("FAAS__RELOAD__WATCH", "off")
-        .env("TOKEN", "hunter3")
-        .start()
+    let warnings = start["last_attempt"]["warnings"].as_array().expect("a list");
+    assert_eq!(warnings.len(), 2, "{start}");
+    let short = "server.read_timeout is 100ms, shorter than 1s";
+    let line = odd
+        .logged("the warning of the start", |line| line.to_string().contains(short))
         .await;
-    gateway.sign_in("admin", "hunter2");
-    let file = gateway.config_file().display().to_string();
-    let audit = |result: &'static str| {
-        move |line: &Value| line["target"] == "audit" && field(line, "result") == result && line["level"] == "INFO"
-    };
-    let first = json_of(&gateway, STATUS).await;
-    assert_eq!(first["history"], json!([]));
-
-    write(
-        &gateway,
-        "server.read_timeout = \"7s\"\nprovider.default_namespace = \"${TOKEN}\"\n",
-    );
-    let (status, outcome) = reload(&gateway).await;
-    assert_eq!(status, 200, "{outcome}");
-    let line = gateway.logged("the reload", audit("applied")).await;
-    let caller = field(&line, "callers").as_str().expect("a caller");
-    assert!(caller.starts_with("admin at 127.0.0.1:"), "{line}");
-    for (name, value) in [
-        ("trigger", json!("api")),
-        ("from", json!(1)),
-        ("to", json!(2)),
-        ("old_hash", first["hash"].clone()),
-        ("hash", outcome["hash"].clone()),
-        ("changed", json!("server.read_timeout, provider.default_namespace")),
-        ("files", json!(format!("changed {file}"))),
-    ] {
-        assert_eq!(field(&line, name), &value, "{name}: {line}");
-    }
-
-    write(&gateway, "wrong = true\nserver.read_timeout = \"soon\"\n");
-    gateway.signal(Signal::SIGHUP);
-    let line = gateway.logged("the refusal", audit("failed")).await;
-    assert_eq!(
-        (field(&line, "trigger"), field(&line, "errors")),
-        (&json!("signal"), &json!(2))
-    );
-    assert_eq!((field(&line, "from"), field(&line, "to")), (&json!(2), &json!(2)));
-    let stale = gateway
-        .post(RELOAD)
-        .header("If-Match", "\"stale\"")
-        .send()
-        .await
-        .expect("an answer");
-    assert_eq!(stale.status(), 412);
-    let line = gateway
-        .logged("the caller who came too late", audit("superseded"))
-        .await;
-    assert!(
-        field(&line, "callers")
-            .as_str()
-            .is_some_and(|caller| caller.starts_with("admin at ")),
-        "{line}"
-    );
-
-    let history = json_of(&gateway, STATUS).await["history"].clone();
-    let (failed, applied) = (&history[0], &history[1]);
-    assert_eq!(history.as_array().map(Vec::len), Some(2), "{history}");
-    assert_eq!(
-        (&failed["trigger"], &failed["actors"], &failed["errors"]),
-        (&json!("signal"), &json!([]), &json!(2))
-    );
-    assert_eq!(
-        (&applied["result"], &applied["actors"][0]["user"]),
-        (&json!("applied"), &json!("admin"))
-    );
-    assert!(
-        applied["actors"][0]["address"]
-            .as_str()
-            .expect("an address")
-            .starts_with("127.0.0.1:"),
-        "{applied}"
-    );
-    assert_eq!(
-        (&applied["from_generation"], &applied["to_generation"]),
-        (&json!(1), &json!(2))
-    );
-    assert_eq!(
-        applied["changed"],
-        json!(["server.read_timeout", "provider.default_namespace"])
-    );
-    assert_eq!(applied["files"], json!([{ "path": file, "change": "changed" }]));
-    assert_eq!(gateway.log_count(|line| line.to_string().contains("hunter")), 0);
-    assert!(!history.to_string().contains("hunter"), "{history}");
-}
-
-#[tokio::test]
-async fn point_24_paths_are_told_without_what_variables_gave() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let secrets = directory.path().join("hunter2");
-    std::fs::create_dir(&secrets).expect("a directory");
-    std::fs::write(secrets.join("basic-auth-user"), "admin").expect("a file");
-    std::fs::write(secrets.join("basic-auth-password"), "one").expect("a file");
-    let toml = format!(
-        "[auth]\nbasic = true\nsecret_path = \"{}/${{TOKEN}}\"\n",
-        directory.path().display()
-    );
-    let mut gateway = Gateway::new().env("TOKEN", "hunter2").config(&toml).start().await;
-    for (password, generation) in [("one", 1), ("two", 2)] {
-        std::fs::write(secrets.join("basic-auth-password"), password).expect("a file");
-        gateway.sign_in("admin", password);
-        let told = eventually("the status", || async {
-            let answer = gateway.get(STATUS).send().await.expect("an answer");
-            let status: Value = answer.json().await.ok()?;
-            (status["generation"] == generation).then_some(status)
-        })
-        .await;
-        let path = directory.path().join("***/basic-auth-password").display().to_string();
-        assert!(told["sources"].to_string().contains(&path), "{told}");
-        assert!(!told.to_string().contains("hunter2"), "{told}");
-        if generation == 2 {
-            assert_eq!(
-                told["history"][0]["files"],
-                json!([{ "path": path, "change": "changed" }])
-            );
-        }
-    }
-    assert_eq!(gateway.log_count(|line| line.to_string().contains("hunter2")), 0);
-}
-
-#[tokio::test]
-async fn candidates_are_checked_and_compared_and_change_nothing() {
-    let gateway = with_own_state().start().await;
-    let (status, answer) = submit(
-        &gateway,
-        "/system/config/validate",
-        "[server]\nwrite_timeout = \"5s\"\n",
-    )
-    .await;
-    assert_eq!((status, &answer["ok"]), (200, &json!(true)));
-    assert!(
-        answer["warnings"][0]
-            .as_str()
-            .expect("a warning")
-            .contains("write_timeout")
-    );
-
-    for path in ["/system/config/validate", "/system/config/diff"] {
-        let (status, problem) = submit(&gateway, path, "[server]\nread_timeout = \"soon\"\nlisen = 1\n").await;
-        assert_eq!(
-            (status, problem["errors"].as_array().map(Vec::len)),
-            (422, Some(2)),
-            "{problem}"
-        );
-        assert!(
-            problem["detail"]
-                .as_str()
-                .expect("text")
-                .contains("did you mean 'listen'?")
-        );
-        assert_eq!(submit(&gateway, path, " ").await.0, 400);
-    }
-    let missing = "[auth]\nbasic = true\nsecret_path = \"/no/such\"\n";
-    let (status, problem) = submit(&gateway, "/system/config/validate", missing).await;
-    assert_eq!(
-        status, 422,
-        "credentials that are not there would refuse the reload: {problem}"
-    );
-
-    let candidate = "server.read_timeout = \"7s\"\nprovider.logs_url = \"http://a:hunter2@l/\"\nprovider.process.state_dir = \"/elsewhere\"\n";
-    let (status, diff) = submit(&gateway, "/system/config/diff", candidate).await;
-    assert_eq!(status, 200, "{diff}");
-    assert_eq!(
-        diff["changes"][0],
-        json!({ "key": "server.read_timeout", "old": "\"1m\"", "new": "\"7s\"", "effect": "live" })
-    );
-    assert_eq!(
-        diff["changes"][1],
-        json!({ "key": "provider.logs_url", "new": "\"http://***@l/\"", "effect": "live" })
-    );
-    assert_eq!(
-        (&diff["changes"][2]["key"], &diff["changes"][2]["effect"]),
-        (&json!("provider.process.state_dir"), &json!("restart"))
-    );
-    assert_eq!(json_of(&gateway, STATUS).await["generation"], 1, "nothing changed");
+    assert_eq!(line["level"], "WARN");
 }
 
 #[tokio::test]
@@ -481,7 +333,7 @@ async fn what_waits_for_a_restart_is_listed() {
 }
 
 #[tokio::test]
-async fn keys_that_the_environment_overrides_are_named() {
+async fn point_22_keys_that_the_environment_overrides_are_named() {
     let gateway = Gateway::new().env("read_timeout", "50").start().await;
     assert_eq!(json_of(&gateway, STATUS).await["shadowed_by_env"], json!([]));
     write(&gateway, "[server]\nread_timeout = \"7s\"\n");
@@ -507,99 +359,7 @@ async fn keys_that_the_environment_overrides_are_named() {
 }
 
 #[tokio::test]
-async fn old_generations_live_until_their_last_call_has_ended() {
-    let open = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&open);
-    let upstream = Upstream::start().await.function("held", move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            let _passed = gate.acquire().await.expect("open");
-            text(200, "done")
-        }
-    });
-    let gateway = Gateway::before(&upstream.url()).start().await;
-    let calls = async { gateway.invoke("/function/held", "").await };
-    let changes = async {
-        eventually("the call is under way", || async {
-            let series = "gateway_function_invocation_inflight{function_name=\"held\"}";
-            (gateway.metric(series).await? > 0.0).then_some(())
-        })
-        .await;
-        for seconds in 1..=5 {
-            write(&gateway, &format!("[server]\nread_timeout = \"{seconds}0s\"\n"));
-            assert_eq!(reload(&gateway).await.0, 200);
-        }
-        // The live one, and the one that the call began with.
-        eventually("two generations", || async {
-            (gateway.metric("gateway_config_live_generations").await == Some(2.0)).then_some(())
-        })
-        .await;
-        open.add_permits(1);
-    };
-    let (answer, ()) = tokio::join!(calls, changes);
-    assert_eq!(answer, "done");
-    eventually("one generation", || async {
-        (gateway.metric("gateway_config_live_generations").await == Some(1.0)).then_some(())
-    })
-    .await;
-}
-
-/// An idle connection, a tunnel and a stream need nothing of the snapshot they
-/// began with, so that what it holds goes while they stay.
-#[tokio::test]
-async fn point_18_connections_streams_and_tunnels_keep_no_old_generation() {
-    let open = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&open);
-    let upstream = Upstream::start()
-        .await
-        .function("chat", crate::streaming::shout)
-        .function("stream", move |_| {
-            let gate = Arc::clone(&gate);
-            async move {
-                let chunks = futures_util::stream::iter([false, true]).then(move |wait| {
-                    let gate = Arc::clone(&gate);
-                    async move {
-                        if wait {
-                            let _passed = gate.acquire().await.expect("open");
-                        }
-                        Ok(Frame::data(Bytes::from_static(b"part ")))
-                    }
-                });
-                body(200, StreamBody::new(chunks))
-            }
-        });
-    let gateway = Gateway::before(&upstream.url()).start().await;
-    let mut idle = Wire::connect(gateway.address()).await;
-    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    idle.until("OK").await;
-    let url = format!("ws://{}/function/chat", gateway.address());
-    let (mut socket, _) = soon("the handshake", tokio_tungstenite::connect_async(url))
-        .await
-        .expect("switched");
-    let mut stream = gateway.get("/function/stream").send().await.expect("an answer");
-    assert_eq!(stream.chunk().await.expect("a part").expect("a part"), "part ");
-
-    for seconds in 1..=3 {
-        write(&gateway, &format!("[server]\nread_timeout = \"{seconds}0s\"\n"));
-        assert_eq!(reload(&gateway).await.0, 200);
-    }
-    eventually("one generation", || async {
-        (gateway.metric("gateway_config_live_generations").await == Some(1.0)).then_some(())
-    })
-    .await;
-    let series = "gateway_function_invocation_inflight{function_name=\"chat\"}";
-    assert_eq!(gateway.metric(series).await, Some(1.0), "still counted");
-    socket.send("still here".into()).await.expect("sent");
-    let heard = soon("an echo", socket.next()).await.expect("open").expect("a message");
-    assert_eq!(heard.to_text().expect("text"), "STILL HERE");
-    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    idle.until("OK").await;
-    open.add_permits(1);
-    assert_eq!(stream.text().await.expect("the rest"), "part ");
-}
-
-#[tokio::test]
-async fn metrics_tell_what_is_live() {
+async fn point_25_metrics_tell_what_is_live() {
     // Else the file's own event may come first.
     let gateway = Gateway::new().env("FAAS__RELOAD__WATCH", "off").start().await;
     write(&gateway, "[server]\nread_timeout = \"7s\"\n");
@@ -637,53 +397,10 @@ async fn strangers_learn_nothing() {
     ] {
         let response = gateway.request(method, path).send().await.expect("an answer");
         assert_eq!(response.status(), 401, "{path}");
-        assert!(response.headers().get("x-config-generation").is_none(), "{path}");
+        assert!(response.headers().get("etag").is_none(), "{path}");
+        let text = response.text().await.expect("text");
+        assert!(!text.contains("hash") && !text.contains("server."), "{path}: {text}");
     }
-}
-
-#[tokio::test]
-async fn a_file_is_compared_with_a_running_gateway() {
-    let gateway = Gateway::new().basic_auth("admin", "hunter2").start().await;
-    let candidate = gateway.directory().join("candidate.toml");
-    let password = gateway.directory().join("auth/basic-auth-password");
-    let url = gateway.url();
-    let diff = async |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_faas-gateway"))
-            .arg("diff")
-            .arg(&candidate)
-            .args(arguments)
-            .env_clear()
-            .output()
-            .await
-            .expect("the program starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
-    let with_credentials = url.replace("://", "://admin:hunter2@");
-    let password = password.to_str().expect("text");
-    let signed_in = ["--against", &url, "--user", "admin", "--password-file", password];
-
-    std::fs::write(&candidate, "# a test's configuration\n").expect("writable");
-    assert_eq!(diff(&signed_in).await, (Some(0), String::new(), String::new()));
-    std::fs::write(&candidate, "[server]\nread_timeout = \"7s\"\n").expect("writable");
-    let expected = "server.read_timeout: \"1m\" -> \"7s\" (live)\n";
-    assert_eq!(diff(&signed_in).await, (Some(1), expected.to_owned(), String::new()));
-    assert_eq!(diff(&["--against", &with_credentials]).await.0, Some(1));
-
-    let (code, _, complaint) = diff(&["--against", &url]).await;
-    assert_eq!(code, Some(2));
-    assert!(complaint.contains("401"), "{complaint}");
-    let (code, _, complaint) = diff(&["--against", "http://admin:hunter2@127.0.0.1:1/"]).await;
-    assert_eq!(code, Some(2));
-    assert!(!complaint.contains("hunter2"), "{complaint}");
-
-    std::fs::write(&candidate, "[server]\nread_timeout = \"soon\"\nlisen = 1\n").expect("writable");
-    let (code, _, complaint) = diff(&signed_in).await;
-    assert_eq!((code, complaint.lines().count()), (Some(64), 2), "{complaint}");
-    assert!(
-        complaint.lines().all(|line| line.starts_with("error: candidate")),
-        "{complaint}"
-    );
 }
 
 #[tokio::test]

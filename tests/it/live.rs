@@ -8,8 +8,10 @@ mod detect;
 mod directory;
 mod edits;
 mod kubernetes;
+mod listeners;
 mod load;
 mod report;
+mod secrets;
 
 use std::path::Path;
 

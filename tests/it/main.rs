@@ -1,7 +1,10 @@
 //! Integration tests: one binary, so that linking happens once.
 
 #![expect(clippy::disallowed_methods, reason = "tasks of tests end with their runtime")]
-#![expect(clippy::duplicate_mod, reason = "both lanes pass the same tests of the wire: see base_lane")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "both lanes pass the same tests of the wire: see base_lane"
+)]
 
 mod support;
 

@@ -506,7 +506,7 @@ async fn the_exporter_serves_two_paths() {
     let ready = Arc::new(AtomicBool::new(true));
     called(&metrics, "figlet", 200);
     tasks.spawn(exporter::serve(
-        listener,
+        Arc::new(listener),
         Arc::clone(&metrics),
         tasks.clone(),
         {

@@ -1,7 +1,7 @@
 //! The http provider against a scripted one: what goes over the wire for each
 //! operation, and what each answer means.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use faas_gateway::{
@@ -449,6 +449,46 @@ async fn a_provider_that_does_not_answer() {
     .expect("a provider");
     let error = provider.logs(LogQuery::default()).await.err().expect("no head");
     assert_eq!(Problem::from(error).setting.as_deref(), Some("invoke.upstream_timeout"));
+}
+
+#[tokio::test]
+async fn bounds_change_and_the_provider_stays() {
+    let scripted = ScriptedProvider::answering(Answer::silence()).await;
+    let patient = settings(&scripted.url);
+    let provider = RemoteProvider::new(patient.clone(), None).expect("a provider");
+    let hasty = Settings {
+        timeout: Duration::from_millis(50),
+        pool: PoolLimits {
+            max_idle: 1,
+            ..PoolLimits::default()
+        },
+        ..patient.clone()
+    };
+    assert!(patient.is_same_provider(&hasty));
+    let elsewhere = Settings {
+        direct_suffix: Some("svc".to_owned()),
+        ..hasty.clone()
+    };
+    assert!(!patient.is_same_provider(&elsewhere));
+    let before = provider.upstream(&function()).expect("an upstream");
+    provider.reconfigure(&hasty);
+    let after = provider.upstream(&function()).expect("an upstream");
+    assert!(Arc::ptr_eq(&before.endpoint, &after.endpoint), "its connections stay");
+    let error = tokio::time::timeout(Duration::from_secs(5), provider.list("")).await;
+    let error = error.expect("the new bound").expect_err("no answer");
+    assert_eq!(Problem::from(error).setting.as_deref(), Some("invoke.upstream_timeout"));
+}
+
+#[tokio::test]
+async fn what_the_url_holds_is_in_no_error_and_no_debug_text() {
+    let url = Url::parse("http://127.0.0.1:1/hunter2/").expect("a URL");
+    let provider = RemoteProvider::new(settings(&url), None).expect("a provider");
+    let error = provider.list("").await.expect_err("nothing listens there");
+    let said = format!("{error} {error:?} {provider:?} {:?}", settings(&url));
+    assert!(
+        !said.contains("hunter2") && said.contains("cannot be reached"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
-    config::{Config, Image, Size},
+    config::{Config, Image, Size, Unusable},
     upstream::PoolLimits,
 };
 
@@ -23,6 +23,9 @@ const INHERITED: &[&str] = &[
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 ];
+
+/// Keys of the directory: its own, and those that make it one that is needed.
+pub(super) const STATE_DIR: &[&str] = &["provider.process.state_dir", "provider.kind", "provider.url"];
 
 /// How and where functions run. All but `state_dir`, `executable` and
 /// `default_namespace` can change while the provider runs.
@@ -86,12 +89,12 @@ impl Settings {
         executable: impl Into<PathBuf>,
         pool: PoolLimits,
         environment: BTreeMap<String, String>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unusable> {
         let process = &config.provider.process;
         let state_dir = process
             .state_dir
             .clone()
-            .ok_or("provider.process.state_dir is not set and there is no home directory to derive it from")?;
+            .ok_or_else(|| Unusable::new(STATE_DIR, "is not set and there is no home directory to derive it from"))?;
         let Size(log_size) = process.log_size;
         Ok(Self {
             default_namespace: config.default_namespace().to_owned(),

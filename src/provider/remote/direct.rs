@@ -25,8 +25,12 @@ const MAX_ENDPOINTS: usize = 4096;
 pub(super) struct Direct {
     suffix: String,
     default_namespace: String,
+    endpoints: RwLock<Endpoints>,
+}
+
+struct Endpoints {
     limits: PoolLimits,
-    endpoints: RwLock<HashMap<FunctionRef, Arc<Endpoint>>>,
+    known: HashMap<FunctionRef, Arc<Endpoint>>,
 }
 
 impl Direct {
@@ -34,15 +38,26 @@ impl Direct {
         Self {
             suffix,
             default_namespace,
-            limits,
-            endpoints: RwLock::default(),
+            endpoints: RwLock::new(Endpoints {
+                limits,
+                known: HashMap::new(),
+            }),
+        }
+    }
+
+    /// Changes the bounds on connections; those that are open stay.
+    pub(super) fn set_limits(&self, limits: PoolLimits) {
+        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        endpoints.limits = limits;
+        for endpoint in endpoints.known.values() {
+            endpoint.set_limits(limits);
         }
     }
 
     pub(super) fn upstream(&self, function: &FunctionRef) -> Result<Upstream> {
         let known = {
             let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-            endpoints.get(function).map(Arc::clone)
+            endpoints.known.get(function).map(Arc::clone)
         };
         let endpoint = match known {
             Some(endpoint) => endpoint,
@@ -63,9 +78,10 @@ impl Direct {
         )
         .ok_or_else(|| ProviderError::unknown_function(function))?;
         let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        if endpoints.len() >= MAX_ENDPOINTS {
+        let Endpoints { limits, known } = &mut *endpoints;
+        if known.len() >= MAX_ENDPOINTS {
             // Their idle connections close; a call under way keeps its endpoint.
-            endpoints.retain(|_, endpoint| endpoint.in_flight() > 0);
+            known.retain(|_, endpoint| endpoint.in_flight() > 0);
         }
         let create = || {
             let address = Address::Tcp {
@@ -73,12 +89,12 @@ impl Direct {
                 port: PORT,
                 tls: None,
             };
-            Endpoint::new(address, self.limits)
+            Endpoint::new(address, *limits)
         };
-        if endpoints.len() >= MAX_ENDPOINTS {
+        if known.len() >= MAX_ENDPOINTS {
             return Ok(create());
         }
-        let endpoint = endpoints.entry(function.clone()).or_insert_with(create);
+        let endpoint = known.entry(function.clone()).or_insert_with(create);
         Ok(Arc::clone(endpoint))
     }
 }
@@ -207,7 +223,7 @@ mod tests {
                 .upstream(&FunctionRef::new(format!("f{number}"), ""))
                 .expect("a host");
         }
-        let endpoints = direct.endpoints.read().expect("no panic");
+        let endpoints = &direct.endpoints.read().expect("no panic").known;
         assert!(endpoints.len() <= MAX_ENDPOINTS);
         assert!(
             endpoints.contains_key(&FunctionRef::new("busy", "")),

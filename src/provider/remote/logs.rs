@@ -17,7 +17,7 @@ const MAX_LINE: usize = 4 << 20;
 pub(super) fn stream(response: reqwest::Response) -> LogStream {
     let chunks = response
         .bytes_stream()
-        .map(|chunk| chunk.map_err(|error| rest::unreachable(&error)))
+        .map(|chunk| chunk.map_err(rest::unreachable))
         .boxed();
     let state = (chunks, Some(Lines::default()));
     stream::unfold(state, |(mut chunks, lines)| async move {

@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -79,11 +81,17 @@ impl<'a> Call<'a> {
 
 /// Sends calls to one provider.
 pub(super) struct Rest {
-    client: reqwest::Client,
     base: Url,
+    authorization: Option<HeaderValue>,
+    /// What can change while calls run; each takes it once.
+    bounds: ArcSwap<Bounds>,
+}
+
+/// How long calls may take, and the client, which knows a part of it.
+struct Bounds {
+    client: reqwest::Client,
     timeout: Duration,
     connect_timeout: Duration,
-    authorization: Option<HeaderValue>,
 }
 
 impl Rest {
@@ -104,38 +112,58 @@ impl Rest {
             None => None,
         };
         Ok(Self {
-            client: client::build_streaming(connect_timeout),
             base,
+            authorization,
+            bounds: ArcSwap::from_pointee(Bounds {
+                client: client::build_streaming(connect_timeout),
+                timeout,
+                connect_timeout,
+            }),
+        })
+    }
+
+    /// Changes the bounds of later calls. Connections stay, unless the bound on
+    /// opening them changes.
+    pub(super) fn reconfigure(&self, timeout: Duration, connect_timeout: Duration) {
+        let before = self.bounds.load_full();
+        let client = if before.connect_timeout == connect_timeout {
+            before.client.clone()
+        } else {
+            client::build_streaming(connect_timeout)
+        };
+        self.bounds.store(Arc::new(Bounds {
+            client,
             timeout,
             connect_timeout,
-            authorization,
-        })
+        }));
     }
 
     /// Sends a call and returns the body of a successful answer.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Bytes> {
-        let request = self.request(&call, "application/json").timeout(self.timeout);
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        let bounds = self.bounds.load_full();
+        let request = self.request(&bounds, &call, "application/json").timeout(bounds.timeout);
+        let response = request.send().await.map_err(|error| bounds.failed(error))?;
         if response.status().is_success() {
-            response.bytes().await.map_err(|error| self.failed(&error))
+            response.bytes().await.map_err(|error| bounds.failed(error))
         } else {
-            Err(self.refused(response, call.subject).await)
+            Err(bounds.refused(response, call.subject).await)
         }
     }
 
     /// Sends a call and returns a successful answer whose body may never end.
     /// Only the wait for its head is bounded.
     pub(super) async fn open(&self, call: Call<'_>) -> Result<reqwest::Response> {
-        let request = self.request(&call, "application/x-ndjson, application/json");
-        let head = tokio::time::timeout(self.timeout, request.send());
+        let bounds = self.bounds.load_full();
+        let request = self.request(&bounds, &call, "application/x-ndjson, application/json");
+        let head = tokio::time::timeout(bounds.timeout, request.send());
         let response = head
             .await
-            .map_err(|_| self.too_slow())?
-            .map_err(|error| self.failed(&error))?;
+            .map_err(|_| bounds.too_slow())?
+            .map_err(|error| bounds.failed(error))?;
         if response.status().is_success() {
             return Ok(response);
         }
-        let refused = tokio::time::timeout(self.timeout, self.refused(response, call.subject));
+        let refused = tokio::time::timeout(bounds.timeout, bounds.refused(response, call.subject));
         match refused.await {
             // The provider has no such route, which says nothing about what was asked for.
             Ok(ProviderError::NotFound(text)) if text == NO_ROUTE => Err(ProviderError::Unsupported(format!(
@@ -143,12 +171,12 @@ impl Rest {
                 call.subject
             ))),
             Ok(error) => Err(error),
-            Err(_) => Err(self.too_slow()),
+            Err(_) => Err(bounds.too_slow()),
         }
     }
 
-    fn request(&self, call: &Call<'_>, accept: &'static str) -> reqwest::RequestBuilder {
-        let mut request = self
+    fn request(&self, bounds: &Bounds, call: &Call<'_>, accept: &'static str) -> reqwest::RequestBuilder {
+        let mut request = bounds
             .client
             .request(call.method.clone(), call.url(&self.base))
             .header(header::ACCEPT, accept);
@@ -162,14 +190,16 @@ impl Rest {
         }
         request
     }
+}
 
+impl Bounds {
     /// What an unsuccessful answer means, or why it could not be read.
     async fn refused(&self, response: reqwest::Response, subject: &str) -> ProviderError {
         let status = response.status();
         let headers = response.headers().clone();
         match response.bytes().await {
             Ok(body) => refusal(status, &headers, &body, subject),
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -180,7 +210,7 @@ impl Rest {
         }
     }
 
-    fn failed(&self, error: &reqwest::Error) -> ProviderError {
+    fn failed(&self, error: reqwest::Error) -> ProviderError {
         match (error.is_timeout(), error.is_connect()) {
             (true, true) => ProviderError::Timeout {
                 setting: CONNECT_TIMEOUT_KEY,
@@ -195,21 +225,21 @@ impl Rest {
 impl fmt::Debug for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rest")
-            .field("base", &self.base.as_str())
-            .field("timeout", &self.timeout)
+            .field("host", &self.base.host_str())
             .field("authorization", &self.authorization)
             .finish_non_exhaustive()
     }
 }
 
-/// The provider could not be asked, or stopped answering.
-pub(super) fn unreachable(error: &reqwest::Error) -> ProviderError {
+/// The provider could not be asked, or stopped answering. Its URL may hold a
+/// key and stays out of the text.
+pub(super) fn unreachable(error: reqwest::Error) -> ProviderError {
     let what = if error.is_connect() {
         "the provider cannot be reached"
     } else {
         "the connection to the provider broke"
     };
-    ProviderError::Unreachable(format!("{what}: {}", client::describe(error)))
+    ProviderError::Unreachable(format!("{what}: {}", client::describe(&error.without_url())))
 }
 
 /// What an unsuccessful answer means.

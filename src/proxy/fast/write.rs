@@ -183,7 +183,7 @@ pub fn answer(out: &mut Vec<u8>, head: &answer::Head<'_, '_>, added: &Added<'_>)
     if !duration {
         titled(out, headers::DURATION_SECONDS.as_str());
         out.extend_from_slice(b": ");
-        seconds(out, added.took);
+        out.extend_from_slice(headers::seconds_text(added.took).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     let mut add = |present: bool, name: &str, value: &[u8]| {
@@ -264,16 +264,6 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
     let mut digits = itoa::Buffer::new();
     push(out, &[name, b": ", digits.format(value).as_bytes(), b"\r\n"]);
-}
-
-/// Seconds with six places.
-fn seconds(out: &mut Vec<u8>, took: Duration) {
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(digits.format(took.as_secs()).as_bytes());
-    out.push(b'.');
-    let micros = digits.format(took.subsec_micros()).as_bytes();
-    out.extend_from_slice(&b"000000"[micros.len()..]);
-    out.extend_from_slice(micros);
 }
 
 fn push(out: &mut Vec<u8>, parts: &[&[u8]]) {

@@ -3,9 +3,9 @@
 //! What may be called, what limits say and how failures are told is the same as
 //! on the base lane ([`crate::server::invoke`]) and asked in the same places.
 
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     policy::{Pass, Policy, Turn},
-    problem::Problem,
+    problem::{Form, Problem},
     proxy::{
         self, ForwardError,
         body::Deadline,
@@ -42,8 +42,8 @@ pub(super) struct Call {
     pub(super) body: Body,
     /// Length of the request's head, in bytes.
     pub(super) length: usize,
-    /// `Accept`, for a problem's form.
-    pub(super) accept: Option<Cow<'static, [u8]>>,
+    /// How the caller wants to be told of a problem.
+    pub(super) form: Form,
 }
 
 /// What follows a call on the caller's connection.
@@ -336,11 +336,7 @@ impl Call {
     /// Answers with a problem. What is left of the request's body is passed
     /// over if it is there already; else the connection ends.
     async fn refuse(mut self, caller: &mut Caller, problem: &Problem, stopping: bool) -> Then {
-        let mut accept = HeaderMap::new();
-        if let Some(Ok(value)) = self.accept.as_deref().map(HeaderValue::from_bytes) {
-            accept.insert(header::ACCEPT, value);
-        }
-        let mut response = problem.response(&accept);
+        let mut response = problem.response(self.form);
         let text = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap_or(HeaderValue::from_static(""));
         let told = CallHeaders {
             call_id: text(self.asked.line.id()),

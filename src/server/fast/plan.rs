@@ -3,7 +3,7 @@
 //!
 //! Only what is known already counts here: nothing is asked, and nothing waited for.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use http::{Method, header};
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{buffer::Buffer, call::Call, exchange::Asked};
 use crate::{
+    problem::Form,
     proxy::{
         fast::{
             head::{self, Head, Read},
@@ -106,7 +107,7 @@ fn call(head: &Head<'_, '_>, snapshot: Arc<Snapshot>, function: Arc<CalledFuncti
         record,
         body: head.body.clone(),
         length: head.length,
-        accept: accept(head),
+        form: Form::of(head.values(header::ACCEPT.as_str())),
         function,
         snapshot,
     })
@@ -124,21 +125,4 @@ fn is_plain(function: &CalledFunction, reach: Reach) -> bool {
 /// Methods that may be sent twice (RFC 9110 section 9.2.2).
 fn is_idempotent(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"].contains(&method)
-}
-
-fn accept(head: &Head<'_, '_>) -> Option<Cow<'static, [u8]>> {
-    let mut values = head.values(header::ACCEPT.as_str());
-    let first = values.next()?;
-    Some(match values.next() {
-        None if first == b"*/*" => Cow::Borrowed(b"*/*"),
-        None => Cow::Owned(first.to_vec()),
-        Some(second) => {
-            let mut all = [first, second].join(&b", "[..]);
-            for value in values {
-                all.extend_from_slice(b", ");
-                all.extend_from_slice(value);
-            }
-            Cow::Owned(all)
-        }
-    })
 }

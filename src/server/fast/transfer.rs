@@ -187,6 +187,10 @@ impl Transfer {
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<Result<(), Broken>> {
         loop {
+            // What is there of the body goes out with the head.
+            if self.pending.is_empty() && !self.body.is_ended() && !buffer.is_empty() {
+                self.take(buffer)?;
+            }
             self.waits = Waits::Writing;
             ready!(self.poll_write(cx, buffer, to)).map_err(Broken::Write)?;
             if self.body.is_ended() {
@@ -200,10 +204,8 @@ impl Transfer {
                 }
                 if ready!(buffer.poll_fill(cx, from, LARGE)).map_err(Broken::Read)? == 0 {
                     self.end()?;
-                    continue;
                 }
             }
-            self.take(buffer)?;
         }
     }
 

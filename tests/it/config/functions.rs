@@ -61,7 +61,7 @@ fn without_a_default_namespace_a_table_is_about_every_name_that_may_be_its_funct
     ];
     let read = |provider: &str| {
         let loaded = file(&format!(
-            "provider.url = \"http://p/\"\n{provider}\nserver.internal_listen = \"127.0.0.1:1\"\n{}",
+            "provider.url = \"http://p/\"\n{provider}\nauth.basic = true\nserver.internal_listen = \"127.0.0.1:1\"\n{}",
             tables.concat()
         ));
         loaded.unwrap_or_else(|errors| panic!("{errors:?}"))

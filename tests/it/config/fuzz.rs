@@ -19,8 +19,7 @@ use std::{
 };
 
 use faas_gateway::config::{
-    self, ConfigFile, DEFAULTS, Entry, Loaded, Sources, diff, differences, dotted, explain, implausible, parse,
-    parse_files,
+    self, ConfigFile, DEFAULTS, Entry, Loaded, Sources, compare, diff, dotted, explain, explain_all, parse, parse_files,
 };
 use proptest::{
     prelude::*,
@@ -128,6 +127,13 @@ const WORDS: &[&str] = &[
     "functions = []",
     "retries.attempts = 1",
     "cors.origins = [\"*\"]",
+];
+
+/// Files that hold values, and one that is not there.
+const SECRET_FILES: &[&str] = &[
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/secret/token"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/secret/url"),
+    "/no/such/file",
 ];
 
 /// Names of functions and images.
@@ -351,6 +357,9 @@ fn fitting(name: &str, schema: &Json, choice: usize) -> String {
         return list[choice % list.len()].to_string();
     }
     let text = |texts: &[&str]| format!("\"{}\"", texts[choice % texts.len()]);
+    if schema["format"] == "secret-file" {
+        return text(SECRET_FILES);
+    }
     match schema["type"].as_str() {
         Some("boolean") => (choice.is_multiple_of(2)).to_string(),
         Some("integer") if name == "statuses" => [500, 503, 599][choice % 3].to_string(),
@@ -483,8 +492,8 @@ fn texts(loaded: &Loaded) -> Result<(), TestCaseError> {
         said,
         " {:?} {:?} {:?}",
         origins.shadowed(),
-        differences((&defaults.config, &defaults.origins), (config, origins)),
-        implausible(&defaults.config, config)
+        compare((&defaults.config, &defaults.origins), loaded),
+        explain_all(config, origins, &[]),
     );
     let at = said.find(MARK);
     prop_assert!(
@@ -515,8 +524,23 @@ type Items = BTreeMap<usize, Vec<String>>;
 fn printed(entries: &[Entry]) -> String {
     let mut text = String::new();
     let mut routes: BTreeMap<usize, (Vec<String>, Items)> = BTreeMap::new();
+    let set: BTreeSet<_> = entries
+        .iter()
+        .filter(|entry| entry.value.is_some())
+        .map(|entry| &entry.path)
+        .collect();
+    // What came from a file is printed as the file it came from.
+    let has_file = |path: &[String]| {
+        (0..path.len()).rev().take(2).any(|part| {
+            let mut file = path.to_vec();
+            file[part].push_str("_file");
+            set.contains(&file)
+        })
+    };
     for Entry { path, value } in entries {
-        let Some(value) = value else { continue };
+        let Some(value) = value.as_ref().filter(|_| !has_file(path)) else {
+            continue;
+        };
         let value = value.replace("${", "$${");
         let number = |at: usize| path.get(at).and_then(|part| part.parse::<usize>().ok());
         match (path[0].as_str(), number(1)) {

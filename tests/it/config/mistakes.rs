@@ -5,7 +5,7 @@ use faas_gateway::config::{Sources, load, parse};
 use super::{environment, errors, file};
 
 #[test]
-fn all_mistakes_of_all_layers_at_once() {
+fn point_10_all_mistakes_of_all_layers_at_once() {
     let mut sources = Sources {
         file: Some("gateway.toml".into()),
         ..environment(&[("write_timeout", "1d"), ("FAAS__UI__ENABLE", "true")])

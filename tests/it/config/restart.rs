@@ -65,6 +65,29 @@ fn the_provider_changes_live_but_not_the_addresses_that_follow_from_it() {
 }
 
 #[test]
+fn point_15_the_namespace_of_local_functions_waits_for_a_restart() {
+    let other = "[provider]\ndefault_namespace = \"other\"\n";
+    let (kept, changes) = keep_running(&config(NOTHING), file(other).expect("valid")).expect("allowed");
+    assert_eq!(changes.restart, ["provider.default_namespace"]);
+    assert_eq!(kept.config.default_namespace(), "openfaas-fn");
+    // Another provider knows no better than what it is told.
+    for (before, after) in [
+        (
+            "[provider]\nkind = \"memory\"",
+            "[provider]\nkind = \"memory\"\ndefault_namespace = \"other\"",
+        ),
+        (
+            NOTHING,
+            "[provider]\nkind = \"memory\"\ndefault_namespace = \"other\"\n[server]\nlisten = \"127.0.0.1:1\"",
+        ),
+    ] {
+        let (kept, changes) = keep_running(&config(before), file(after).expect("valid")).expect("allowed");
+        assert!(!changes.restart.contains(&"provider.default_namespace"), "{changes:?}");
+        assert_eq!(kept.config.default_namespace(), "other");
+    }
+}
+
+#[test]
 fn the_state_directory_is_free_while_it_is_not_used() {
     let remote = config("[provider]\nurl = \"http://p/\"\n[auth]\nbasic = true");
     let new = file("[provider.process]\nstate_dir = \"/elsewhere\"\n[auth]\nbasic = true").expect("valid");

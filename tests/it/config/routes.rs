@@ -66,7 +66,7 @@ fn point_24_variables_in_routes_are_secrets_whatever_their_number() {
     let found = errors(files(&[("30.toml", name)], &sources));
     assert_eq!(
         found,
-        ["30.toml:2:1: routes.0.function: is not right; the value comes from a variable and is not shown"]
+        ["30.toml:2:1: routes.0.function: is not right; the value comes from a variable or a file and is not shown"]
     );
     let missing = "[[routes]]\npath = \"${NONE}\"\nfunction = \"a\"";
     let found = errors(files(&[("10.toml", FIRST), ("30.toml", missing)], &sources));

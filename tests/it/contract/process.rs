@@ -610,7 +610,7 @@ async fn a_state_directory_has_one_owner_until_it_closes() {
     let local = Local::start().await;
     local.deploy("f", "cat").await;
     let again = || ProcessProvider::open(settings(local.folder.path()), Tasks::new());
-    let error = again().await.map(drop).expect_err("in use");
+    let error = again().await.map(drop).expect_err("in use").to_string();
     assert!(error.contains("in use by another gateway"), "{error}");
     local.provider.close().await;
     let second = again().await.expect("free");

@@ -167,6 +167,13 @@ impl Gateway {
         response.text().await.expect("text")
     }
 
+    /// The status of `/healthz` where the metrics are.
+    pub(crate) async fn health_of_metrics(&self) -> u16 {
+        let url = format!("http://{}/healthz", self.metrics);
+        let response = self.client.get(url).send().await.expect("an answer");
+        response.status().as_u16()
+    }
+
     /// The value of a series, written as the page writes it.
     pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
         self.metrics()

@@ -6,7 +6,10 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -28,6 +31,7 @@ type Function = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 pub(crate) struct Upstream {
     address: SocketAddr,
     functions: Arc<Mutex<BTreeMap<String, Function>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -37,11 +41,13 @@ impl Upstream {
         let upstream = Self {
             address: listener.local_addr().expect("bound"),
             functions: Arc::default(),
+            connections: Arc::default(),
         };
         let upstream = upstream.function("echo", echo);
         let this = upstream.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                this.connections.fetch_add(1, Ordering::Relaxed);
                 let this = this.clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| this.clone().answer(request));
@@ -68,6 +74,11 @@ impl Upstream {
             .expect("no panic")
             .insert(name.to_owned(), function);
         self
+    }
+
+    /// How many connections were opened to it so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The base URL, without a trailing slash.
