@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -78,9 +78,15 @@ impl Driven {
         .await;
         drop(answer);
         let (parts, incoming) = answered?.into_parts();
+        let home = if parts.version == Version::HTTP_10 {
+            // The next request would be one of HTTP/1.0 too, and lose its chunked body.
+            Weak::new()
+        } else {
+            Arc::downgrade(endpoint)
+        };
         let mut body = AnswerBody {
             incoming,
-            driven: Some((self, Arc::downgrade(endpoint))),
+            driven: Some((self, home)),
             failed: None,
         };
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
