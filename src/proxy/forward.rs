@@ -296,7 +296,7 @@ fn understood(sent: Result<Response<AnswerBody>, Box<SendFailure>>, endpoint: &E
         Box::new(Failed { error, unsent })
     };
     let mut response = sent.map_err(|failure| failed(failure.error, failure.unsent))?;
-    match headers::settle_framing(response.headers_mut()) {
+    match headers::settle_framing(response.status(), response.headers_mut()) {
         Ok(()) => Ok(response),
         Err(why) => {
             let address = endpoint.address().to_string();

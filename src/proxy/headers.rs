@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority};
 
 use super::fast::head::length;
 use crate::config::HeaderChanges;
@@ -97,7 +97,7 @@ pub fn is_plainly_coded(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// What is wrong with it: a caller would read it in another way than we do.
-pub fn settle_framing(headers: &mut HeaderMap) -> Result<(), &'static str> {
+pub fn settle_framing(status: StatusCode, headers: &mut HeaderMap) -> Result<(), &'static str> {
     if !is_plainly_coded(headers) {
         return Err("it has a transfer coding other than chunked");
     }
@@ -112,7 +112,10 @@ pub fn settle_framing(headers: &mut HeaderMap) -> Result<(), &'static str> {
             return Err("it has several lengths");
         }
     }
-    if several {
+    if status == StatusCode::NO_CONTENT {
+        // There is no body whose length it could be (RFC 9110 section 8.6).
+        headers.remove(header::CONTENT_LENGTH);
+    } else if several {
         headers.insert(header::CONTENT_LENGTH, first.clone());
     }
     Ok(())
@@ -424,8 +427,12 @@ mod tests {
             ),
         ] {
             let mut headers = given.clone();
-            assert_eq!(settle_framing(&mut headers).map(|()| headers), settled, "{given:?}");
+            let found = settle_framing(StatusCode::OK, &mut headers);
+            assert_eq!(found.map(|()| headers), settled, "{given:?}");
         }
+        let mut headers = map(&[("content-length", "0")]);
+        assert_eq!(settle_framing(StatusCode::NO_CONTENT, &mut headers), Ok(()));
+        assert!(headers.is_empty());
     }
 
     #[test]
