@@ -55,6 +55,11 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// `Connection` names (RFC 9110 section 7.6.1). `TE: trailers` is put back,
 /// because trailers are relayed.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It rules over a length, which then says something else (RFC 9112 section
+        // 6.3). Before anything else: `Connection` may name it.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let usual = |connection: &HeaderValue| {
         ["keep-alive", "close", "upgrade"]
             .iter()
@@ -72,10 +77,6 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
         })
     });
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // It rules over a length, which then says something else (RFC 9112 section 6.3).
-        headers.remove(header::CONTENT_LENGTH);
-    }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
@@ -465,9 +466,15 @@ mod tests {
 
     #[test]
     fn a_length_beside_chunks_is_no_length() {
-        let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
-        to_downstream(&mut headers, &call(), Duration::ZERO);
-        assert!(!headers.contains_key("content-length"));
+        for connection in ["keep-alive", "transfer-encoding"] {
+            let mut headers = map(&[
+                ("transfer-encoding", "chunked"),
+                ("content-length", "3"),
+                ("connection", connection),
+            ]);
+            to_downstream(&mut headers, &call(), Duration::ZERO);
+            assert!(!headers.contains_key("content-length"), "{connection}");
+        }
     }
 
     #[test]
