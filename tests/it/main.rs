@@ -19,6 +19,7 @@ mod contract;
 mod faas_cli;
 mod framework;
 mod functions;
+mod fuzz;
 mod lanes;
 mod lifecycle;
 mod live;

@@ -1,6 +1,8 @@
 //! The harness: the real binary on port 0, scripted upstreams, raw sockets.
 
+pub(crate) mod fuzz;
 pub(crate) mod gateway;
+pub(crate) mod message;
 pub(crate) mod provider;
 pub(crate) mod upstream;
 pub(crate) mod wire;
