@@ -42,7 +42,7 @@ fuzz: ## try what nobody would write or send, 60 seconds for each target, or as 
 	@.ci/install build
 	FUZZ_SECONDS=$(or $(ARGS),60) cargo test --locked --test it fuzz:: -- --nocapture
 
-bench: ## measure beside nginx and haproxy (about three minutes)
+bench: ## measure beside nginx and haproxy (about 20 minutes; ARGS=--quick: 6)
 	@.ci/install bench
 	cargo build --release --locked
 	python3 tests/bench/run.py $(ARGS)

@@ -8,6 +8,8 @@
 mod policy;
 #[path = "proxy.rs"]
 mod proxy;
+#[path = "routing.rs"]
+mod routing;
 #[path = "smuggling.rs"]
 mod smuggling;
 #[path = "streaming.rs"]
