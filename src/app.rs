@@ -7,11 +7,14 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 mod listeners;
 
@@ -36,8 +39,11 @@ use crate::{
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, Traces},
 };
+
+/// What the last spans get to be exported when calls took all of `server.drain_timeout`.
+const LAST_SPANS: Duration = Duration::from_millis(500);
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +69,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         std::env::current_exe().map_err(|error| failed(format!("cannot find this executable: {error}")))?;
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
+    metrics.show_telemetry(telemetry.counts());
     let builder = Arc::new(Builder {
         metrics: Arc::clone(&metrics),
         states: Arc::clone(&states),
@@ -70,6 +77,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         executable,
         environment: sources.environment.clone(),
         active: Mutex::default(),
+        telemetry: telemetry.clone(),
+        traces: Mutex::default(),
     });
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -125,12 +134,15 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
         listeners.stop_calls();
+        let began = Instant::now();
         let in_time = tokio::time::timeout(config.server.drain_timeout, serving.ended()).await;
         if in_time.is_err() {
             tracing::warn!("server.drain_timeout has passed; calls in flight are cut off");
             serving.abort();
             serving.ended().await;
         }
+        let left = config.server.drain_timeout.saturating_sub(began.elapsed());
+        current.get().traces.flush(left.max(LAST_SPANS)).await;
         current.get().provider.close().await;
         listeners.stop_metrics();
         background.abort();
@@ -209,6 +221,9 @@ struct Builder {
     executable: PathBuf,
     environment: BTreeMap<String, String>,
     active: Mutex<Option<Active>>,
+    telemetry: Telemetry,
+    /// Those of the newest snapshot.
+    traces: Mutex<Traces>,
 }
 
 /// The provider in use and what it was made from.
@@ -254,6 +269,11 @@ impl Builder {
         };
         let active = self.provider(&config, &auth).await.map_err(|error| vec![error])?;
         let policy = Policy::new(&config);
+        let traces = {
+            let mut newest = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+            *newest = Traces::new(&config.tracing, &newest, &self.tasks, &self.telemetry.counts());
+            newest.clone()
+        };
         Ok(Snapshot {
             generation: 1,
             provider: Arc::clone(&active.provider),
@@ -265,6 +285,8 @@ impl Builder {
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
             states: Arc::clone(&self.states),
+            access_log: self.telemetry.access_log(),
+            traces,
             alive: self.metrics.live_generation(),
             source,
             config,

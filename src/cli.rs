@@ -229,7 +229,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(sources: &Sources) -> ExitCode {
     with_configuration(sources, |loaded| {
-        let telemetry = match Telemetry::start(&loaded.config.logging) {
+        // https://no-color.org/
+        let no_colours = sources
+            .environment
+            .get("NO_COLOR")
+            .is_some_and(|value| !value.is_empty());
+        let telemetry = match Telemetry::start(&loaded.config.logging, no_colours) {
             Ok(telemetry) => telemetry,
             Err(error) => return failed(&[Unusable::new(&["logging.level"], error).at(&loaded.origins).to_string()]),
         };
@@ -239,18 +244,21 @@ fn serve(sources: &Sources) -> ExitCode {
         raise_open_files();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return failed(&[format!("cannot start worker threads: {error}")]),
-        };
-        let ended = runtime.block_on(crate::app::run(sources.clone(), loaded.clone(), telemetry));
-        runtime.shutdown_timeout(LAST_WORDS);
-        match ended {
-            Ok(ended) => {
-                info!(?ended, "stopped");
-                match ended {
-                    Ended::Drained => ExitCode::SUCCESS,
-                    Ended::Aborted => ExitCode::FAILURE,
-                }
+            Err(error) => {
+                telemetry.flush(LAST_WORDS);
+                return failed(&[format!("cannot start worker threads: {error}")]);
             }
+        };
+        let ended = runtime.block_on(crate::app::run(sources.clone(), loaded.clone(), telemetry.clone()));
+        runtime.shutdown_timeout(LAST_WORDS);
+        if let Ok(ended) = &ended {
+            info!(?ended, "stopped");
+        }
+        // If it cannot be done in time, nobody reads, and there is nobody to tell.
+        telemetry.flush(LAST_WORDS);
+        match ended {
+            Ok(Ended::Drained) => ExitCode::SUCCESS,
+            Ok(Ended::Aborted) => ExitCode::FAILURE,
             Err(errors) => failed(&errors),
         }
     })

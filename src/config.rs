@@ -69,7 +69,7 @@ pub use ratio::Ratio;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
     Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
-    Reload, Scaling, Server, Ui, WatchMode,
+    Reload, Scaling, Server, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -114,6 +114,8 @@ section! {
         pub ui: Ui,
         /// `[logging]`
         pub logging: Logging,
+        /// `[tracing]`
+        pub tracing: Tracing,
         /// `[reload]`
         pub reload: Reload,
         /// `[functions."NAME"]`

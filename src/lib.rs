@@ -31,4 +31,5 @@ pub mod model;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;
+pub mod trace;
 pub mod upstream;

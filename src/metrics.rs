@@ -20,7 +20,7 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::policy::States;
+use crate::{policy::States, telemetry::Counts};
 
 pub mod exporter;
 mod function;
@@ -28,6 +28,7 @@ mod generation;
 mod load;
 pub mod query;
 pub mod replicas;
+mod telemetry;
 
 pub use function::{FunctionMetrics, InFlight};
 pub use generation::LiveGeneration;
@@ -80,6 +81,16 @@ pub const CONFIG_PENDING: &str = "gateway_config_pending_restart";
 /// Configurations that are in use: the live one, and those that requests
 /// under way began with.
 pub const CONFIG_ALIVE: &str = "gateway_config_live_generations";
+/// Lines of the access log that were dropped.
+pub const ACCESS_LOG_DROPPED: &str = "gateway_access_log_dropped_total";
+/// Other log lines that were dropped.
+pub const LOG_DROPPED: &str = "gateway_log_dropped_total";
+/// Spans that were not exported, by reason.
+pub const TRACES_DROPPED: &str = "gateway_traces_dropped_total";
+/// Spans that were exported.
+pub const TRACES_EXPORTED: &str = "gateway_traces_exported_total";
+/// Requests to the receiver of spans that failed.
+pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
 /// Always 1; its label tells the version.
 pub const BUILD_INFO: &str = "gateway_build_info";
 
@@ -248,6 +259,11 @@ impl Metrics {
     /// Shows what limits and breakers come to. Call once.
     pub fn show_states(&self, states: Arc<States>) {
         Adder(&self.registry).collector(load::Loads::new(states));
+    }
+
+    /// Shows what was lost of log lines and spans. Call once.
+    pub fn show_telemetry(&self, counts: Arc<Counts>) {
+        Adder(&self.registry).collector(telemetry::Telling::new(counts));
     }
 
     /// Counts a request to one of the gateway's own routes. `path` is the

@@ -36,6 +36,7 @@ pub mod listener;
 mod mirror;
 mod routed;
 mod socket;
+mod spans;
 mod way;
 
 use access_log::{Kind, Record};
@@ -145,7 +146,7 @@ impl Service {
             Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
             Err(problem) => return observed(&snapshot, problem_response(&problem, form), record),
         };
-        let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, rand::random());
+        let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, record.carried(), rand::random());
         record.copied(copying);
         let mut response = invoke::call(snapshot, self, request, &called, record, peer, form).await;
         if let Some(cookie) = cookie {
@@ -159,7 +160,7 @@ impl Service {
         &self,
         snapshot: Arc<Snapshot>,
         request: Request<Incoming>,
-        record: Record,
+        mut record: Record,
         (peer, started): (SocketAddr, Instant),
         form: Form,
     ) -> Response<Body> {
@@ -191,6 +192,7 @@ impl Service {
         request.extensions_mut().insert(Arc::clone(&snapshot));
         let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
         if let Some(api::Matched(route)) = response.extensions().get() {
+            record.own_path(route);
             snapshot
                 .metrics
                 .api_request(&method, route, response.status().as_u16(), started.elapsed());

@@ -16,6 +16,7 @@ use crate::{
     provider::Provider,
     routing::RouteTable,
     scaling::{Policy, Scaling},
+    telemetry::{AccessLog, Traces},
 };
 
 pub mod control;
@@ -50,6 +51,10 @@ pub struct Snapshot {
     pub metrics: Arc<Metrics>,
     /// What limits and breakers remember; the same in every snapshot.
     pub states: Arc<States>,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
+    /// What is done about their traces.
+    pub traces: Traces,
     /// Counts this snapshot until its last user has gone.
     pub alive: LiveGeneration,
 }

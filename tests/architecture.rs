@@ -17,6 +17,7 @@ use std::{
 const LEVELS: &[(&str, u8)] = &[
     // the vocabulary of the wire
     ("model", 0),
+    ("trace", 0),
     // mechanisms that know nothing of functions or routes
     ("config", 1),
     ("shutdown", 1),
@@ -24,10 +25,10 @@ const LEVELS: &[(&str, u8)] = &[
     ("upstream", 1),
     ("client", 2),
     ("proxy", 2),
-    ("telemetry", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
     ("policy", 3),
+    ("telemetry", 3),
     ("watchdog", 3),
     // where calls go, and what becomes of the answers
     ("routing", 4),

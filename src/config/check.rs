@@ -21,6 +21,7 @@ mod calls;
 mod functions;
 mod routes;
 mod syntax;
+mod tracing;
 
 /// Smallest bound on a request's head: what HTTP libraries need to work with.
 const MIN_HEADER_BYTES: u64 = 8192;
@@ -163,6 +164,7 @@ pub(super) fn relations(config: &Config) -> Found {
     if let Err(message) = log_filter(&config.logging.level) {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
+    tracing::check(&config.tracing, &mut found);
     without_effect(config, &mut found);
     found.warnings.extend(plausible::alone(config));
     found

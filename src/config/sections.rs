@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use url::Url;
 
 use super::{
+    ratio::Ratio,
     secret::SecretFile,
     setting::{choice, section},
     size::Size,
@@ -223,8 +224,34 @@ section! {
         pub format: LogFormat,
         /// One line for each request.
         pub access: bool,
+        /// Which share of those lines is written; requests that failed always have theirs.
+        pub access_sample: Ratio,
         /// Add the upstream's address and path to the access line.
         pub upstream_uri: bool,
+    }
+}
+
+section! {
+    /// `[tracing]`: W3C Trace Context, and spans for OpenTelemetry.
+    pub struct Tracing {
+        /// Base URL of an OTLP receiver; without it no spans are recorded.
+        pub otlp_endpoint: Option<Url>,
+        /// Headers of requests to it; the values are secrets.
+        pub headers: BTreeMap<String, String>,
+        /// Files with the values of such headers.
+        pub headers_file: BTreeMap<String, SecretFile>,
+        /// Begin traces for requests that belong to none even if no spans are recorded.
+        pub propagate: bool,
+        /// Which share of the traces that begin here is sampled.
+        pub sample: Ratio,
+        /// Name of this gateway in traces.
+        pub service_name: String,
+        /// What else is said of this gateway in traces.
+        pub resource: BTreeMap<String, String>,
+        /// Bound on a request to the receiver.
+        pub timeout: Duration,
+        /// Spans that may wait to be sent.
+        pub queue_size: usize,
     }
 }
 

@@ -17,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response};
+use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response, spans::Wait};
 use crate::{
     config::{CallAnnotations, Config, FunctionSettings, Visibility},
     model::FunctionRef,
@@ -126,6 +126,9 @@ async fn forward(
     let (raw_name, rest) = target::split(uri.path())
         .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
     let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
+    if let Some(record) = record {
+        record.function(&function);
+    }
     if function.settings.internal && reach == Reach::Public {
         return Err(ProviderError::unknown_function(&function.function).into());
     }
@@ -143,11 +146,12 @@ async fn forward(
         activation: function.settings.activation,
         ..snapshot.policy
     };
-    snapshot
-        .scaling
-        .ensure(&function.function, activation)
-        .await
-        .map_err(|error| unavailable(&function.function, error))?;
+    let since = record.as_ref().and_then(Record::watch);
+    let ready = snapshot.scaling.ensure(&function.function, activation).await;
+    if let Some(record) = record {
+        record.waited(Wait::Activation, since);
+    }
+    ready.map_err(|error| unavailable(&function.function, error))?;
 
     if let Some(record) = record
         && let Some(metrics) = &function.metrics
@@ -202,7 +206,12 @@ async fn admit(
     peer: SocketAddr,
     record: &mut Option<Record>,
 ) -> Result<Option<Pass>, Problem> {
-    match policy.admit(request.headers(), peer.ip()).await {
+    let since = record.as_ref().and_then(Record::watch);
+    let admitted = policy.admit(request.headers(), peer.ip()).await;
+    if let Some(record) = record {
+        record.waited(Wait::Turn, since);
+    }
+    match admitted {
         Ok(Admitted { pass, slot }) => {
             if let Some(record) = record {
                 record.hold(slot);

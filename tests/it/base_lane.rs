@@ -4,6 +4,8 @@
 //! A gateway knows that it belongs here by the name of its test's thread, which
 //! begins with this module's: see [`is_wanted`].
 
+#[path = "access_log.rs"]
+mod access_log;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]
@@ -16,6 +18,8 @@ mod smuggling;
 mod streaming;
 #[path = "timeouts.rs"]
 mod timeouts;
+#[path = "traces.rs"]
+mod traces;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod access_log;
 mod activation;
 mod api;
 mod auth;
@@ -35,4 +36,5 @@ mod routing;
 mod smuggling;
 mod streaming;
 mod timeouts;
+mod traces;
 mod watchdog;

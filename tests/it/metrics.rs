@@ -160,6 +160,31 @@ fn names_labels_and_types_are_those_of_openfaas() {
 }
 
 #[test]
+fn what_is_lost_of_the_gateways_own_accounts_has_a_series_from_the_start() {
+    let metrics = Metrics::new();
+    metrics.show_telemetry(Arc::default());
+    let text = metrics.render();
+    for name in [
+        "gateway_access_log_dropped_total",
+        "gateway_log_dropped_total",
+        "gateway_traces_exported_total",
+        "gateway_traces_export_failures_total",
+        r#"gateway_traces_dropped_total{reason="queue_full"}"#,
+        r#"gateway_traces_dropped_total{reason="export_failed"}"#,
+        r#"gateway_traces_dropped_total{reason="rejected"}"#,
+    ] {
+        assert!(
+            text.lines().any(|line| line == format!("{name} 0")),
+            "{name} is not in\n{text}"
+        );
+    }
+    assert!(
+        text.contains("# TYPE gateway_access_log_dropped_total counter"),
+        "{text}"
+    );
+}
+
+#[test]
 fn buckets_are_those_of_every_client() {
     let metrics = Metrics::new();
     called(&metrics, "figlet", 200);

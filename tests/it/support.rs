@@ -1,5 +1,6 @@
 //! The harness: the real binary on port 0, scripted upstreams, raw sockets.
 
+pub(crate) mod collector;
 pub(crate) mod fuzz;
 pub(crate) mod gateway;
 pub(crate) mod message;

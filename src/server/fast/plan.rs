@@ -160,26 +160,19 @@ fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str)) -> Option<Cal
         let id = Uuid::new_v4().hyphenated().encode_lower(&mut text);
         CallLine::new(id.as_bytes(), SystemTime::now())?
     };
-    let mut record = Record::of(
-        &snapshot,
-        Kind::Function,
-        || {
-            let method = Method::from_bytes(head.method.as_bytes()).unwrap_or_default();
-            (method, head.path().to_owned())
-        },
-        peer,
-        started,
-    );
+    let mut record = Record::new(&snapshot, Kind::Function, head, peer, started);
     record.call_id(line.id());
     record.fast();
     if let Some(route) = &route {
         record.route(route);
     }
+    record.function(&function);
     let mut fields = Vec::with_capacity(head.length + 256);
     let told = Told {
         call: &line,
         peer: shown,
         prefix: route.as_ref().map_or("", |route| &route.path),
+        trace: record.carried(),
     };
     write::fields(&mut fields, head, &told);
     Some(Call {

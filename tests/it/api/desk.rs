@@ -15,6 +15,7 @@ use faas_gateway::{
         Current, FunctionTable, Snapshot, Source,
         control::{Caller, Control, Journal, Outcome},
     },
+    telemetry::{Telemetry, Traces},
 };
 use http::{HeaderMap, Method, StatusCode};
 use poem::{Body, Endpoint, Request, Response, endpoint::BoxEndpoint};
@@ -71,6 +72,8 @@ impl Desk {
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let metrics = Arc::new(Metrics::new());
         let snapshot = Snapshot {
+            access_log: Telemetry::none().access_log(),
+            traces: Traces::default(),
             generation: 1,
             scaling: Scaling::new(Arc::clone(&shared), Tasks::new()),
             policy: Policy::new(&config),

@@ -151,10 +151,13 @@ fn every_example_is_valid() {
 
 /// The table in the README has every variable of the program and no other.
 #[test]
-fn the_readme_lists_every_openfaas_variable() {
+fn the_readme_lists_every_variable_of_others() {
     let readme = fs::read_to_string(root().join("config/README.md")).expect("read");
     for (variable, _, key, _) in super::environment::OPENFAAS {
         assert!(readme.contains(&format!("| `{variable}` | `{key}` |")), "{variable}");
+    }
+    for (variable, ..) in super::environment::OTEL {
+        assert!(readme.contains(&format!("| `{variable}` | `tracing.")), "{variable}");
     }
     assert!(
         readme.contains("| `provider.process.state_dir` |"),

@@ -8,8 +8,9 @@ use faas_gateway::proxy::fast::{
     body::Body,
     chunked::{Chunked, Malformed},
     head,
-    write::{self, Added, CallLine, Target},
+    write::{self, Added, CallLine, Target, Told},
 };
+use faas_gateway::trace::{Carried, TraceContext};
 use http::{HeaderName, HeaderValue, Method, Response, Uri};
 use httparse::{Header, Status};
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
@@ -27,6 +28,10 @@ const SECONDS: u64 = 2;
 const BASE: &str = "/base";
 const HOST: &[u8] = b"fn.test:8080";
 const PEER: &str = "1.2.3.4:5";
+
+/// What a route took off, and the gateway's own place in a trace.
+const PREFIX: &str = "/v1";
+const OURS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 struct Bytes;
 
@@ -96,16 +101,42 @@ fn request(bytes: &[u8]) -> Result<usize, TestCaseError> {
         base: BASE,
         rest: head.target,
     };
+    for trace in traces() {
+        passed_on(&head, to, trace)?;
+    }
+    Ok(head.length)
+}
+
+/// No trace, one that goes on and one that begins here.
+fn traces() -> [Option<Carried>; 3] {
+    let context = TraceContext::parse(OURS.as_bytes()).expect("valid");
+    let carried = |begins| Carried { context, begins };
+    [None, Some(carried(false)), Some(carried(true))]
+}
+
+/// What is written of a head.
+fn passed_on(head: &head::Head<'_, '_>, to: Target<'_>, trace: Option<Carried>) -> Result<(), TestCaseError> {
+    let call = call();
+    let told = Told {
+        call: &call,
+        peer: PEER,
+        prefix: PREFIX,
+        trace,
+    };
     let mut written = Vec::new();
-    write::request(&mut written, &head, to, Some(HOST), &call(), PEER);
+    write::start(&mut written, head.method.as_bytes(), to, HOST, trace);
+    write::fields(&mut written, head, &told);
     let sent = read_head(&written, Kind::Request)?;
     prop_assert_eq!(&sent.line, &format!("{} {BASE}{} HTTP/1.1", head.method, head.target));
+    let begins = trace.is_some_and(|trace| trace.begins);
+    let ours = trace.map(|_| ("traceparent", OURS.as_bytes()));
     let kept = head.fields().filter_map(|(known, field)| match known {
-        head::Known::Hop => None,
-        head::Known::Host => Some((field.name, HOST)),
-        head::Known::Other => Some((field.name, field.value)),
+        head::Known::Hop | head::Known::Host => None,
+        head::Known::TraceParent if trace.is_some() => None,
+        head::Known::TraceState if begins => None,
+        head::Known::Other | head::Known::TraceParent | head::Known::TraceState => Some((field.name, field.value)),
     });
-    starts_with(&sent, kept)?;
+    starts_with(&sent, [("host", HOST)].into_iter().chain(ours).chain(kept))?;
     let framing = match head.body {
         Body::Chunked(_) => (vec!["chunked".to_owned()], 0),
         _ => (Vec::new(), head.values("content-length").count()),
@@ -115,17 +146,23 @@ fn request(bytes: &[u8]) -> Result<usize, TestCaseError> {
     for name in ["host", "x-call-id"] {
         prop_assert_eq!(sent.values(name).len(), 1, "{}", name);
     }
+    for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix"] {
+        prop_assert_eq!(sent.values(name).len(), head.values(name).count().max(1), "{}", name);
+    }
+    if trace.is_some() {
+        prop_assert_eq!(sent.values("traceparent").len(), 1);
+    }
 
     // And it is as plain as it was, with what was added.
     if sent.fields.len() > head::MAX_FIELDS {
-        return Ok(head.length);
+        return Ok(());
     }
     let mut storage = head::storage();
     let head::Read::Plain(again) = head::read(&mut storage, &written) else {
         return Err(TestCaseError::fail(format!("no longer plain: {}", shown(&written))));
     };
     prop_assert_eq!(format!("{:?}", again.body), format!("{:?}", head.body));
-    Ok(head.length)
+    Ok(())
 }
 
 /// The same of an answer's head.

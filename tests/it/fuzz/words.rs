@@ -117,6 +117,11 @@ pub(crate) const FIELDS: &[Bytes] = &[
     b"Expect: else",
     b"Range: bytes=0-",
     b"X-OpenFaaS-Internal: me",
+    b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    b"Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+    b"traceparent: own",
+    b"tracestate: a=b",
+    b"Tracestate: c=d",
 ];
 
 /// Of requests and answers.
