@@ -146,7 +146,12 @@ fn passed_on(head: &head::Head<'_, '_>, to: Target<'_>, trace: Option<Carried>) 
     for name in ["host", "x-call-id"] {
         prop_assert_eq!(sent.values(name).len(), 1, "{}", name);
     }
-    for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix"] {
+    for name in [
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-prefix",
+    ] {
         prop_assert_eq!(sent.values(name).len(), head.values(name).count().max(1), "{}", name);
     }
     if trace.is_some() {

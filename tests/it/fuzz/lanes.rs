@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// How long `make test` looks.
-const SECONDS: u64 = 10;
+const SECONDS: u64 = 6;
 
 /// After how much silence a gateway is taken to wait for more. A difference has
 /// to show with each: on a busy machine the first is too short at times.

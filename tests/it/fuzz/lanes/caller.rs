@@ -71,6 +71,8 @@ impl Lane {
         let gateway = Gateway::before(&format!("http://{}", function.address))
             .env("FAAS__SERVER__FAST_LANE", if fast { "true" } else { "false" })
             .env("FAAS__LOGGING__ACCESS", "false")
+            .env("FAAS__TRACING__PROPAGATE", "true")
+            .env("FAAS__TRACING__SAMPLE", "1")
             .start()
             .await;
         let lane = Self { gateway, function };

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::caller::{End, Lane, Outcome};
 use crate::fuzz::grammar::{Answer, Case, Request};
+use crate::fuzz::words::FIELDS;
 use crate::support::message::{Fields, Message, find};
 
 /// Fields that the gateway writes, each call anew.
@@ -207,7 +208,9 @@ fn group(fields: &Fields, function: &str) -> BTreeMap<String, Vec<String>> {
         let written = OWN.contains(&name.as_str()) && !text.starts_with("own");
         let peer = name == "x-forwarded-for" && text.starts_with("127.0.0.1:");
         let here = name == "host" && text == function;
-        let text = if written || peer || here {
+        let text = if name == "traceparent" {
+            trace(&text)
+        } else if written || peer || here {
             "…".to_owned()
         } else {
             text
@@ -215,4 +218,15 @@ fn group(fields: &Fields, function: &str) -> BTreeMap<String, Vec<String>> {
         groups.entry(name.clone()).or_default().push(text);
     }
     groups
+}
+
+/// A `traceparent` without what is the gateway's own: the span, and the trace
+/// where no caller named it.
+fn trace(text: &str) -> String {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, _, flags] = *parts else {
+        return text.to_owned();
+    };
+    let named = FIELDS.iter().any(|field| find(field, trace.as_bytes()).is_some());
+    format!("{version}-{}-…-{flags}", if named { trace } else { "…" })
 }
