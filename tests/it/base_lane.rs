@@ -4,6 +4,8 @@
 //! A gateway knows that it belongs here by the name of its test's thread, which
 //! begins with this module's: see [`is_wanted`].
 
+#[path = "aborts.rs"]
+mod aborts;
 #[path = "access_log.rs"]
 mod access_log;
 #[path = "policy.rs"]

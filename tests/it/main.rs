@@ -8,6 +8,7 @@
 
 mod support;
 
+mod aborts;
 mod access_log;
 mod activation;
 mod api;

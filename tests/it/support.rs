@@ -5,6 +5,7 @@ pub(crate) mod fuzz;
 pub(crate) mod gateway;
 pub(crate) mod message;
 pub(crate) mod provider;
+pub(crate) mod script;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

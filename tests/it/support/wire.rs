@@ -18,8 +18,13 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).await.expect("a connection"))
+    }
+
+    /// Of a connection.
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.expect("a connection"),
+            stream,
             received: Vec::new(),
         }
     }
@@ -51,6 +56,35 @@ impl Wire {
         .await
     }
 
+    /// Reads to the end of a head, or nothing when the connection ends before.
+    pub(crate) async fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = find(&self.received, b"\r\n\r\n") {
+                let rest = self.received.split_off(at + 4);
+                let head = std::mem::replace(&mut self.received, rest);
+                return Some(String::from_utf8_lossy(&head).into_owned());
+            }
+            let mut chunk = [0; 4096];
+            let count = self.stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
+            self.received.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Closes the sending side.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.expect("it was open");
+    }
+
+    /// Breaks the connection off: the peer's next read fails.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().expect("a TCP socket");
+    }
+
+    /// The connection, and what was read of it and not asked for.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.received)
+    }
+
     /// Reads until the peer closes and returns the rest.
     pub(crate) async fn rest(&mut self) -> String {
         soon("the end of the connection", async {
@@ -71,6 +105,9 @@ impl Wire {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
