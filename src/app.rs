@@ -40,6 +40,7 @@ use crate::{
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
     telemetry::{Telemetry, Traces},
+    tls::Tls,
 };
 
 /// What the last spans get to be exported when calls took all of `server.drain_timeout`.
@@ -79,6 +80,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         active: Mutex::default(),
         telemetry: telemetry.clone(),
         traces: Mutex::default(),
+        tls: Mutex::default(),
     });
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -224,6 +226,8 @@ struct Builder {
     telemetry: Telemetry,
     /// Those of the newest snapshot.
     traces: Mutex<Traces>,
+    /// The certificates in use, which stay while their files do.
+    tls: Mutex<Option<Arc<Tls>>>,
 }
 
 /// The provider in use and what it was made from.
@@ -264,7 +268,8 @@ impl Builder {
         let prometheus = Prometheus::new(&config.prometheus)
             .map_err(|error| errors.push(error))
             .ok();
-        let (Some(auth), Some(prometheus)) = (auth, prometheus) else {
+        let tls = self.certificates(&config).map_err(|wrong| errors.extend(wrong)).ok();
+        let (Some(auth), Some(prometheus), Some(tls)) = (auth, prometheus, tls) else {
             return Err(errors);
         };
         let active = self.provider(&config, &auth).await.map_err(|error| vec![error])?;
@@ -280,6 +285,7 @@ impl Builder {
             scaling: Arc::clone(&active.scaling),
             policy,
             auth,
+            tls,
             prometheus,
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
@@ -291,6 +297,13 @@ impl Builder {
             source,
             config,
         })
+    }
+
+    fn certificates(&self, config: &Config) -> Result<Option<Arc<Tls>>, Vec<Unusable>> {
+        let mut in_use = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Tls::load(&config.server.tls, in_use.as_ref())?;
+        in_use.clone_from(&next);
+        Ok(next)
     }
 
     /// The provider that the configuration asks for: the one in use where it

@@ -22,6 +22,7 @@ use crate::{
     app::Ended,
     config::{self, Config, ConfigError, Loaded, Sources, Unusable},
     telemetry::Telemetry,
+    tls::Tls,
 };
 
 mod diff;
@@ -291,6 +292,12 @@ fn check(file: PathBuf, with_env: bool) -> ExitCode {
         for warning in &loaded.warnings {
             complain(&format!("warning: {warning}"));
         }
+        if let Err(errors) = Tls::load(&loaded.config.server.tls, None) {
+            for error in errors {
+                complain(&one_line(&error.at(&loaded.origins)));
+            }
+            return ExitCode::from(USAGE);
+        }
         print(&"ok")
     })
 }
@@ -341,10 +348,13 @@ fn one_line(error: &ConfigError) -> String {
 }
 
 /// The health routes of the configured listeners, metrics first: it answers
-/// for the process, the other for what it needs too.
+/// for the process, the other for what it needs too. A listener with TLS is not
+/// asked: its certificate is for a name that is not this machine's loopback.
 fn health_urls(config: &Config) -> Vec<url::Url> {
-    [config.metrics_listen(), config.listen()]
+    let main = Some(config.listen()).filter(|_| config.server.tls.cert_file.is_none());
+    [Some(config.metrics_listen()), main]
         .into_iter()
+        .flatten()
         .filter_map(|address| url::Url::parse(&format!("http://{}/healthz", healthcheck::reachable(address))).ok())
         .collect()
 }

@@ -52,24 +52,24 @@ pub mod watch;
 pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
-    BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
-    SplitTarget, Sticky, Timeouts, Visibility,
+    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit,
+    Redirect, Retries, Route, SplitTarget, Sticky, Timeouts, Visibility,
 };
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{
-    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, LimitKeys, RateBy,
-    RateLimitSettings, RetrySettings, SizeBound,
+    Bound, BreakerSettings, CompressionSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit,
+    LimitKeys, RateBy, RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
 pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
-    Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
-    Reload, Scaling, Server, Tracing, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
+    ProviderKind, Queue, Reload, Scaling, Server, Tls, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -362,6 +362,10 @@ impl Config {
         let quoted = |text: &str| format!("\"{text}\"");
         match key {
             "server.listen" => Some(quoted(&self.listen().to_string())),
+            "server.idle_timeout" | "server.header_timeout" | "server.http2.keep_alive_interval" => {
+                Some(quoted(&duration::format(self.server.read_timeout)))
+            }
+            "server.tls.client_auth" => Some(quoted(self.server.tls.client_auth().as_str())),
             "metrics.listen" => Some(quoted(&self.metrics_listen().to_string())),
             "provider.kind" => Some(quoted(self.provider_kind().as_str())),
             "provider.default_namespace" => Some(quoted(self.default_namespace())),
@@ -376,6 +380,7 @@ impl Config {
         if self.auth.basic {
             files.extend([USER_FILE, PASSWORD_FILE].map(|name| self.auth.secret_path.join(name)));
         }
+        files.extend(self.server.tls.certificates().cloned());
         Setting::files(self, &mut files);
         files
     }

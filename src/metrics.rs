@@ -16,8 +16,8 @@ use std::{
 };
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::{policy::States, telemetry::Counts};
@@ -66,6 +66,10 @@ pub const SERVICE_MIN: &str = "gateway_service_min";
 pub const HTTP_SECONDS: &str = "http_request_duration_seconds";
 /// Requests to system routes.
 pub const HTTP_TOTAL: &str = "http_requests_total";
+/// Open connections by listener.
+pub const CONNECTIONS_OPEN: &str = "gateway_connections_open";
+/// Accepted connections by listener.
+pub const CONNECTIONS_ACCEPTED: &str = "gateway_connections_accepted_total";
 /// 1 while the configuration in use is the newest one read, else 0.
 pub const RELOAD_SUCCESSFUL: &str = "gateway_config_last_reload_successful";
 /// When the configuration in use was read.
@@ -101,6 +105,26 @@ pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 const FUNCTION_NAME: &str = "function_name";
 const CODE: &str = "code";
 
+/// The connections of one listener.
+#[derive(Debug, Clone)]
+pub struct ListenerMetrics {
+    open: IntGauge,
+    accepted: IntCounter,
+}
+
+impl ListenerMetrics {
+    /// A connection was accepted.
+    pub fn accepted(&self) {
+        self.open.inc();
+        self.accepted.inc();
+    }
+
+    /// One that was accepted has closed.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -114,6 +138,8 @@ pub struct Metrics {
     services: Mutex<BTreeMap<String, String>>,
     http_seconds: HistogramVec,
     http_total: IntCounterVec,
+    connections_open: IntGaugeVec,
+    connections_accepted: IntCounterVec,
     reload_successful: IntGauge,
     reload_time: Gauge,
     reloads: IntCounterVec,
@@ -174,6 +200,12 @@ impl Metrics {
             services: Mutex::default(),
             http_seconds: add.histograms(HTTP_SECONDS, "Time of requests to the gateway's own routes.", &request),
             http_total: add.counters(HTTP_TOTAL, "Requests to the gateway's own routes.", &request),
+            connections_open: add.gauges(CONNECTIONS_OPEN, "Open connections of callers.", &["listener"]),
+            connections_accepted: add.counters(
+                CONNECTIONS_ACCEPTED,
+                "Connections of callers that were accepted.",
+                &["listener"],
+            ),
             reload_successful: add.metric(IntGauge::new(
                 RELOAD_SUCCESSFUL,
                 "1 if the last attempt to read the configuration succeeded, else 0.",
@@ -274,6 +306,14 @@ impl Metrics {
         self.http_seconds
             .with_label_values(&labels)
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// The metrics of a listener; `name` is one of a few.
+    pub fn listener(&self, name: &'static str) -> ListenerMetrics {
+        ListenerMetrics {
+            open: self.connections_open.with_label_values(&[name]),
+            accepted: self.connections_accepted.with_label_values(&[name]),
+        }
     }
 
     /// Replaces the replica gauges of all functions: those not given lose theirs.

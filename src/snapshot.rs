@@ -17,6 +17,7 @@ use crate::{
     routing::RouteTable,
     scaling::{Policy, Scaling},
     telemetry::{AccessLog, Traces},
+    tls::Tls,
 };
 
 pub mod control;
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Who may use the API.
     pub auth: Auth,
+    /// What the listeners speak TLS with; `None` where they do not.
+    pub tls: Option<Arc<Tls>>,
     /// Where invocation counts come from; without it they are `metrics`' own.
     pub prometheus: Option<Prometheus>,
     /// Which hosts and paths lead to which functions.

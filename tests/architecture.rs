@@ -25,6 +25,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("upstream", 1),
     ("client", 2),
     ("proxy", 2),
+    ("tls", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
     ("policy", 3),

@@ -36,6 +36,8 @@ section! {
         pub headers: Option<Headers>,
         /// Which web pages of other origins may call.
         pub cors: Option<Cors>,
+        /// Compressing answers.
+        pub compression: Option<Compression>,
         /// Which listeners the function can be called on.
         pub visibility: Option<Visibility>,
     }
@@ -172,6 +174,30 @@ section! {
 }
 
 choice! {
+    /// A way to compress (RFC 9110 section 8.4.1).
+    pub enum Algorithm {
+        /// RFC 8878.
+        Zstd = "zstd",
+        /// RFC 7932.
+        Brotli = "br",
+        /// RFC 1952.
+        Gzip = "gzip",
+    }
+}
+
+section! {
+    /// Compressing answers for callers that accept it.
+    pub struct Compression {
+        /// Ways to compress, the preferred first; an empty list turns it off.
+        pub algorithms: Option<Vec<Algorithm>>,
+        /// Smallest answer that is compressed, where its size is known.
+        pub min_size: Option<Size>,
+        /// Media types that are compressed, exact or as `text/*`.
+        pub types: Option<Vec<String>>,
+    }
+}
+
+choice! {
     /// Which listeners a function can be called on.
     pub enum Visibility {
         /// All.
@@ -214,6 +240,8 @@ section! {
         pub headers: Option<Headers>,
         /// Cross-origin calls, above the function's.
         pub cors: Option<Cors>,
+        /// Compressing answers, above the function's.
+        pub compression: Option<Compression>,
     }
 }
 

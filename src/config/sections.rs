@@ -32,8 +32,20 @@ section! {
         pub read_timeout: Duration,
         /// Bound on sending a response, from the end of the request's head.
         pub write_timeout: Duration,
+        /// Bound on waiting for the next request of a kept-alive connection; by default `read_timeout`. 0 is none.
+        pub idle_timeout: Option<Duration>,
+        /// Bound on receiving a request's head; by default `read_timeout`. 0 is none.
+        pub header_timeout: Option<Duration>,
         /// Bound on a request's head.
         pub max_header_bytes: Size,
+        /// Most header fields of a request; more get 431. 0 is any number.
+        pub max_headers: u32,
+        /// Longest request target; longer ones get 414. 0 is any length.
+        pub max_uri_bytes: Size,
+        /// Most open connections of each listener; more wait to be accepted. 0 is any number.
+        pub max_connections: u32,
+        /// Most requests of one connection; it is closed after the last. 0 is any number.
+        pub max_requests_per_connection: u32,
         /// Pause between readiness off and no longer accepting.
         pub drain_delay: Duration,
         /// Bound on waiting for calls in flight at shutdown.
@@ -46,6 +58,73 @@ section! {
         pub fast_lane: bool,
         /// Permit a public listener without authentication with the process provider.
         pub allow_unauthenticated_public: bool,
+        /// Connections of HTTP/2.
+        pub http2: Http2,
+        /// Certificates of the listeners.
+        pub tls: Tls,
+    }
+}
+
+section! {
+    /// `[server.http2]`: connections of HTTP/2.
+    pub struct Http2 {
+        /// Most requests under way on one connection.
+        pub max_concurrent_streams: u32,
+        /// How much of a request's body a caller may send ahead of its function.
+        pub stream_window: Size,
+        /// How often a connection is asked whether it is alive; by default `read_timeout`. 0 is never.
+        pub keep_alive_interval: Option<Duration>,
+        /// Bound on the answer to that.
+        pub keep_alive_timeout: Duration,
+    }
+}
+
+choice! {
+    /// Whether callers show certificates.
+    pub enum ClientAuth {
+        /// They are not asked.
+        Off = "off",
+        /// They are asked, and those without one are let in.
+        Optional = "optional",
+        /// Those without one are not let in.
+        Required = "required",
+    }
+}
+
+section! {
+    /// `[server.tls]`: certificates of the main and the internal listener.
+    pub struct Tls {
+        /// The certificate and those between it and its root, as PEM; turns TLS on.
+        pub cert_file: Option<PathBuf>,
+        /// The certificate's private key, as PEM.
+        pub key_file: Option<PathBuf>,
+        /// Certificates, as PEM, that those of callers must lead to.
+        pub client_ca_file: Option<PathBuf>,
+        /// Whether callers show certificates; by default `required` with `client_ca_file`, else `off`.
+        pub client_auth: Option<ClientAuth>,
+    }
+}
+
+impl Tls {
+    /// The files that are read.
+    pub fn certificates(&self) -> impl Iterator<Item = &PathBuf> {
+        let authorities = self
+            .client_ca_file
+            .as_ref()
+            .filter(|_| self.client_auth() != ClientAuth::Off);
+        let on = self.cert_file.is_some();
+        [self.cert_file.as_ref(), self.key_file.as_ref(), authorities]
+            .into_iter()
+            .flatten()
+            .filter(move |_| on)
+    }
+
+    /// Whether callers show certificates.
+    pub fn client_auth(&self) -> ClientAuth {
+        self.client_auth.unwrap_or(match self.client_ca_file {
+            Some(_) => ClientAuth::Required,
+            None => ClientAuth::Off,
+        })
     }
 }
 

@@ -31,6 +31,10 @@ pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pr
 pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What those on the way know of the trace.
 pub const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+/// The caller's certificate (RFC 9440), where callers are asked for one.
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// Further certificates of the caller; never told.
+pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
@@ -200,6 +204,20 @@ pub fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &str) {
         && let Ok(prefix) = HeaderValue::try_from(prefix)
     {
         headers.insert(FORWARDED_PREFIX, prefix);
+    }
+}
+
+/// Tells a function which certificate the caller showed. What the caller itself
+/// says of that goes (RFC 9440 section 2.4).
+pub fn set_client_cert(headers: &mut HeaderMap, certificate: Option<HeaderValue>) {
+    headers.remove(CLIENT_CERT_CHAIN);
+    match certificate {
+        Some(certificate) => {
+            headers.insert(CLIENT_CERT, certificate);
+        }
+        None => {
+            headers.remove(CLIENT_CERT);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     task::Poll,
 };
 
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{Service, activity::Limits, listener::GOODBYE, socket::Socket};
 use crate::shutdown::{Cancelled, Stop};
@@ -41,6 +41,8 @@ pub(super) struct Caller {
     peer: SocketAddr,
     /// `peer` as functions see it.
     shown: Box<str>,
+    /// Requests so far.
+    served: u64,
     alarm: Alarm,
 }
 
@@ -51,6 +53,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         input: Buffer::default(),
         peer,
         shown: peer.to_string().into_boxed_str(),
+        served: 0,
         alarm: Alarm::default(),
     };
     let mut stopped = stop.cancelled();
@@ -62,11 +65,15 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         };
         // No second helping for the first byte: who connects has something to say.
         let Some(plan) = caller.next(&service, limits, fresh, &mut stopped).await else {
-            return;
+            return caller.leave().await;
         };
         let then = match plan {
-            // In memory of its own, which a connection that waits does not have.
-            Plan::Call(call) => Box::pin(call.run(&mut caller, stop.is_cancelled())).await,
+            Plan::Call(call) => {
+                caller.served += 1;
+                let last = stop.is_cancelled() || limits.is_last(caller.served);
+                // In memory of its own, which a connection that waits does not have.
+                Box::pin(call.run(&mut caller, last)).await
+            }
             Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop, fresh)).await {
                 Some(back) => {
                     caller = back;
@@ -82,7 +89,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
             Then::Cut => return,
         }
         if stop.is_cancelled() && caller.input.is_empty() {
-            return;
+            return caller.leave().await;
         }
     }
 }
@@ -128,15 +135,23 @@ impl Caller {
             if stopped && self.input.is_empty() {
                 return Poll::Ready(None);
             }
-            let bound = if stopped {
-                GOODBYE.min(limits.read())
-            } else {
-                limits.read()
-            };
+            let bound = if begun { limits.head } else { limits.idle };
+            let bound = if stopped { GOODBYE.min(bound) } else { bound };
             let since = *since.get_or_insert_with(Instant::now);
             self.alarm.poll(cx, since + bound).map(|()| None)
         })
         .await
+    }
+
+    /// Ends a connection on which nothing is under way. TLS tells the other end,
+    /// which could not know otherwise that nobody cut it off.
+    async fn leave(self) {
+        if !self.socket.is_tls() {
+            return;
+        }
+        let mut socket = self.socket;
+        // Whoever is gone already need not be told.
+        let _told = Box::pin(tokio::time::timeout(GOODBYE, socket.shutdown())).await;
     }
 
     /// Lets the rest of a head be read.

@@ -235,7 +235,7 @@ impl Sending {
             let request = Request::from_parts(parts, RequestBody::Kept(Full::new(body)));
             let mut record = Record::new(&snapshot, Kind::Mirror, &request, peer, Instant::now());
             record.route(&route);
-            let form = Form::wanted(request.headers());
+            let form = Form::wanted(request.version(), request.headers());
             let answer = invoke::call(snapshot, &service, request, &called, record, peer, form).await;
             let mut answer = answer.into_body();
             // To its end, which is what its time and size are counted by.

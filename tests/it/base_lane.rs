@@ -8,6 +8,8 @@
 mod aborts;
 #[path = "access_log.rs"]
 mod access_log;
+#[path = "limits.rs"]
+mod limits;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]
@@ -20,6 +22,8 @@ mod smuggling;
 mod streaming;
 #[path = "timeouts.rs"]
 mod timeouts;
+#[path = "tls.rs"]
+mod tls;
 #[path = "traces.rs"]
 mod traces;
 

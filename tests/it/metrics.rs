@@ -78,6 +78,11 @@ fn names_labels_and_types_are_those_of_openfaas() {
     metrics.config_reload("api", "applied");
     metrics.config_live("aaaa", 1, 0);
     metrics.config_live("bbbb", 2, 3);
+    let listener = metrics.listener("main");
+    for _ in 0..2 {
+        listener.accepted();
+    }
+    listener.closed();
     let in_use = [metrics.live_generation(), metrics.live_generation()];
     let text = metrics.render();
 
@@ -100,6 +105,8 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "http_request_duration_seconds_count{method,path,status}",
         "http_request_duration_seconds_sum{method,path,status}",
         "http_requests_total{method,path,status}",
+        "gateway_connections_open{listener}",
+        "gateway_connections_accepted_total{listener}",
         "gateway_config_last_reload_successful",
         "gateway_config_last_reload_success_timestamp_seconds",
         "gateway_config_reloads_total{result,trigger}",
@@ -123,6 +130,10 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "# TYPE gateway_function_breaker_open gauge",
         "# TYPE gateway_service_count gauge",
         "# TYPE http_requests_total counter",
+        "# TYPE gateway_connections_open gauge",
+        "# TYPE gateway_connections_accepted_total counter",
+        r#"gateway_connections_open{listener="main"} 1"#,
+        r#"gateway_connections_accepted_total{listener="main"} 2"#,
         "# TYPE http_request_duration_seconds histogram",
         r#"gateway_function_invocation_total{code="200",function_name="figlet.openfaas-fn"} 1"#,
         r#"gateway_function_invocation_started{function_name="figlet.openfaas-fn"} 1"#,

@@ -6,6 +6,7 @@ pub(crate) mod gateway;
 pub(crate) mod message;
 pub(crate) mod provider;
 pub(crate) mod script;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

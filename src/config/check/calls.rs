@@ -176,6 +176,9 @@ pub(super) fn values(path: &[String], table: &Function, config: &Config, found: 
             &[(FRAMING, framing), (ABOUT_THE_CALL, ours)],
         );
     }
+    if let Some(compression) = &table.compression {
+        at.each("compression.types", compression.types.as_ref(), syntax::media_type);
+    }
     if let Some(cors) = &table.cors {
         at.each("cors.origins", cors.origins.as_ref(), syntax::origin);
         at.each("cors.methods", cors.methods.as_ref(), syntax::method);

@@ -93,6 +93,11 @@ impl<'s, 'b> Head<'s, 'b> {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
     }
 
+    /// How many fields there are.
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Where the host is in the head's bytes.
     pub fn host_place(&self) -> Range<usize> {
         // The method is at the very beginning.

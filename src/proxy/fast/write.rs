@@ -83,6 +83,8 @@ pub struct Told<'t> {
     pub call: &'t CallLine,
     /// The caller's address.
     pub peer: &'t str,
+    /// The scheme of the caller's request.
+    pub proto: &'t str,
     /// What a route took off the path; may be empty.
     pub prefix: &'t str,
     /// Its place in the trace, which [`start`] writes; without it what the
@@ -120,7 +122,7 @@ pub fn fields(out: &mut Vec<u8>, head: &head::Head<'_, '_>, told: &Told<'_>) {
         line(out, headers::FORWARDED_FOR.as_str(), told.peer.as_bytes());
     }
     if !head.forwarded_proto {
-        line(out, headers::FORWARDED_PROTO.as_str(), b"http");
+        line(out, headers::FORWARDED_PROTO.as_str(), told.proto.as_bytes());
     }
     if !head.forwarded_host {
         line(out, headers::FORWARDED_HOST.as_str(), head.host);
@@ -327,6 +329,7 @@ mod tests {
         let told = Told {
             call: &call("new"),
             peer: "1.2.3.4:5",
+            proto: "https",
             prefix: "/v1",
             trace,
         };
@@ -346,7 +349,7 @@ mod tests {
         assert_eq!(
             sent(text, base),
             "POST /base/function/f/x?y HTTP/1.1\r\nhost: fn:8080\r\nA: b\r\nContent-Length: 3\r\nx-call-id: new\r\n\
-             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: http\r\nx-forwarded-host: gw\r\n\
+             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: https\r\nx-forwarded-host: gw\r\n\
              x-forwarded-prefix: /v1\r\n\r\n"
         );
         let trimmed = Target { base: "", rest: "?y" };

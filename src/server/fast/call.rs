@@ -410,7 +410,11 @@ impl Call {
         self.record.outcome(Some(problem.status), 0, true);
         let bound = self.snapshot.config.server.write_timeout;
         drop(self);
-        match tokio::time::timeout(bound, caller.socket.write_all(&out)).await {
+        let written = async {
+            caller.socket.write_all(&out).await?;
+            caller.socket.flush().await
+        };
+        match tokio::time::timeout(bound, written).await {
             Ok(Ok(())) if close => Then::Close,
             Ok(Ok(())) => Then::Next,
             _ => Then::Cut,

@@ -78,6 +78,7 @@ impl Desk {
             scaling: Scaling::new(Arc::clone(&shared), Tasks::new()),
             policy: Policy::new(&config),
             auth: Auth::load(&config.auth).expect("the test's credentials are there"),
+            tls: None,
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),

@@ -115,10 +115,15 @@ fn every_key_has_a_variable() {
             let name = "FAAS__PROVIDER__PROCESS__IMAGES__functions/shasum:latest__COMMAND";
             sources.environment.insert(name.to_owned(), "cat".to_owned());
         }
-        // A limit by header is nothing without these three.
-        let content = (entry.path.iter().any(|part| part == "rate_limit")).then_some(
-            "[functions.\"figlet.openfaas-fn\"]\nrate_limit = { requests = 1, by = \"header\", header = \"X\" }",
-        );
+        // What is nothing without the rest of its table.
+        let within = |table: &str| entry.path.iter().any(|part| part == table);
+        let content = if within("rate_limit") {
+            Some("[functions.\"figlet.openfaas-fn\"]\nrate_limit = { requests = 1, by = \"header\", header = \"X\" }")
+        } else if within("tls") {
+            Some("[server.tls]\ncert_file = \"a\"\nkey_file = \"b\"\nclient_ca_file = \"c\"")
+        } else {
+            None
+        };
         let loaded = parse(content, &sources).unwrap_or_else(|errors| panic!("{variable}: {errors:?}"));
         assert_eq!(
             value(&loaded, &key),

@@ -120,6 +120,7 @@ fn passed_on(head: &head::Head<'_, '_>, to: Target<'_>, trace: Option<Carried>) 
     let told = Told {
         call: &call,
         peer: PEER,
+        proto: "http",
         prefix: PREFIX,
         trace,
     };

@@ -120,7 +120,7 @@ impl Call {
 
 /// Answers the gateway's own questions, and hands the first call to the test.
 async fn serve(stream: TcpStream, calls: mpsc::UnboundedSender<Call>) {
-    let mut wire = Wire::new(stream);
+    let mut wire = Wire::over(stream);
     while let Some(head) = wire.head().await {
         let path = head.split(' ').nth(1).unwrap_or_default();
         let text =

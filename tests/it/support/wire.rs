@@ -1,30 +1,34 @@
 //! Raw sockets, for what HTTP libraries hide.
 
-use std::net::SocketAddr;
+use std::{any::Any, net::SocketAddr};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::soon;
 
-/// One TCP connection, bytes in and bytes out.
+/// What carries bytes.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin + Any {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + Any> Carrier for S {}
+
+/// One connection, bytes in and bytes out.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Carrier>,
     received: Vec<u8>,
 }
 
 impl Wire {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).await.expect("a connection"))
+        Self::over(TcpStream::connect(address).await.expect("a connection"))
     }
 
-    /// Of a connection.
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    /// Over a connection that is there.
+    pub(crate) fn over(stream: impl Carrier + 'static) -> Self {
         Self {
-            stream,
+            stream: Box::new(stream),
             received: Vec::new(),
         }
     }
@@ -32,6 +36,7 @@ impl Wire {
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the peer reads");
+        self.stream.flush().await.expect("the peer reads");
     }
 
     /// Reads until `marker` has come and returns everything up to its end.
@@ -77,12 +82,13 @@ impl Wire {
 
     /// Breaks the connection off: the peer's next read fails.
     pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().expect("a TCP socket");
+        self.into_parts().0.set_zero_linger().expect("a socket");
     }
 
     /// The connection, and what was read of it and not asked for.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.stream, self.received)
+        let stream: Box<dyn Any> = self.stream;
+        (*stream.downcast().expect("a TCP connection"), self.received)
     }
 
     /// Reads until the peer closes and returns the rest.
@@ -109,6 +115,20 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
         return Some(0);
     }
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// An HTTP/2 connection of which frames can be told, without TLS; and what ends
+/// with it, with the error if there is one.
+pub(crate) async fn frames(
+    address: SocketAddr,
+    builder: &h2::client::Builder,
+) -> (
+    h2::client::SendRequest<bytes::Bytes>,
+    tokio::task::JoinHandle<Result<(), h2::Error>>,
+) {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let (sender, connection) = builder.handshake(stream).await.expect("h2c");
+    (sender, tokio::spawn(connection))
 }
 
 /// An HTTP/2 connection without TLS.
