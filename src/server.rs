@@ -20,6 +20,7 @@ use crate::{
     problem::{self, Form, Problem},
     proxy::{
         body::{self, Observe, TimedBody},
+        fast::head,
         headers, target,
     },
     shutdown::Tasks,
@@ -253,7 +254,13 @@ fn refused<B>(request: &Request<B>) -> Option<Problem> {
         request.version(),
     ) {
         (0, Version::HTTP_11) => "the request has no Host header",
-        (0 | 1, _) => return None,
+        (0 | 1, _) => {
+            let host = request.headers().get(header::HOST)?;
+            if head::is_host(host.as_bytes()) {
+                return None;
+            }
+            "the Host header is no host"
+        }
         _ => "the request has several Host headers",
     };
     Some(Problem::new(StatusCode::BAD_REQUEST, text))

@@ -247,29 +247,52 @@ async fn a_half_closed_function_may_go_on_with_its_answer_no_more() {
     script.answers("after").await;
 }
 
-/// What is sent is sent, and there may be nobody left to read the answer: nobody
-/// waits for anything. `nc` with its input at its end half-closes, too.
+/// Who closes its sending side is taken for gone, as by Go's server: a call that
+/// nobody may be waiting for is given up rather than made in vain.
 #[tokio::test]
-async fn a_half_closed_caller_never_hangs() {
+async fn a_caller_that_half_closes_before_its_answer_has_left() {
     let mut script = Script::start().await;
-    for request in ["GET /function/f/x HTTP/1.1\r\nHo", LENGTH, CHUNKS] {
-        let mut caller = script.sends(request).await;
+    for (request, body) in [
+        (GET, ""),
+        (LENGTH, ""),
+        (LENGTH, "part"),
+        (LENGTH, "0123456789"),
+        (CHUNKS, "4\r\npart\r\n"),
+        (CHUNKS, "4\r\npart\r\n0\r\n\r\n"),
+    ] {
+        let mut caller = script.sends(format!("{request}{body}")).await;
+        let mut call = script.call().await;
+        call.wire.until(body).await;
         caller.half_close().await;
+        soon("the end of the call", call.wire.rest()).await;
         let heard = soon("the end", caller.rest()).await;
         assert!(!heard.starts_with("HTTP/1.1 200"), "{heard}");
         script.idle().await;
     }
-    // Answered before it half-closes.
+    let mut caller = script.sends(&GET[..20]).await;
+    caller.half_close().await;
+    let heard = soon("the end", caller.rest()).await;
+    assert!(!heard.starts_with("HTTP/1.1 200"), "{heard}");
+    script.answers("after").await;
+}
+
+#[tokio::test]
+async fn a_caller_that_half_closes_within_its_answer_or_behind_it_hangs_nothing() {
+    let mut script = Script::start().await;
     let mut caller = script.sends(GET).await;
-    let mut call = loop {
-        // The heads that broke off may have been passed on.
-        let call = script.call().await;
-        if call.head.starts_with("GET ") {
-            break call;
-        }
-    };
-    call.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell").await;
-    caller.until("well").await;
+    let mut call = script.call().await;
+    call.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwe").await;
+    caller.until("we").await;
+    caller.half_close().await;
+    let rest = soon("the end of both", async {
+        tokio::join!(caller.rest(), call.wire.rest())
+    })
+    .await;
+    assert_eq!(rest, (String::new(), String::new()));
+    script.idle().await;
+    let mut caller = script.sends(GET).await;
+    script.well(&mut caller, "x").await;
     caller.half_close().await;
     assert_eq!(soon("the end", caller.rest()).await, "");
+    script.answers("after").await;
 }

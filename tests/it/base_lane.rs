@@ -8,12 +8,18 @@
 mod aborts;
 #[path = "access_log.rs"]
 mod access_log;
+#[path = "bulk.rs"]
+mod bulk;
 #[path = "limits.rs"]
 mod limits;
+#[path = "messages.rs"]
+mod messages;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]
 mod proxy;
+#[path = "rfc9112.rs"]
+mod rfc9112;
 #[path = "routing.rs"]
 mod routing;
 #[path = "smuggling.rs"]

@@ -16,6 +16,7 @@ use crate::support::{
     eventually,
     gateway::field,
     provider::{Answer, ScriptedProvider},
+    soon,
     upstream::{echoed, text},
     wire::Wire,
 };

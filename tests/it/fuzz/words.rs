@@ -129,6 +129,8 @@ pub(crate) const ODD_FIELDS: &[Bytes] = &[
     b"Host: b.test",
     b"Host:",
     b"Host: a b",
+    b"Host: a/b",
+    b"Host: u@a",
     b" X-Led: b",
     b"X-Fold: a\r\n b",
     b"X-Fold: a\r\n\tContent-Length: 3",

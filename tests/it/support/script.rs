@@ -10,7 +10,13 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Gateway, gateway::Setup, soon, wire::Wire};
+use super::{
+    Gateway,
+    gateway::Setup,
+    message::{Kind, Message},
+    soon,
+    wire::Wire,
+};
 
 const STATUS: &str = r#"{"name":"f","image":"scripted","replicas":1,"availableReplicas":1}"#;
 
@@ -101,6 +107,38 @@ impl Script {
         );
     }
 
+    /// Answers the call of a request that was sent, and reads that.
+    pub(crate) async fn well(&mut self, caller: &mut Wire, path: &str) {
+        let mut call = self.call().await;
+        assert!(
+            call.head.contains(&format!(" /function/f/{path} ")),
+            "{} is not {path}",
+            call.head
+        );
+        call.wire
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwell")
+            .await;
+        let answer = caller.until("\r\n\r\nwell").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// The next call, on the connection of the last or on another.
+    pub(crate) async fn next(&mut self, mut last: Call) -> Call {
+        if let Some(call) = self.kept.pop_front() {
+            return call;
+        }
+        soon("the next call", async {
+            tokio::select! {
+                head = last.wire.head() => match head {
+                    Some(head) => Call { head, wire: last.wire },
+                    None => self.calls.recv().await.expect("it listens"),
+                },
+                call = self.calls.recv() => call.expect("it listens"),
+            }
+        })
+        .await
+    }
+
     /// Waits until no call is under way.
     pub(crate) async fn idle(&self) {
         super::eventually("the end of every call", || async {
@@ -112,9 +150,10 @@ impl Script {
 }
 
 impl Call {
-    /// Waits for the next call on the same connection.
-    pub(crate) async fn next(&mut self) {
-        self.head = self.wire.until("\r\n\r\n").await;
+    /// The whole request.
+    pub(crate) async fn message(&mut self) -> Message {
+        self.wire.again(&self.head);
+        self.wire.message(Kind::Request).await
     }
 }
 

@@ -7,7 +7,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::soon;
+use super::{
+    message::{self, Kind, Message, Read},
+    soon,
+};
 
 /// What carries bytes.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin + Any {}
@@ -73,6 +76,32 @@ impl Wire {
             let count = self.stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
             self.received.extend_from_slice(&chunk[..count]);
         }
+    }
+
+    /// Reads one message to its end.
+    pub(crate) async fn message(&mut self, kind: Kind) -> Message {
+        soon("a message", async {
+            loop {
+                match message::read(&self.received, kind) {
+                    Read::Whole(message, length) => {
+                        self.received.drain(..length);
+                        return message;
+                    }
+                    Read::Wrong(why) => panic!("{why}: {}", message::shown(&self.received)),
+                    Read::Partial(_) => {}
+                }
+                let mut chunk = [0; 4096];
+                let count = self.stream.read(&mut chunk).await.expect("readable");
+                assert!(count > 0, "the peer closed after '{}'", message::shown(&self.received));
+                self.received.extend_from_slice(&chunk[..count]);
+            }
+        })
+        .await
+    }
+
+    /// Puts back what was read.
+    pub(crate) fn again(&mut self, read: &str) {
+        self.received.splice(..0, read.bytes());
     }
 
     /// Closes the sending side.
