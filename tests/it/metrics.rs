@@ -56,13 +56,11 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
     drop(under_way);
 }
 
-#[test]
-fn names_labels_and_types_are_those_of_openfaas() {
-    let metrics = Metrics::new();
-    called(&metrics, "figlet.openfaas-fn", 200);
+/// Something of everything that has a series.
+fn feed(metrics: &Metrics, states: &Arc<States>) {
+    called(metrics, "figlet.openfaas-fn", 200);
     metrics.function("figlet.openfaas-fn").refused("rate_limit");
-    let states = Arc::new(States::default());
-    metrics.show_states(Arc::clone(&states));
+    metrics.show_states(Arc::clone(states));
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");
@@ -71,7 +69,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
         limits: &figlet,
         standing: Standing::Exists,
     };
-    Policy::new(subject, &limited.function(&figlet), &states, 1).expect("limits");
+    Policy::new(subject, &limited.function(&figlet), states, 1).expect("limits");
     metrics.set_services(&[replicas::service(&status("figlet", "openfaas-fn"))]);
     metrics.api_request(&Method::GET, "/system/functions", 200, Duration::from_millis(1));
     metrics.config_read(true, SystemTime::UNIX_EPOCH + Duration::from_secs(12));
@@ -83,6 +81,12 @@ fn names_labels_and_types_are_those_of_openfaas() {
         listener.accepted();
     }
     listener.closed();
+}
+
+#[test]
+fn names_labels_and_types_are_those_of_openfaas() {
+    let (metrics, states) = (Metrics::new(), Arc::new(States::default()));
+    feed(&metrics, &states);
     let in_use = [metrics.live_generation(), metrics.live_generation()];
     let text = metrics.render();
 
