@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Gateway, PATIENCE, Upstream, eventually, script::Script, soon, upstream::text, wire::Wire};
+use crate::support::{
+    CROWDED, Gateway, PATIENCE, Upstream, eventually, script::Script, soon, upstream::text, wire::Wire,
+};
 
 /// Bytes that cross in one body.
 const SIZE: usize = 1 << 30;
@@ -19,6 +21,9 @@ const TAKES: Duration = Duration::from_secs(120);
 
 /// Connections that wait at once, as far as the system allows them.
 const CONNECTIONS: u64 = 10_000;
+
+/// Most bytes of memory that one of them may take.
+const EACH: u64 = 48 << 10;
 
 /// Files that other tests of this process may have open meanwhile.
 const OTHERS: u64 = 4_000;
@@ -37,7 +42,7 @@ async fn crosses(from: Wire, to: Wire, framing: &str) {
     let ((mut from, _), (mut to, early)) = (from.into_parts(), to.into_parts());
     let (piece, size) = match framing {
         "chunked" => {
-            let chunk = [format!("{PIECE:x}\r\n").as_bytes(), &[b'x'; PIECE], b"\r\n"].concat();
+            let chunk = [format!("{PIECE:x}\r\n").as_bytes(), &vec![b'x'; PIECE], b"\r\n"].concat();
             (chunk, SIZE / PIECE * (PIECE + 9))
         }
         _ => (vec![b'x'; PIECE], SIZE),
@@ -128,6 +133,7 @@ fn connections() -> u64 {
 
 #[tokio::test]
 async fn ten_thousand_idle_connections_hold_nobody_up() {
+    let _crowd = CROWDED.lock().await;
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;
     gateway.invoke("/function/echo", "").await;
@@ -162,6 +168,7 @@ async fn ten_thousand_idle_connections_hold_nobody_up() {
         "{count} connections in {took:?}, {each} bytes each; a call took {:?}, at most {:?}",
         times[10], times[19]
     );
+    assert!(each < EACH, "{each} bytes for each connection");
     assert!(times[10] < Duration::from_millis(500), "{times:?}");
     // They are still there, and go on where they were.
     for (number, wire) in idle.iter_mut().enumerate().step_by(997) {

@@ -18,6 +18,9 @@ pub(crate) use upstream::Upstream;
 /// How long a test waits for something that should happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Held by who opens thousands of connections: this process may not have twice as many.
+pub(crate) static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Waits for something that must happen soon.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let Ok(value) = tokio::time::timeout(PATIENCE, future).await else {

@@ -303,14 +303,14 @@ async fn a_function_that_cannot_be_reached_shows_in_every_try() {
 #[tokio::test]
 async fn what_went_wrong_is_named() {
     let collector = Collector::start().await;
-    let (come, mut came) = tokio::sync::mpsc::channel(1);
+    let (arrive, mut arrived) = tokio::sync::mpsc::channel(1);
     let upstream = Upstream::start()
         .await
         .function("slow", |_| std::future::pending())
         .function("left", move |_| {
-            let come = come.clone();
+            let arrive = arrive.clone();
             async move {
-                come.send(()).await.expect("the test listens");
+                arrive.send(()).await.expect("the test listens");
                 std::future::pending().await
             }
         })
@@ -340,7 +340,7 @@ async fn what_went_wrong_is_named() {
     // The caller leaves when the function has the call, and before there is an answer.
     let mut wire = Wire::connect(gateway.address()).await;
     wire.send("GET /function/left/left HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    soon("the call", came.recv()).await.expect("it is kept");
+    soon("the call", arrived.recv()).await.expect("it is kept");
     drop(wire);
     let spans = collector
         .trace(2, |span| span.get("url.path") == "/function/left/left")

@@ -238,10 +238,10 @@ impl Material {
         );
         assert!(files.len() > 10 && keys.len() > 90 && route_keys.len() > 30);
         Self {
-            accepted,
             files,
             keys,
             route_keys,
+            accepted,
         }
     }
 

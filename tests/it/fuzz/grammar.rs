@@ -265,7 +265,9 @@ impl Framing {
             head.extend_from_slice(text);
             head.extend_from_slice(b"\r\n");
         };
-        fields.iter().for_each(|field| line(field));
+        for field in fields {
+            line(field);
+        }
         for number in 0..padding.0 {
             line(format!("X-Pad-{number}: {}", "p".repeat(padding.1)).as_bytes());
         }
@@ -280,7 +282,9 @@ impl Framing {
                 chunked(chunks, trailers)
             }
             Self::Odd(lines, data, in_chunks) => {
-                lines.iter().for_each(|text| line(text));
+                for text in *lines {
+                    line(text);
+                }
                 if *in_chunks {
                     chunked(&[(data.clone(), b"")], &[])
                 } else {

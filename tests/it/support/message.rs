@@ -131,16 +131,9 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], &'static str>> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
         let text = rest?;
-        let line = match find(text, b"\r\n") {
-            Some(at) => {
-                rest = Some(&text[at + 2..]);
-                &text[..at]
-            }
-            None => {
-                rest = None;
-                text
-            }
-        };
+        let end = find(text, b"\r\n");
+        rest = end.map(|at| &text[at + 2..]);
+        let line = &text[..end.unwrap_or(text.len())];
         let odd = line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | b'\0'));
         Some(if odd {
             Err("a CR, LF or NUL within a line")

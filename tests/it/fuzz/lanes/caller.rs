@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::function::{Function, LAST, LAST_MARK, PAUSE, pieces};
-use crate::fuzz::grammar::Case;
+use crate::fuzz::grammar::{Case, Request};
 use crate::support::{
     Gateway, eventually,
     message::{self, Kind, Message},
@@ -96,13 +96,7 @@ impl Lane {
             self.warm().await;
         }
         self.function.will(&case.answers);
-        let kinds = kinds(
-            &case
-                .requests
-                .iter()
-                .flat_map(|request| request.bytes())
-                .collect::<Vec<_>>(),
-        );
+        let kinds = kinds(&case.requests.iter().flat_map(Request::bytes).collect::<Vec<_>>());
         let kind = |number: usize| kinds.get(number).copied().unwrap_or(Kind::Answer);
         let (received, end) = self.talk(case, patience, &kind).await;
         if end == End::Left {
@@ -141,9 +135,8 @@ impl Lane {
             tokio::select! {
                 biased;
                 read = reader.read(&mut chunk) => match read {
-                    Ok(0) if half_closed => return (received, End::Waits),
+                    Ok(0) | Err(_) if half_closed => return (received, End::Waits),
                     Ok(0) => return (received, End::Closed),
-                    Err(_) if half_closed => return (received, End::Waits),
                     Err(_) => return (received, End::Reset),
                     Ok(count) => {
                         hung_up = false;

@@ -10,8 +10,11 @@ use crate::support::message::{Fields, Message, find};
 /// Fields that the gateway writes, each call anew.
 const OWN: &[&str] = &["x-call-id", "x-start-time", "x-duration-seconds", "date"];
 
+type OfStatus = fn(u16) -> bool;
+type OfCase = fn(&Case, bool) -> bool;
+
 /// Fields of answers that are not compared, with which status, and why.
-const NOT_COMPARED: &[(&str, fn(u16) -> bool, &str)] = &[
+const NOT_COMPARED: &[(&str, OfStatus, &str)] = &[
     (
         "connection",
         |_| true,
@@ -31,7 +34,7 @@ const NOT_COMPARED: &[(&str, fn(u16) -> bool, &str)] = &[
 
 /// Cases, of one call or several, in which the lanes need not do the same, and why.
 /// What holds for each lane alone holds for them too.
-const MAY_DIFFER: &[(fn(&Case, bool) -> bool, &str)] = &[
+const MAY_DIFFER: &[(OfCase, &str)] = &[
     (
         |case, several| several && case.answers.iter().any(Answer::is_lost),
         "a call is sent again when its connection was used before, and each lane keeps connections of its own",

@@ -151,17 +151,14 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> Option<()> {
                 read = stream.read(&mut chunk) => read,
                 () = state.hang_up.notified(), if received.is_empty() => return None,
             };
-            match read {
-                Ok(count @ 1..) => {
-                    busy.get_or_insert_with(|| Busy::new(&state));
-                    received.extend_from_slice(&chunk[..count]);
+            if let Ok(count @ 1..) = read {
+                busy.get_or_insert_with(|| Busy::new(&state));
+                received.extend_from_slice(&chunk[..count]);
+            } else {
+                if let Some(head) = head {
+                    state.note(Ok(head));
                 }
-                _ => {
-                    if let Some(head) = head {
-                        state.note(Ok(head));
-                    }
-                    return None;
-                }
+                return None;
             }
         };
         if !is_called(&message) {
