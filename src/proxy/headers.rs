@@ -41,12 +41,15 @@ pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 /// `Retry-After` of a 429 or 503 where nothing better is known: soon, but not at once.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
+/// No field: reserved, since `Connection` would name it (RFC 9112 section 9.6).
+const CLOSE: HeaderName = HeaderName::from_static("close");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Headers about one connection (RFC 9110 section 7.6.1). `Trailer` is not
 /// among them: trailers are relayed, so their announcement is too.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CLOSE,
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,

@@ -3,5 +3,6 @@
 
 mod bytes;
 mod grammar;
+mod headers;
 mod lanes;
 mod words;

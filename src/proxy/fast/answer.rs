@@ -125,7 +125,7 @@ fn understand<'s, 'b>(mut head: Head<'s, 'b>, version: u8, to_head: bool) -> Res
                 chunked = true;
                 true
             }
-            2 | 7 | 10 | 16 | 18 | 19 => headers::is_hop_by_hop(field.name),
+            2 | 5 | 7 | 10 | 16 | 18 | 19 => headers::is_hop_by_hop(field.name),
             _ => false,
         };
         head.dropped[index] = dropped;

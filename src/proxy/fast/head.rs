@@ -235,7 +235,7 @@ fn understand<'s, 'b>(
                 head.forwarded_prefix = true;
                 Known::Other
             }
-            10 | 16 | 18 | 19 if headers::is_hop_by_hop(field.name) => Known::Hop,
+            5 | 10 | 16 | 18 | 19 if headers::is_hop_by_hop(field.name) => Known::Hop,
             _ => Known::Other,
         };
         head.known[index] = known;

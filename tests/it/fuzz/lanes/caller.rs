@@ -100,8 +100,10 @@ impl Lane {
         let kind = |number: usize| kinds.get(number).copied().unwrap_or(Kind::Answer);
         let (received, end) = self.talk(case, patience, &kind).await;
         if end == End::Left {
-            self.function.hang_up();
             eventually("the end of every call", || async {
+                // Again and again: it may still have been answering. Without it, the base
+                // lane would not notice who left behind a request that nobody read yet.
+                self.function.hang_up();
                 let page = self.gateway.metrics().await;
                 let mut in_flight = page.lines().filter(|line| line.contains("_inflight{"));
                 in_flight.all(|line| line.ends_with(" 0")).then_some(())
