@@ -40,6 +40,7 @@ mod reload;
 mod remote;
 mod retries;
 mod rfc9112;
+mod rfc9113;
 mod routing;
 mod smuggling;
 mod streaming;
