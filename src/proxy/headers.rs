@@ -421,7 +421,7 @@ mod tests {
             ),
             (
                 map(&[("connection", "close"), ("connection", "close"), ("close", "1")]),
-                map(&[("close", "1")]),
+                map(&[]),
             ),
             (
                 map(&[("te", "gzip, trailers"), ("transfer-encoding", "chunked")]),
