@@ -16,6 +16,7 @@ use tokio::{
     time::Instant,
 };
 
+mod follow;
 mod listeners;
 
 use listeners::{Addresses, Listeners, Prepared};
@@ -24,7 +25,7 @@ use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
-    metrics::{Metrics, query::Prometheus, replicas},
+    metrics::{Metrics, query::Prometheus},
     policy::States,
     provider::{
         Provider,
@@ -35,7 +36,7 @@ use crate::{
     },
     reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     routing::RouteTable,
-    scaling::{Policy, Scaling},
+    scaling::{Policy, Scaling, autoscaler::Autoscaler, journal, lease::Alone},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
@@ -71,6 +72,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
     metrics.show_telemetry(telemetry.counts());
+    let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics)));
     let builder = Arc::new(Builder {
         metrics: Arc::clone(&metrics),
         states: Arc::clone(&states),
@@ -81,6 +83,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         telemetry: telemetry.clone(),
         traces: Mutex::default(),
         tls: Mutex::default(),
+        autoscaler: Autoscaler::new(Arc::clone(&journal), background.clone()),
+        journal,
     });
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -103,7 +107,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    background.spawn(follow_functions(current.clone(), states, background.clone()));
+    background.spawn(follow::functions(current.clone(), states, background.clone()));
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
@@ -164,25 +168,6 @@ fn placed(errors: Vec<Unusable>, origins: &Origins) -> Vec<ConfigError> {
     errors.into_iter().map(|error| error.at(origins)).collect()
 }
 
-/// Reads the provider's functions again and again: for the gauges, and so that
-/// what is kept of those that went away or were changed elsewhere is let go.
-async fn follow_functions(current: Current, states: Arc<States>, background: Tasks) {
-    let view = current.clone();
-    let source = move || {
-        let snapshot = view.get();
-        // With their series, one reading later.
-        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
-        replicas::Source {
-            generation: snapshot.generation,
-            provider: Arc::clone(&snapshot.provider),
-            metrics: Arc::clone(&snapshot.metrics),
-            interval: snapshot.config.metrics.refresh_interval,
-        }
-    };
-    let compare = move |reader: &replicas::Reader| current.get().functions.compare(reader.functions());
-    replicas::refresh_forever(source, compare, background.draining().clone()).await;
-}
-
 fn provider_name(current: &Current) -> &'static str {
     current.get().config.provider_kind().as_str()
 }
@@ -228,6 +213,8 @@ struct Builder {
     traces: Mutex<Traces>,
     /// The certificates in use, which stay while their files do.
     tls: Mutex<Option<Arc<Tls>>>,
+    journal: Arc<journal::Journal>,
+    autoscaler: Arc<Autoscaler>,
 }
 
 /// The provider in use and what it was made from.
@@ -283,6 +270,8 @@ impl Builder {
             generation: 1,
             provider: Arc::clone(&active.provider),
             scaling: Arc::clone(&active.scaling),
+            autoscaler: Arc::clone(&self.autoscaler),
+            lease: Arc::new(Alone),
             policy,
             auth,
             tls,
@@ -370,7 +359,7 @@ impl Builder {
     fn fresh(&self, origin: Origin, provider: Arc<dyn Provider>) -> Active {
         Active {
             origin,
-            scaling: Scaling::new(Arc::clone(&provider), self.tasks.clone()),
+            scaling: Scaling::new(Arc::clone(&provider), self.tasks.clone(), Arc::clone(&self.journal)),
             provider,
         }
     }

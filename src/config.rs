@@ -40,6 +40,7 @@ mod place;
 mod plausible;
 mod ratio;
 mod scalar;
+mod schedule;
 pub mod schema;
 mod secret;
 mod sections;
@@ -52,10 +53,11 @@ pub mod watch;
 pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
-    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit,
-    Redirect, Retries, Route, SplitTarget, Sticky, Timeouts, Visibility,
+    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionScaling, HeaderEdits, Headers, Mirror,
+    RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, Visibility,
 };
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
+pub use duration::parse as parse_duration;
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
@@ -66,10 +68,11 @@ pub use function::{
 pub use origins::Origins;
 pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
+pub use schedule::min_at as scheduled_min;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
-    Auth, ClientAuth, Http2, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
-    ProviderKind, Queue, Reload, Scaling, Server, Tls, Tracing, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
+    ProviderKind, Queue, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;

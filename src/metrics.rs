@@ -30,7 +30,7 @@ pub mod query;
 pub mod replicas;
 mod telemetry;
 
-pub use function::{FunctionMetrics, InFlight};
+pub use function::{Calls, FunctionMetrics, InFlight};
 pub use generation::LiveGeneration;
 pub use replicas::Service;
 
@@ -54,6 +54,10 @@ pub const QUEUED: &str = "gateway_function_queued";
 pub const BREAKER_OPEN: &str = "gateway_function_breaker_open";
 /// Further tries of calls. OpenFaaS has no such name.
 pub const FUNCTION_RETRIES: &str = "gateway_function_retries_total";
+/// Changes of replicas by direction and reason. OpenFaaS has no such name.
+pub const SCALING_DECISIONS: &str = "gateway_scaling_decisions_total";
+/// How long calls waited for a replica, of those that did.
+pub const ACTIVATION_SECONDS: &str = "gateway_function_activation_seconds";
 /// Desired replicas.
 pub const SERVICE_COUNT: &str = "gateway_service_count";
 /// Replicas that can take calls.
@@ -177,6 +181,16 @@ impl Metrics {
                 &[FUNCTION_NAME, "reason"],
             ),
             retries: add.counters(FUNCTION_RETRIES, "Further tries of function calls.", &[FUNCTION_NAME]),
+            decisions: add.counters(
+                SCALING_DECISIONS,
+                "Changes of a function's replicas, by direction and reason.",
+                &[FUNCTION_NAME, "direction", "reason"],
+            ),
+            activation: add.histograms(
+                ACTIVATION_SECONDS,
+                "Time that calls waited for a replica, of those that did.",
+                &[FUNCTION_NAME],
+            ),
         };
         add.gauges(BUILD_INFO, "Always 1; the label tells the version.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -280,6 +294,16 @@ impl Metrics {
         functions
             .get(label)
             .map_or(0.0, |function| function.invocations() as f64)
+    }
+
+    /// What this process counts of a function's calls now; nothing of one that
+    /// was not called.
+    pub fn calls(&self, label: &str) -> Calls {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions
+            .get(label)
+            .map(|function| function.calls())
+            .unwrap_or_default()
     }
 
     /// Whether a function has series.

@@ -15,7 +15,7 @@ use crate::{
     policy::States,
     provider::Provider,
     routing::RouteTable,
-    scaling::{Policy, Scaling},
+    scaling::{Policy, Scaling, autoscaler::Autoscaler, lease::Lease},
     telemetry::{AccessLog, Traces},
     tls::Tls,
 };
@@ -38,6 +38,10 @@ pub struct Snapshot {
     pub provider: Arc<dyn Provider>,
     /// Facts about functions and activations under way; lives as long as the provider.
     pub scaling: Arc<Scaling>,
+    /// What follows the load; the same in every snapshot.
+    pub autoscaler: Arc<Autoscaler>,
+    /// Which of several gateways scales.
+    pub lease: Arc<dyn Lease>,
     /// How `scaling` is to behave for calls of this snapshot.
     pub policy: Policy,
     /// Who may use the API.

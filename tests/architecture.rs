@@ -38,18 +38,19 @@ const LEVELS: &[(&str, u8)] = &[
     // what is known, counted and said about them
     ("metrics", 5),
     ("problem", 5),
-    ("scaling", 5),
+    // how many replicas they have
+    ("scaling", 6),
     // all of that as one value
-    ("snapshot", 6),
+    ("snapshot", 7),
     // the edges of the process: requests and changes of configuration
-    ("api", 7),
-    ("reload", 7),
+    ("api", 8),
+    ("reload", 8),
     // hands over to the API what is no function's
-    ("server", 8),
+    ("server", 9),
     // composition
-    ("app", 9),
-    ("cli", 10),
-    ("main", 11),
+    ("app", 10),
+    ("cli", 11),
+    ("main", 12),
 ];
 
 /// Longest file, in lines before its tests.

@@ -40,6 +40,44 @@ section! {
         pub compression: Option<Compression>,
         /// Which listeners the function can be called on.
         pub visibility: Option<Visibility>,
+        /// How many replicas it has, above its labels.
+        pub scaling: Option<FunctionScaling>,
+        /// Fewest replicas by the time of day; the newest of them that has begun holds.
+        pub schedule: Option<Vec<Scheduled>>,
+    }
+}
+
+section! {
+    /// How many replicas a function has.
+    pub struct FunctionScaling {
+        /// Fewest replicas; 0 lets it go to zero.
+        pub min: Option<u32>,
+        /// Most replicas.
+        pub max: Option<u32>,
+        /// What its load is: `rps`, `capacity`, `cpu`, `queue`, `static`, or a name of `scaling.queries`.
+        pub signal: Option<String>,
+        /// Load of one replica.
+        pub target: Option<u32>,
+        /// Share of `target` that is aimed at.
+        pub target_proportion: Option<Ratio>,
+        /// Whether it goes to zero.
+        pub zero: Option<bool>,
+        /// How long it is unused before that.
+        pub zero_duration: Option<Duration>,
+        /// How long a number of replicas that was needed holds against a smaller one.
+        pub down_window: Option<Duration>,
+    }
+}
+
+section! {
+    /// From when on a function has so many replicas.
+    pub struct Scheduled {
+        /// When, as cron writes it: minute, hour, day of the month, month, day of the week.
+        pub cron: String,
+        /// Time zone of that, such as `Europe/Paris`; by default UTC.
+        pub tz: Option<String>,
+        /// Fewest replicas from then on.
+        pub min: u32,
     }
 }
 

@@ -20,6 +20,7 @@ mod calls;
 mod functions;
 mod listeners;
 mod routes;
+mod scaling;
 mod syntax;
 mod tracing;
 
@@ -155,6 +156,7 @@ pub(super) fn relations(config: &Config) -> Found {
     }
     functions::check(config, &mut found);
     routes::check(config, &mut found);
+    scaling::check(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }

@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{Algorithm, BodyLimits, Function, Retries, Route, Timeouts},
+    calls::{Algorithm, BodyLimits, Function, FunctionScaling, Retries, Route, Scheduled, Timeouts},
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
@@ -248,6 +248,19 @@ impl Config {
         settings
     }
 
+    /// What the tables say about the replicas of a function, and its schedule.
+    pub fn scaling_of(&self, function: &FunctionRef) -> (Option<FunctionScaling>, Vec<Scheduled>) {
+        let tables = Tables {
+            route: None,
+            own: self.own_settings(function).map(|(_, table)| table),
+            every: self.functions.get(EVERY_FUNCTION),
+        };
+        let table = tables.merged();
+        table.map_or_else(Default::default, |table| {
+            (table.scaling, table.schedule.unwrap_or_default())
+        })
+    }
+
     /// The settings that apply to a function that no table names.
     pub fn other_functions(&self) -> FunctionSettings {
         self.settings(&Tables {
@@ -316,6 +329,8 @@ impl Function {
             cors: None,
             compression: None,
             visibility: None,
+            scaling: None,
+            schedule: None,
         }
     }
 }

@@ -239,7 +239,7 @@ section! {
 }
 
 section! {
-    /// `[scaling]`: starting functions that are at zero.
+    /// `[scaling]`: how many replicas functions have.
     pub struct Scaling {
         /// Start functions when they are called; by default only with the process provider.
         pub from_zero: Option<bool>,
@@ -249,6 +249,50 @@ section! {
         pub activation_timeout: Duration,
         /// How long a replica count is believed.
         pub cache_ttl: Duration,
+        /// Most calls that wait for one function's replicas; more get 503. 0 is any number.
+        pub max_held: u32,
+        /// Scale functions that ask for it by their load.
+        pub autoscale: bool,
+        /// Pause between two decisions about a function.
+        pub interval: Duration,
+        /// Where the load of functions is read.
+        pub signals: Signals,
+        /// Which gateway scales, of several.
+        pub leader: Leader,
+        /// Load of one replica, where nothing says otherwise.
+        pub target: u32,
+        /// Most replicas, where nothing says otherwise.
+        pub max: u32,
+        /// How long a function is unused before it goes to zero, where nothing says otherwise.
+        pub zero_duration: Duration,
+        /// How long a number of replicas that was needed holds against a smaller one, where nothing says otherwise.
+        pub down_window: Duration,
+        /// Over how long the load is taken.
+        pub stable_window: Duration,
+        /// Over how long a sudden rise is taken.
+        pub panic_window: Duration,
+        /// Queries to Prometheus by the name that `com.openfaas.scale.type` gives.
+        pub queries: BTreeMap<String, String>,
+    }
+}
+
+choice! {
+    /// Where the load of functions is read.
+    pub enum Signals {
+        /// From this gateway's own counters.
+        Gateway = "gateway",
+        /// From Prometheus, which adds up several gateways.
+        Prometheus = "prometheus",
+    }
+}
+
+choice! {
+    /// Which gateway scales, of several.
+    pub enum Leader {
+        /// This one always does.
+        Always = "always",
+        /// Whichever holds the lease in NATS.
+        Nats = "nats",
     }
 }
 

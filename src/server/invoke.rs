@@ -155,7 +155,10 @@ async fn forward(
     if let Some(record) = record {
         record.waited(Wait::Activation, since);
     }
-    ready.map_err(|error| unavailable(&function.function, error))?;
+    let waited = ready.map_err(|error| unavailable(&function.function, error))?;
+    if let Some((waited, metrics)) = waited.zip(function.metrics.as_ref()) {
+        metrics.activated(waited);
+    }
 
     if let Some(record) = record
         && let Some(metrics) = &function.metrics

@@ -241,7 +241,10 @@ impl Call {
             let since = self.record.watch();
             let ready = self.snapshot.scaling.ensure(&self.function.function, policy).await;
             self.record.waited(Wait::Activation, since);
-            ready.map_err(|error| invoke::unavailable(&self.function.function, error))?;
+            let waited = ready.map_err(|error| invoke::unavailable(&self.function.function, error))?;
+            if let Some((waited, metrics)) = waited.zip(self.function.metrics.as_ref()) {
+                metrics.activated(waited);
+            }
             self.asked.called = Instant::now();
             self.count(self.asked.called);
         }
