@@ -59,10 +59,8 @@ fn with<'f>(name: &'f str, value: &'f str) -> Vec<(&'f str, &'f str)> {
 
 /// The usual request with another pseudo-header.
 fn but<'f>(name: &str, value: &'f str) -> Vec<(&'f str, &'f str)> {
-    let replaced = POST
-        .iter()
-        .map(|(own, usual)| (*own, if *own == name { value } else { usual }));
-    replaced.collect()
+    POST.map(|(own, usual)| (own, if own == name { value } else { usual }))
+        .to_vec()
 }
 
 /// Sends it, and makes sure that the function got no whole request of it.

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use httparse::Header;
 use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::grammar::{self, Case};
+use super::grammar::{self, Case, Request};
 use crate::support::{
     fuzz::{self, Target},
     message::{self, Fields, Kind, Read},
@@ -60,7 +60,7 @@ impl Target for Headers {
     }
 
     fn show(&self, case: &Case) -> String {
-        let requests = case.requests.iter().map(|request| request.bytes());
+        let requests = case.requests.iter().map(Request::bytes);
         let answers = case.answers.iter().map(|answer| answer.bytes(false));
         let shown = requests.chain(answers).map(|bytes| message::shown(&bytes) + "\n");
         shown.collect()
@@ -238,7 +238,7 @@ fn downstream(bytes: &[u8]) -> Result<(), TestCaseError> {
     write::answer(&mut written, &head, &added);
 
     // Behind interim answers, where there are any.
-    let end = message::find(&bytes[..], b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let end = message::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
     if head.length != end {
         return Ok(());
     }
