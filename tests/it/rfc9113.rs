@@ -63,8 +63,11 @@ fn but<'f>(name: &str, value: &'f str) -> Vec<(&'f str, &'f str)> {
         .to_vec()
 }
 
+/// Fields, and a body.
+type Case<'c> = (Vec<(&'c str, &'c str)>, Option<&'c str>);
+
 /// Sends it, and makes sure that the function got no whole request of it.
-async fn refused(cases: &[(Vec<(&str, &str)>, Option<&str>)]) {
+async fn refused(cases: &[Case<'_>]) {
     let mut script = Script::start().await;
     for (fields, body) in cases {
         let caller = script.sends(request(fields, *body)).await;
