@@ -38,9 +38,9 @@ lint: ## formatting, clippy, documentation, licences: no warning is left
 fmt: ## format the source
 	cargo fmt
 
-fuzz: ## read configurations nobody would write for 60 seconds, or as many: make fuzz ARGS=600
+fuzz: ## try what nobody would write or send, 60 seconds for each target, or as many: make fuzz ARGS=600
 	@.ci/install build
-	FUZZ_SECONDS=$(or $(ARGS),60) cargo test --locked --test it config::fuzz:: -- --nocapture
+	FUZZ_SECONDS=$(or $(ARGS),60) cargo test --locked --test it fuzz:: -- --nocapture
 
 bench: ## measure beside nginx and haproxy (about 20 minutes; ARGS=--quick: 6)
 	@.ci/install bench

@@ -20,7 +20,8 @@ use crate::{
     problem::{self, Form, Problem},
     proxy::{
         body::{self, Observe, TimedBody},
-        target,
+        fast::head,
+        headers, target,
     },
     shutdown::Tasks,
     snapshot::{Current, Snapshot},
@@ -243,13 +244,23 @@ fn refused<B>(request: &Request<B>) -> Option<Problem> {
         let text = "CONNECT is not served: this is a gateway to functions, not a proxy";
         return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, text));
     }
+    if !headers::is_plainly_coded(request.headers()) {
+        let text = "the request has a transfer coding other than chunked";
+        return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, text));
+    }
     // One, or those behind us may each believe another (RFC 9112 section 3.2).
     let text = match (
         request.headers().get_all(header::HOST).iter().count(),
         request.version(),
     ) {
         (0, Version::HTTP_11) => "the request has no Host header",
-        (0 | 1, _) => return None,
+        (0 | 1, _) => {
+            let host = request.headers().get(header::HOST)?;
+            if head::is_host(host.as_bytes()) {
+                return None;
+            }
+            "the Host header is no host"
+        }
         _ => "the request has several Host headers",
     };
     Some(Problem::new(StatusCode::BAD_REQUEST, text))

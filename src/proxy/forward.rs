@@ -155,6 +155,11 @@ where
     if let Some(protocol) = upgrade.clone() {
         headers::set_upgrade(&mut parts.headers, protocol);
     }
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Said for all methods: the library would drop the body of a GET.
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
     parts.uri = target::upstream_uri(&upstream.path, &original, rest).map_err(ForwardError::Target)?;
     parts.version = http::Version::HTTP_11;
     parts.extensions.clear();
@@ -272,14 +277,14 @@ async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Bod
     if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {
         tokio::select! {
             biased;
-            sent = sending.as_mut() => return sent.map_err(unanswered),
+            sent = sending.as_mut() => return understood(sent, endpoint),
             () = upload.ended() => {}
             () = tokio::time::sleep_until(call.answer.at) => {}
         }
     }
     let due = call.first_byte();
     if let Ok(sent) = tokio::time::timeout_at(due.at, sending).await {
-        return sent.map_err(unanswered);
+        return understood(sent, endpoint);
     }
     let error = if upload.is_some_and(Upload::is_awaited) {
         ForwardError::ReceiveTimeout(call.receive.or_earlier(due).passed)
@@ -289,12 +294,20 @@ async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Bod
     Err(Box::new(Failed { error, unsent: None }))
 }
 
-fn unanswered(failure: Box<SendFailure>) -> Box<Failed> {
-    let SendFailure { error, unsent } = *failure;
-    Box::new(Failed {
-        error: failed(error),
-        unsent,
-    })
+/// An answer that means the same to everybody.
+fn understood(sent: Result<Response<AnswerBody>, Box<SendFailure>>, endpoint: &Endpoint) -> Tried {
+    let failed = |error, unsent| {
+        let error = failed(error);
+        Box::new(Failed { error, unsent })
+    };
+    let mut response = sent.map_err(|failure| failed(failure.error, failure.unsent))?;
+    match headers::settle_framing(response.status(), response.headers_mut()) {
+        Ok(()) => Ok(response),
+        Err(why) => {
+            let address = endpoint.address().to_string();
+            Err(failed(SendError::Malformed { address, why }, None))
+        }
+    }
 }
 
 /// Lets the endpoint know how a try went, where failing replicas are ejected.

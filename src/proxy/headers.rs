@@ -3,8 +3,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority};
 
+use super::fast::head::length;
 use crate::{
     config::HeaderChanges,
     trace::{Carried, TraceContext},
@@ -40,12 +41,15 @@ pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 /// `Retry-After` of a 429 or 503 where nothing better is known: soon, but not at once.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
+/// No field: reserved, since `Connection` would name it (RFC 9112 section 9.6).
+const CLOSE: HeaderName = HeaderName::from_static("close");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Headers about one connection (RFC 9110 section 7.6.1). `Trailer` is not
 /// among them: trailers are relayed, so their announcement is too.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CLOSE,
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -65,16 +69,20 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 /// `Connection` names (RFC 9110 section 7.6.1). `TE: trailers` is put back,
 /// because trailers are relayed.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.get(header::CONNECTION) {
-        // The usual values name nothing that is not removed below anyway.
-        let plain = ["keep-alive", "close", "upgrade"]
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It rules over a length, which then says something else (RFC 9112 section
+        // 6.3). Before anything else: `Connection` may name it.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    let usual = |connection: &HeaderValue| {
+        ["keep-alive", "close", "upgrade"]
             .iter()
             .any(|usual| connection.as_bytes().eq_ignore_ascii_case(usual.as_bytes()))
-            && headers.get_all(header::CONNECTION).iter().count() == 1;
-        if !plain {
-            for name in named_in_connection(headers) {
-                headers.remove(name);
-            }
+    };
+    // The usual values name nothing that is not removed below anyway.
+    if !headers.get_all(header::CONNECTION).iter().all(usual) {
+        for name in named_in_connection(headers) {
+            headers.remove(name);
         }
     }
     let trailers = headers.get(header::TE).is_some_and(|te| {
@@ -83,16 +91,49 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
         })
     });
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // It rules over a length, which then says something else (RFC 9112 section 6.3).
-        headers.remove(header::CONTENT_LENGTH);
-    }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Whether a message in chunks says so in the one way that is understood here.
+/// Another coding would get lost, since this header concerns one connection only.
+pub fn is_plainly_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(chunked) && codings.next().is_none()
+}
+
+/// Whether an answer says in one way where its body ends; lengths that are the
+/// same become one.
+///
+/// # Errors
+/// What is wrong with it: a caller would read it in another way than we do.
+pub fn settle_framing(status: StatusCode, headers: &mut HeaderMap) -> Result<(), &'static str> {
+    if !is_plainly_coded(headers) {
+        return Err("it has a transfer coding other than chunked");
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    let length = |value: &HeaderValue| length(value.as_bytes());
+    let known = length(first).ok_or("its Content-Length is no number")?;
+    let mut several = false;
+    for other in lengths {
+        several = true;
+        if length(other) != Some(known) {
+            return Err("it has several lengths");
+        }
+    }
+    if status == StatusCode::NO_CONTENT {
+        // There is no body whose length it could be (RFC 9110 section 8.6).
+        headers.remove(header::CONTENT_LENGTH);
+    } else if several {
+        headers.insert(header::CONTENT_LENGTH, first.clone());
+    }
+    Ok(())
 }
 
 /// Whether a header stays although `Connection` names it: it frames or addresses the message.
@@ -109,9 +150,8 @@ fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| !is_protected_from_connection(name.as_str().as_bytes()))
         .collect()
 }
@@ -380,6 +420,10 @@ mod tests {
                 map(&[]),
             ),
             (
+                map(&[("connection", "close"), ("connection", "close"), ("close", "1")]),
+                map(&[]),
+            ),
+            (
                 map(&[("te", "gzip, trailers"), ("transfer-encoding", "chunked")]),
                 map(&[("te", "trailers")]),
             ),
@@ -397,6 +441,50 @@ mod tests {
             strip_hop_by_hop(&mut headers);
             assert_eq!(headers, left, "{given:?}");
         }
+        let mut headers = map(&[("a", "1")]);
+        let odd = HeaderValue::from_bytes(b"\xff, a").expect("a value");
+        headers.insert(header::CONNECTION, odd);
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn an_answer_has_one_framing() {
+        for (given, settled) in [
+            (map(&[]), Ok(map(&[]))),
+            (
+                map(&[("transfer-encoding", "Chunked")]),
+                Ok(map(&[("transfer-encoding", "Chunked")])),
+            ),
+            (
+                map(&[("content-length", "05"), ("content-length", "5")]),
+                Ok(map(&[("content-length", "05")])),
+            ),
+            (
+                map(&[("content-length", "5"), ("content-length", "6")]),
+                Err("it has several lengths"),
+            ),
+            (
+                map(&[("content-length", "5, 5")]),
+                Err("its Content-Length is no number"),
+            ),
+            (map(&[("content-length", "+5")]), Err("its Content-Length is no number")),
+            (
+                map(&[("transfer-encoding", "gzip, chunked")]),
+                Err("it has a transfer coding other than chunked"),
+            ),
+            (
+                map(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+                Err("it has a transfer coding other than chunked"),
+            ),
+        ] {
+            let mut headers = given.clone();
+            let found = settle_framing(StatusCode::OK, &mut headers);
+            assert_eq!(found.map(|()| headers), settled, "{given:?}");
+        }
+        let mut headers = map(&[("content-length", "0")]);
+        assert_eq!(settle_framing(StatusCode::NO_CONTENT, &mut headers), Ok(()));
+        assert!(headers.is_empty());
     }
 
     #[test]
@@ -469,9 +557,15 @@ mod tests {
 
     #[test]
     fn a_length_beside_chunks_is_no_length() {
-        let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
-        to_downstream(&mut headers, &call(), Duration::ZERO);
-        assert!(!headers.contains_key("content-length"));
+        for connection in ["keep-alive", "transfer-encoding"] {
+            let mut headers = map(&[
+                ("transfer-encoding", "chunked"),
+                ("content-length", "3"),
+                ("connection", connection),
+            ]);
+            to_downstream(&mut headers, &call(), Duration::ZERO);
+            assert!(!headers.contains_key("content-length"), "{connection}");
+        }
     }
 
     #[test]

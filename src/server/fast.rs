@@ -57,17 +57,16 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         alarm: Alarm::default(),
     };
     let mut stopped = stop.cancelled();
-    // No second helping for the first byte: who connects has something to say.
-    let mut begun = true;
+    let mut fresh = true;
     loop {
         let limits = {
             let snapshot = service.current.get();
             Limits::new(&snapshot.config.server)
         };
-        let Some(plan) = caller.next(&service, limits, begun, &mut stopped).await else {
+        // No second helping for the first byte: who connects has something to say.
+        let Some(plan) = caller.next(&service, limits, fresh, &mut stopped).await else {
             return caller.leave().await;
         };
-        begun = false;
         let then = match plan {
             Plan::Call(call) => {
                 caller.served += 1;
@@ -75,7 +74,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
                 // In memory of its own, which a connection that waits does not have.
                 Box::pin(call.run(&mut caller, last)).await
             }
-            Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
+            Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop, fresh)).await {
                 Some(back) => {
                     caller = back;
                     Then::Next
@@ -83,6 +82,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
                 None => return,
             },
         };
+        fresh = false;
         match then {
             Then::Next => {}
             Then::Close => return Box::pin(super::linger::close(caller.socket)).await,

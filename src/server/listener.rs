@@ -1,16 +1,22 @@
 //! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, StatusCode, Version, header};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -132,19 +138,29 @@ async fn connection(stream: TcpStream, peer: SocketAddr, open: Open, service: Se
     let activity = Activity::new(bounds, 0);
     let stream = Lingering::new(socket, Arc::clone(&activity));
     // It is large, and the fast lane's connections do not need the room.
-    Box::pin(base(stream, peer, service, activity, stop)).await;
+    Box::pin(base(stream, peer, service, activity, stop, true)).await;
 }
 
-/// Serves HTTP/1.1 and HTTP/2 on a connection until it ends.
-pub(super) async fn base<S>(stream: S, peer: SocketAddr, service: Service, activity: Arc<Activity>, stop: Stop)
-where
+/// Serves HTTP/1.1 and HTTP/2 on a connection until it ends; `fresh` unless it
+/// carried requests before, which were HTTP/1.1 and stay so.
+pub(super) async fn base<S>(
+    stream: S,
+    peer: SocketAddr,
+    service: Service,
+    activity: Arc<Activity>,
+    stop: Stop,
+    fresh: bool,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let builder = {
         let snapshot = service.current.get();
-        builder(&snapshot.config.server)
+        let builder = builder(&snapshot.config.server);
+        if fresh { builder } else { builder.http1_only() }
     };
     let requests = Arc::clone(&activity);
+    let asked = AskedToSwitch::default();
+    let switches = asked.clone();
     let respond = service_fn(move |mut request: Request<Incoming>| {
         let bounds = Limits::new(&service.current.get().config.server);
         let version = request.version();
@@ -154,13 +170,16 @@ where
             request.extensions_mut().insert(Arc::new(requests.busy()));
         }
         let service = service.clone();
+        let (asked, switch) = (switches.clone(), request.extensions().get::<OnUpgrade>().cloned());
         async move {
             let mut response = service.call(request, peer).await?;
             // Callers of HTTP/2 are told apart from their answers.
-            if under_way.is_last() && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
+            if version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                asked.refused(switch);
+                if under_way.is_last() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
             }
             Ok::<_, Infallible>(response.map(|body| Held::new(body, version, under_way)))
         }
@@ -187,9 +206,36 @@ where
             }
         }
     };
+    if let Some(mut stream) = asked.left_open::<S>() {
+        // Fails when the caller is gone.
+        let _ = stream.shutdown().await;
+    }
     activity.hand_over();
     if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// The last switch of protocols that a caller asked for and did not get.
+///
+/// A connection that may switch is not closed by the library at its end, but
+/// given to whoever waits for the switch.
+#[derive(Clone, Default)]
+struct AskedToSwitch(Arc<Mutex<Option<OnUpgrade>>>);
+
+impl AskedToSwitch {
+    fn refused(&self, switch: Option<OnUpgrade>) {
+        if switch.is_some() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = switch;
+        }
+    }
+
+    /// The connection, when it has ended for HTTP and nobody closed it.
+    fn left_open<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self) -> Option<S> {
+        let switch = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let upgraded = switch.now_or_never()?.ok()?;
+        let parts = auto::upgrade::downcast::<TokioIo<S>>(upgraded).ok()?;
+        Some(parts.io.into_inner())
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -32,6 +32,7 @@ use super::{Body, Endpoint, connect::Stream};
 pub(super) struct Driven {
     sender: SendRequest<Body>,
     connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    ended: bool,
 }
 
 impl Driven {
@@ -41,13 +42,21 @@ impl Driven {
         Ok(Self {
             sender,
             connection: Box::pin(connection.with_upgrades()),
+            ended: false,
         })
+    }
+
+    /// Moves the connection on; whether it has ended. It ends for us when it
+    /// switches protocols, and panics when it is polled after that.
+    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        self.ended = self.ended || self.connection.as_mut().poll(cx).is_ready();
+        self.ended
     }
 
     /// Whether a request can be sent on it. Costs no system call, usually.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
-        self.connection.as_mut().poll(&mut context).is_pending() && self.sender.is_ready()
+        !self.drive(&mut context) && self.sender.is_ready()
     }
 
     /// Sends a request and returns its answer, body unread. Dropping the future
@@ -59,7 +68,7 @@ impl Driven {
     ) -> Result<Response<AnswerBody>, TrySendError<Request<Body>>> {
         let mut answer = Box::pin(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| {
-            let ended = self.connection.as_mut().poll(cx).is_ready();
+            let ended = self.drive(cx);
             match answer.as_mut().poll(cx) {
                 // Nothing else can come: the request is answered, or it fails now.
                 Poll::Pending if ended => answer.as_mut().poll(cx),
@@ -69,9 +78,15 @@ impl Driven {
         .await;
         drop(answer);
         let (parts, incoming) = answered?.into_parts();
+        let home = if parts.version == Version::HTTP_10 {
+            // The next request would be one of HTTP/1.0 too, and lose its chunked body.
+            Weak::new()
+        } else {
+            Arc::downgrade(endpoint)
+        };
         let mut body = AnswerBody {
             incoming,
-            driven: Some((self, Arc::downgrade(endpoint))),
+            driven: Some((self, home)),
             failed: None,
         };
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -89,7 +104,7 @@ impl Driven {
     /// Waits until another request can be sent; `None` when none ever can.
     async fn ready(mut self) -> Option<Self> {
         let ready = poll_fn(|cx| {
-            let ended = self.connection.as_mut().poll(cx).is_ready();
+            let ended = self.drive(cx);
             match self.sender.poll_ready(cx) {
                 Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
                 Poll::Pending if ended => Poll::Ready(false),
@@ -113,9 +128,12 @@ pub struct AnswerBody {
 impl AnswerBody {
     /// Lets the connection go on for as long as it is used for another protocol.
     fn switch(&mut self) {
-        let Some((Driven { connection, .. }, _)) = self.driven.take() else {
+        let Some((Driven { connection, ended, .. }, _)) = self.driven.take() else {
             return;
         };
+        if ended {
+            return;
+        }
         #[expect(
             clippy::disallowed_methods,
             reason = "hands the connection to the tunnel, which is tracked, and ends"
@@ -132,7 +150,7 @@ impl AnswerBody {
         let Some((mut driven, endpoint)) = self.driven.take() else {
             return;
         };
-        if driven.connection.as_mut().poll(cx).is_ready() {
+        if driven.drive(cx) {
             return;
         }
         if driven.sender.is_ready() {
@@ -163,8 +181,7 @@ impl AnswerBody {
         if frame.is_ready() {
             return frame;
         }
-        let ended = driven.connection.as_mut().poll(cx).is_ready();
-        if ended {
+        if driven.drive(cx) {
             self.driven = None;
         }
         Pin::new(&mut self.incoming).poll_frame(cx)

@@ -186,9 +186,14 @@ async fn of_a_sample_what_failed_is_never_left_out() {
     watched.call("/function/echo/well").await;
     watched.call("/function/failing/1").await;
     watched.call("/function/failing/2").await;
-    // Broken off before there was an answer.
+    // Broken off before there was an answer, and after the call had begun.
     let mut wire = Wire::connect(watched.gateway.address()).await;
     wire.send("GET /function/slow/left HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    eventually("the call", || async {
+        let series = r#"gateway_function_invocation_inflight{function_name="slow"}"#;
+        (watched.gateway.metric(series).await? > 0.0).then_some(())
+    })
+    .await;
     drop(wire);
     for path in ["/function/failing/1", "/function/failing/2", "/function/slow/left"] {
         watched.line(path).await;

@@ -4,14 +4,22 @@
 //! A gateway knows that it belongs here by the name of its test's thread, which
 //! begins with this module's: see [`is_wanted`].
 
+#[path = "aborts.rs"]
+mod aborts;
 #[path = "access_log.rs"]
 mod access_log;
+#[path = "bulk.rs"]
+mod bulk;
 #[path = "limits.rs"]
 mod limits;
+#[path = "messages.rs"]
+mod messages;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]
 mod proxy;
+#[path = "rfc9112.rs"]
+mod rfc9112;
 #[path = "routing.rs"]
 mod routing;
 #[path = "smuggling.rs"]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Gateway, Upstream, gateway::field, wire::Wire};
+use crate::support::{Gateway, Upstream, gateway::field, script::Script, soon, wire::Wire};
 
 /// The lane of the next call that is logged with this path.
 async fn lane(gateway: &Gateway, path: &str) -> String {
@@ -89,6 +89,26 @@ async fn a_connection_comes_back_after_a_request_that_is_no_plain_call() {
     }
     for number in 1..=4 {
         assert_eq!(lane(&gateway, &format!("/function/echo/{number}")).await, "fast");
+    }
+}
+
+/// The base lane does not look for the end behind what it has not read yet.
+#[tokio::test]
+async fn a_caller_that_leaves_behind_a_further_request_ends_its_call() {
+    let mut script = Script::start().await;
+    let get = "GET /function/f/x HTTP/1.1\r\nHost: x\r\n\r\n";
+    for further in [get, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET /function"] {
+        for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart"] {
+            let mut caller = script.sends(format!("{get}{further}")).await;
+            let mut call = script.call().await;
+            call.wire.send(answer).await;
+            if !answer.is_empty() {
+                caller.until("part").await;
+            }
+            drop(caller);
+            soon("the end of the call", call.wire.rest()).await;
+            script.idle().await;
+        }
     }
 }
 

@@ -8,11 +8,13 @@
 
 mod support;
 
+mod aborts;
 mod access_log;
 mod activation;
 mod api;
 mod auth;
 mod base_lane;
+mod bulk;
 mod cli;
 mod compression;
 mod config;
@@ -21,12 +23,14 @@ mod contract;
 mod faas_cli;
 mod framework;
 mod functions;
+mod fuzz;
 mod http2;
 mod http2_websocket;
 mod lanes;
 mod lifecycle;
 mod limits;
 mod live;
+mod messages;
 mod metrics;
 mod mirror;
 mod openapi;
@@ -35,6 +39,8 @@ mod proxy;
 mod reload;
 mod remote;
 mod retries;
+mod rfc9112;
+mod rfc9113;
 mod routing;
 mod scaling;
 mod smuggling;

@@ -1,9 +1,12 @@
 //! The harness: the real binary on port 0, scripted upstreams, raw sockets.
 
 pub(crate) mod collector;
+pub(crate) mod fuzz;
 pub(crate) mod gateway;
 pub(crate) mod load;
+pub(crate) mod message;
 pub(crate) mod provider;
+pub(crate) mod script;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
@@ -15,6 +18,9 @@ pub(crate) use upstream::Upstream;
 
 /// How long a test waits for something that should happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Held by who opens thousands of connections: this process may not have twice as many.
+pub(crate) static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Waits for something that must happen soon.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -16,6 +16,7 @@ use crate::support::{
     eventually,
     gateway::field,
     provider::{Answer, ScriptedProvider},
+    soon,
     upstream::{echoed, text},
     wire::Wire,
 };
@@ -302,9 +303,17 @@ async fn a_function_that_cannot_be_reached_shows_in_every_try() {
 #[tokio::test]
 async fn what_went_wrong_is_named() {
     let collector = Collector::start().await;
+    let (arrive, mut arrived) = tokio::sync::mpsc::channel(1);
     let upstream = Upstream::start()
         .await
         .function("slow", |_| std::future::pending())
+        .function("left", move |_| {
+            let arrive = arrive.clone();
+            async move {
+                arrive.send(()).await.expect("the test listens");
+                std::future::pending().await
+            }
+        })
         .function("failing", |_| async { text(500, "no") })
         .function("missing", |_| async { text(404, "no") });
     let config = collector.config("sample = 1") + "[functions.slow.timeouts]\nfirst_byte = \"50ms\"\n";
@@ -328,12 +337,13 @@ async fn what_went_wrong_is_named() {
             assert_eq!((server.failed, client.failed), (!server_error.is_empty(), true));
         }
     }
-    // The caller leaves before there is an answer.
+    // The caller leaves when the function has the call, and before there is an answer.
     let mut wire = Wire::connect(gateway.address()).await;
-    wire.send("GET /function/slow/left HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.send("GET /function/left/left HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    soon("the call", arrived.recv()).await.expect("it is kept");
     drop(wire);
     let spans = collector
-        .trace(2, |span| span.get("url.path") == "/function/slow/left")
+        .trace(2, |span| span.get("url.path") == "/function/left/left")
         .await;
     let server = only(&spans, SpanKind::Server);
     says(server, &[("http.response.status_code", ""), ("error.type", "aborted")]);

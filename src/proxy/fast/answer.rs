@@ -72,7 +72,11 @@ pub fn read<'s, 'b>(storage: &'s mut Storage<'b>, bytes: &'b [u8], to_head: bool
             let (Some(status), Some(version)) = (response.code, response.version) else {
                 return Read::Malformed("its head has no status");
             };
-            if (100..200).contains(&status) && status != 101 {
+            if status < 100 {
+                // Written anew it would have two digits.
+                return Read::Malformed("its status has no meaning");
+            }
+            if status < 200 && status != 101 {
                 return Read::Interim(length);
             }
             let head = Head {
@@ -107,10 +111,12 @@ fn understand<'s, 'b>(mut head: Head<'s, 'b>, version: u8, to_head: bool) -> Res
             }
             14 if is(header::CONTENT_LENGTH.as_str()) => {
                 let length = length(field.value).ok_or("its Content-Length is no number")?;
-                if declared.replace(length).is_some_and(|other| other != length) {
+                let again = declared.replace(length);
+                if again.is_some_and(|other| other != length) {
                     return Err("it has several lengths");
                 }
-                false
+                // Said once: not everybody takes it twice.
+                again.is_some()
             }
             17 if is(header::TRANSFER_ENCODING.as_str()) => {
                 if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
@@ -119,7 +125,7 @@ fn understand<'s, 'b>(mut head: Head<'s, 'b>, version: u8, to_head: bool) -> Res
                 chunked = true;
                 true
             }
-            2 | 7 | 10 | 16 | 18 | 19 => headers::is_hop_by_hop(field.name),
+            2 | 5 | 7 | 10 | 16 | 18 | 19 => headers::is_hop_by_hop(field.name),
             _ => false,
         };
         head.dropped[index] = dropped;
@@ -223,7 +229,7 @@ mod tests {
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
-                "200 OK [Content-Length,Content-Length] 5 keeps",
+                "200 OK [Content-Length] 5 keeps",
             ),
             ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK", "interim 25"),
             (
@@ -244,6 +250,7 @@ mod tests {
         for text in [
             "HTTP/2 200 OK\r\n\r\n",
             "hello",
+            "HTTP/1.1 099 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",

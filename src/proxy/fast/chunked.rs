@@ -32,6 +32,8 @@ pub struct Chunked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Size,
+    /// Behind a size and white space.
+    Sized,
     Extension,
     SizeLf,
     Data,
@@ -39,6 +41,7 @@ enum State {
     DataLf,
     /// At the beginning of a trailer's line, or of the last.
     Line,
+    TrailerName,
     Trailer,
     TrailerLf,
     LastLf,
@@ -156,8 +159,10 @@ impl Chunked {
                 (State::Size, true)
             }
             (State::Size, _) if self.digits == 0 => return Err(Malformed("a chunk has no size")),
-            (State::Size | State::Extension, b'\r') => (State::SizeLf, true),
-            (State::Size, b';' | b' ' | b'\t') | (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
+            (State::Size | State::Sized | State::Extension, b'\r') => (State::SizeLf, true),
+            // No digits behind it, which others may take for more of the size.
+            (State::Size | State::Sized, b' ' | b'\t') => (State::Sized, false),
+            (State::Size | State::Sized, b';') | (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
                 (State::Extension, false)
             }
             (State::SizeLf, b'\n') => {
@@ -168,10 +173,11 @@ impl Chunked {
             (State::DataLf, b'\n') => (State::Size, true),
             (State::Line, b'\r') => (State::LastLf, true),
             (State::LastLf, b'\n') => (State::Done, true),
-            (State::Line, b'!'..=b'~') | (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => (State::Trailer, false),
+            (State::Line | State::TrailerName, _) if is_token(byte) => (State::TrailerName, false),
+            (State::TrailerName, b':') | (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => (State::Trailer, false),
             (State::Trailer, b'\r') => (State::TrailerLf, false),
             (State::TrailerLf, b'\n') => (State::Line, false),
-            (State::Size | State::Extension | State::SizeLf, _) => {
+            (State::Size | State::Sized | State::Extension | State::SizeLf, _) => {
                 return Err(Malformed("a chunk's size has something else in it"));
             }
             (State::DataCr | State::DataLf, _) => return Err(Malformed("a chunk is longer than its size")),
@@ -180,6 +186,11 @@ impl Chunked {
         self.state = next;
         Ok(kept)
     }
+}
+
+/// Whether a byte may be in a field's name (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn hex(digit: u8) -> u8 {
@@ -219,7 +230,8 @@ mod tests {
             ("0\r\n\r\n", "0\r\n\r\n", 0, ""),
             ("5\r\nhello\r\n0\r\n\r\nGET", "5\r\nhello\r\n0\r\n\r\n", 5, "GET"),
             ("A\r\n0123456789\r\n00\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n", 10, ""),
-            ("3;a=\"b\"\r\nabc\r\n0 ;x\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", 3, ""),
+            ("3;a=\"b\"\r\nabc\r\n0 \t;x\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", 3, ""),
+            ("3 \r\nabc\r\n0\r\nA-1:\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n", 3, ""),
             ("1\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n!", "1\r\nx\r\n0\r\n\r\n", 1, "!"),
         ] {
             for step in [1, 2, 3, 7, 1000] {
@@ -261,7 +273,12 @@ mod tests {
             "1;a\nb\r\nx",
             "1\rx\r\n",
             "1000000000000000\r\n",
+            "1 0\r\nx\r\n",
+            "1 x\r\nx\r\n",
             "0\r\n folded\r\n\r\n",
+            "0\r\nno colon\r\n\r\n",
+            "0\r\nA : b\r\n\r\n",
+            "0\r\n: b\r\n\r\n",
             "0\r\nA: b\n\r\n",
             "0\r\nA: \0\r\n",
             "0\r\n\rx",

@@ -235,16 +235,23 @@ fn understand<'s, 'b>(
                 head.forwarded_prefix = true;
                 Known::Other
             }
-            10 | 16 | 18 | 19 if headers::is_hop_by_hop(field.name) => Known::Hop,
+            5 | 10 | 16 | 18 | 19 if headers::is_hop_by_hop(field.name) => Known::Hop,
             _ => Known::Other,
         };
         head.known[index] = known;
     }
-    (hosts == 1 && connections <= 1 && framings <= 1).then_some(head)
+    (hosts == 1 && is_host(head.host) && connections <= 1 && framings <= 1).then_some(head)
+}
+
+/// Whether a `Host` is of the characters that RFC 3986 allows in a host and a
+/// port. With others, those behind us may each believe another (RFC 9112 section 3.2).
+pub fn is_host(value: &[u8]) -> bool {
+    let plain = |byte: &u8| IN_TARGET[usize::from(*byte)] && !matches!(byte, b'/' | b'?' | b'@');
+    value.iter().all(|byte| plain(byte) || matches!(byte, b'[' | b']'))
 }
 
 /// The value of `Content-Length`: digits and nothing else.
-pub(super) fn length(value: &[u8]) -> Option<u64> {
+pub(in crate::proxy) fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > MAX_DIGITS || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -378,6 +385,10 @@ mod tests {
             "Host: x\r\nA: b\rc\r\n",
             "Host: x\r\nA: \0\r\n",
             "Host: x\r\nA b: c\r\n",
+            "Host: x y\r\n",
+            "Host: x/y\r\n",
+            "Host: u@x\r\n",
+            "Host: \u{e9}\r\n",
             " Host: x\r\n",
         ] {
             let text = format!("GET /f HTTP/1.1\r\n{fields}\r\n");

@@ -48,7 +48,14 @@ struct Lent {
 }
 
 /// Serves requests until one is plain; `None` when the connection has ended.
-pub(super) async fn serve(caller: Caller, service: &Service, limits: Limits, stop: &Stop) -> Option<Caller> {
+/// `fresh` is for a connection that carried no request before.
+pub(super) async fn serve(
+    caller: Caller,
+    service: &Service,
+    limits: Limits,
+    stop: &Stop,
+    fresh: bool,
+) -> Option<Caller> {
     let peer = caller.peer;
     let home = Home::default();
     let activity = Activity::new(limits, caller.served);
@@ -61,7 +68,15 @@ pub(super) async fn serve(caller: Caller, service: &Service, limits: Limits, sto
         ended: false,
     };
     let stream = Lingering::new(lent, Arc::clone(&activity));
-    listener::base(stream, peer, service.clone(), Arc::clone(&activity), stop.clone()).await;
+    listener::base(
+        stream,
+        peer,
+        service.clone(),
+        Arc::clone(&activity),
+        stop.clone(),
+        fresh,
+    )
+    .await;
     let mut home = home.lock().unwrap_or_else(PoisonError::into_inner);
     let mut caller = home.take()?;
     caller.served = activity.served();

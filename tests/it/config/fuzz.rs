@@ -1,9 +1,7 @@
 //! Configurations that nobody would write: real files with slips in them, and
 //! tables made of the schema's keys with any values.
 //!
-//! `make test` runs this for two seconds, always from the same seed; `make fuzz`
-//! as long as one likes, from a new one. `FUZZ_SECONDS` and `FUZZ_SEED` set both,
-//! and a failure says which seed repeats it.
+//! See [`crate::support::fuzz`] for how long and how often.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,33 +9,22 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc,
     },
-    time::{Duration, Instant, SystemTime},
 };
 
 use faas_gateway::config::{
     self, ConfigFile, DEFAULTS, Entry, Loaded, Sources, compare, diff, dotted, explain, explain_all, parse, parse_files,
 };
-use proptest::{
-    prelude::*,
-    sample::Index,
-    test_runner::{Config as RunnerConfig, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
-};
+use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 use serde_json::Value as Json;
 
 use super::{documents, environment};
+use crate::support::fuzz::{self, Target};
 
 /// How long `make test` looks.
 const SECONDS: u64 = 2;
-
-/// Where it starts then.
-const SEED: u64 = 1;
-
-/// Longest time for one configuration; the slowest machine needs a fraction.
-const HANGS: Duration = Duration::from_secs(30);
 
 /// What variables give, and what must not be in any text for people.
 const SECRETS: &[(&str, &str)] = &[
@@ -221,10 +208,12 @@ struct Material {
     files: Vec<String>,
     keys: Vec<Key>,
     route_keys: Vec<Key>,
+    /// How many configurations were right so far.
+    accepted: Arc<AtomicU64>,
 }
 
 impl Material {
-    fn read() -> Self {
+    fn read(accepted: Arc<AtomicU64>) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut files = vec![DEFAULTS.to_owned(), documents::uncommented()];
         for directory in [
@@ -252,6 +241,7 @@ impl Material {
             files,
             keys,
             route_keys,
+            accepted,
         }
     }
 
@@ -572,93 +562,40 @@ fn printed(entries: &[Entry]) -> String {
     text
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the bounds of this test, not a setting of the gateway"
-)]
-fn bound(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} must be a whole number, not '{text}'")),
-    )
-}
+impl Target for Material {
+    type Case = Case;
 
-/// One case from its own seed, made smaller if it fails.
-fn run(material: &Material, seed: u64, now: &Mutex<String>, accepted: &AtomicU64) -> Result<(), String> {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let settings = RunnerConfig {
-        cases: 1,
-        max_shrink_iters: 500,
-        failure_persistence: None,
-        ..RunnerConfig::default()
-    };
-    let mut runner = TestRunner::new_with_rng(settings, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let shown = |case: &Case| {
-        let files = material.files(case);
+    fn cases() -> impl Strategy<Value = Case> {
+        cases()
+    }
+
+    fn show(&self, case: &Case) -> String {
+        let files = self.files(case);
         let files: Vec<_> = files
             .iter()
             .map(|file| format!("--- {}\n{}", file.path.display(), file.content))
             .collect();
-        let sources = material.sources(case);
+        let sources = self.sources(case);
         format!(
             "{}\nvariables: {:?}\nflags: {:?}",
             files.join("\n"),
             sources.environment,
             sources.overrides
         )
-    };
-    let outcome = runner.run(&cases(), |case| {
-        *now.lock().expect("one writer") = shown(&case);
-        check(&material.files(&case), &material.sources(&case), accepted)
-    });
-    outcome.map_err(|error| match error {
-        TestError::Fail(reason, case) => format!("{}\n{reason}", shown(&case)),
-        TestError::Abort(reason) => reason.to_string(),
-    })
+    }
+
+    fn check(&self, case: &Case) -> Result<(), TestCaseError> {
+        check(&self.files(case), &self.sources(case), &self.accepted)
+    }
 }
 
 #[test]
 fn whatever_a_configuration_says_it_is_read_or_refused_with_a_place() {
-    let seconds = bound("FUZZ_SECONDS");
-    let fresh = || {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        now.map_or(SEED, |since| since.as_secs() << 20)
-    };
-    let seed = bound("FUZZ_SEED").unwrap_or_else(|| seconds.map_or(SEED, |_| fresh()));
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS));
-    println!("FUZZ_SEED={seed}");
-
-    let now = Arc::new(Mutex::new(String::new()));
     let accepted = Arc::new(AtomicU64::new(0));
-    let (sender, outcomes) = mpsc::channel();
-    let worker = {
-        let (now, accepted) = (Arc::clone(&now), Arc::clone(&accepted));
-        std::thread::spawn(move || {
-            let material = Material::read();
-            for seed in seed.. {
-                let outcome = run(&material, seed, &now, &accepted);
-                let last = outcome.is_err() || Instant::now() >= end;
-                if sender.send((seed, outcome)).is_err() || last {
-                    break;
-                }
-            }
-        })
-    };
-    let mut done = 0;
-    loop {
-        match outcomes.recv_timeout(HANGS) {
-            Ok((_, Ok(()))) => done += 1,
-            Ok((seed, Err(report))) => panic!("FUZZ_SEED={seed} repeats this:\n{report}"),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                let case = now.lock().expect("one writer").clone();
-                panic!("FUZZ_SEED={} hangs:\n{case}", seed + done);
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    worker.join().expect("no panic outside of a case");
+    let done = fuzz::run(SECONDS, {
+        let accepted = Arc::clone(&accepted);
+        || Material::read(accepted)
+    });
     let accepted = accepted.load(Ordering::Relaxed);
     println!("{done} configurations, {accepted} of them right");
     assert!(

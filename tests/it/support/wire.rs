@@ -1,17 +1,20 @@
 //! Raw sockets, for what HTTP libraries hide.
 
-use std::net::SocketAddr;
+use std::{any::Any, net::SocketAddr};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::soon;
+use super::{
+    message::{self, Kind, Message, Read},
+    soon,
+};
 
 /// What carries bytes.
-pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carrier for S {}
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin + Any {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + Any> Carrier for S {}
 
 /// One connection, bytes in and bytes out.
 pub(crate) struct Wire {
@@ -61,6 +64,62 @@ impl Wire {
         .await
     }
 
+    /// Reads to the end of a head, or nothing when the connection ends before.
+    pub(crate) async fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = find(&self.received, b"\r\n\r\n") {
+                let rest = self.received.split_off(at + 4);
+                let head = std::mem::replace(&mut self.received, rest);
+                return Some(String::from_utf8_lossy(&head).into_owned());
+            }
+            let mut chunk = [0; 4096];
+            let count = self.stream.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
+            self.received.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Reads one message to its end.
+    pub(crate) async fn message(&mut self, kind: Kind) -> Message {
+        soon("a message", async {
+            loop {
+                match message::read(&self.received, kind) {
+                    Read::Whole(message, length) => {
+                        self.received.drain(..length);
+                        return message;
+                    }
+                    Read::Wrong(why) => panic!("{why}: {}", message::shown(&self.received)),
+                    Read::Partial(_) => {}
+                }
+                let mut chunk = [0; 4096];
+                let count = self.stream.read(&mut chunk).await.expect("readable");
+                assert!(count > 0, "the peer closed after '{}'", message::shown(&self.received));
+                self.received.extend_from_slice(&chunk[..count]);
+            }
+        })
+        .await
+    }
+
+    /// Puts back what was read.
+    pub(crate) fn again(&mut self, read: &str) {
+        self.received.splice(..0, read.bytes());
+    }
+
+    /// Closes the sending side.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.expect("it was open");
+    }
+
+    /// Breaks the connection off: the peer's next read fails.
+    pub(crate) fn reset(self) {
+        self.into_parts().0.set_zero_linger().expect("a socket");
+    }
+
+    /// The connection, and what was read of it and not asked for.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let stream: Box<dyn Any> = self.stream;
+        (*stream.downcast().expect("a TCP connection"), self.received)
+    }
+
     /// Reads until the peer closes and returns the rest.
     pub(crate) async fn rest(&mut self) -> String {
         soon("the end of the connection", async {
@@ -81,6 +140,9 @@ impl Wire {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
