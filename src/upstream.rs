@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+mod choice;
 mod connect;
 mod driven;
 mod health;
@@ -14,9 +15,10 @@ mod idle;
 mod plain;
 mod pool;
 
+pub use choice::choose;
 pub use connect::{Address, ConnectError, TlsConfig};
 pub use driven::AnswerBody;
-pub use health::{Health, left_out};
+pub use health::Health;
 pub use plain::PlainConnection;
 pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};
 

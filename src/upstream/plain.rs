@@ -13,10 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    Address, ConnectError, Endpoint,
-    connect::{Stream, connect},
-};
+use super::{Address, ConnectError, Endpoint, connect::Stream};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -42,7 +39,7 @@ impl Endpoint {
     /// # Errors
     /// When none could be made; nothing was sent.
     pub async fn open_plain(&self) -> Result<PlainConnection, ConnectError> {
-        let stream = connect(self.address(), self.limits().connect_timeout).await?;
+        let stream = self.connect().await?;
         Ok(PlainConnection { stream, reused: false })
     }
 

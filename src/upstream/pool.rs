@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Empty};
 use thiserror::Error;
 
 use super::{
-    connect::{Address, ConnectError, connect},
+    connect::{Address, ConnectError, Stream, connect},
     driven::{AnswerBody, Driven},
     health::Health,
     idle::IdleConnections,
@@ -233,8 +233,19 @@ impl Endpoint {
         });
     }
 
+    /// Opens a connection, and remembers whether that was possible.
+    pub(super) async fn connect(&self) -> Result<Stream, ConnectError> {
+        let connected = connect(&self.address, self.limits().connect_timeout).await;
+        if connected.is_ok() {
+            self.health.reached();
+        } else {
+            self.health.unreachable();
+        }
+        connected
+    }
+
     async fn open(&self) -> Result<Driven, SendError> {
-        let stream = connect(&self.address, self.limits().connect_timeout).await?;
+        let stream = self.connect().await?;
         Driven::begin(stream).await.map_err(|cause| SendError::Broken {
             address: self.address.to_string(),
             cause,
