@@ -20,8 +20,9 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::policy::States;
+use crate::{policy::States, upstream::Connections};
 
+mod connections;
 pub mod exporter;
 mod function;
 mod generation;
@@ -80,6 +81,8 @@ pub const CONFIG_PENDING: &str = "gateway_config_pending_restart";
 /// Configurations that are in use: the live one, and those that requests
 /// under way began with.
 pub const CONFIG_ALIVE: &str = "gateway_config_live_generations";
+/// Connections to functions, or to the provider in front of them.
+pub const UPSTREAM_CONNECTIONS: &str = "gateway_upstream_connections";
 /// Always 1; its label tells the version.
 pub const BUILD_INFO: &str = "gateway_build_info";
 
@@ -248,6 +251,11 @@ impl Metrics {
     /// Shows what limits and breakers come to. Call once.
     pub fn show_states(&self, states: Arc<States>) {
         Adder(&self.registry).collector(load::Loads::new(states));
+    }
+
+    /// Shows what the connections to upstreams come to. Call once.
+    pub fn show_connections(&self, count: impl Fn() -> Connections + Send + Sync + 'static) {
+        Adder(&self.registry).collector(connections::Gauges::new(count));
     }
 
     /// Counts a request to one of the gateway's own routes. `path` is the

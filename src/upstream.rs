@@ -12,8 +12,12 @@ mod connect;
 mod driven;
 mod health;
 mod idle;
+mod life;
 mod plain;
 mod pool;
+mod pools;
+mod turns;
+mod ways;
 
 pub use choice::choose;
 pub use connect::{Address, ConnectError, TlsConfig};
@@ -21,6 +25,7 @@ pub use driven::AnswerBody;
 pub use health::Health;
 pub use plain::PlainConnection;
 pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};
+pub use pools::{Connections, Pools};
 
 /// Where one call goes and which path the function sees.
 #[derive(Debug, Clone)]

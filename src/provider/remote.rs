@@ -26,7 +26,7 @@ use crate::{
         FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret,
         from_json, from_value, to_json,
     },
-    upstream::{Address, Endpoint, PathForm, PoolLimits, Upstream},
+    upstream::{Address, Connections, PathForm, PoolLimits, Pools, Upstream},
 };
 
 mod direct;
@@ -102,6 +102,7 @@ pub struct RemoteProvider {
     /// Base of the log service.
     logs: Url,
     default_namespace: String,
+    pools: Pools,
     /// The provider as the upstream of calls.
     through: Upstream,
     direct: Option<Direct>,
@@ -120,8 +121,9 @@ impl RemoteProvider {
             Some(url) => normalised(url).map_err(unusable(&["provider.logs_url"]))?,
             None => base.clone(),
         };
+        let pools = Pools::new(settings.pool);
         let through = Upstream {
-            endpoint: Endpoint::new(address(&base).map_err(unusable(&[URL]))?, settings.pool),
+            endpoint: pools.endpoint(address(&base).map_err(unusable(&[URL]))?),
             path: PathForm::Full {
                 base: base.path().trim_end_matches('/').into(),
             },
@@ -130,11 +132,12 @@ impl RemoteProvider {
             .map_err(unusable(&["auth.secret_path"]))?;
         let direct = settings
             .direct_suffix
-            .map(|suffix| Direct::new(suffix, settings.default_namespace.clone(), settings.pool));
+            .map(|suffix| Direct::new(suffix, settings.default_namespace.clone(), pools.clone()));
         Ok(Self {
             rest,
             logs,
             default_namespace: settings.default_namespace,
+            pools,
             through,
             direct,
         })
@@ -143,10 +146,7 @@ impl RemoteProvider {
     /// Changes the bounds of later calls; connections stay.
     pub fn reconfigure(&self, settings: &Settings) {
         self.rest.reconfigure(settings.timeout, settings.pool.connect_timeout);
-        self.through.endpoint.set_limits(settings.pool);
-        if let Some(direct) = &self.direct {
-            direct.set_limits(settings.pool);
-        }
+        self.pools.set_limits(settings.pool);
     }
 
     /// The namespace to send: the default in place of an empty one, and none
@@ -397,6 +397,10 @@ impl Provider for RemoteProvider {
 
     fn tracks_replicas(&self) -> bool {
         false
+    }
+
+    fn connections(&self) -> Connections {
+        self.pools.connections()
     }
 
     fn default_namespace(&self) -> &str {

@@ -323,7 +323,9 @@ pub fn connect_again(error: &ForwardError, tries: u32) -> Option<Duration> {
     // The bound on connecting was the caller's whole wait for a connection.
     let late = matches!(
         error,
-        ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) | ForwardError::AnswerTimeout(_)
+        ForwardError::Unreachable(SendError::Connect(
+            ConnectError::Timeout { .. } | ConnectError::Full { .. }
+        )) | ForwardError::AnswerTimeout(_)
     );
     // A replica that just went away is not the caller's concern.
     (!late && tries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (tries + 1))
@@ -337,6 +339,7 @@ fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Dur
         return connect_again(&failed.error, retries);
     };
     let repeatable = match tried {
+        Err(failed) if failed.error.is_for_want_of_connections() => false,
         Ok(response) => kept && settings.statuses.contains(&response.status().as_u16()),
         Err(failed) => unsent || (kept && failed.error.is_the_functions()),
     };
@@ -450,5 +453,12 @@ impl ForwardError {
     /// Whether the function failed to answer, rather than the caller to ask.
     fn is_the_functions(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::AnswerTimeout(_))
+            && !self.is_for_want_of_connections()
+    }
+
+    /// Whether all connections that there may be were in use. More tries would
+    /// only make the line longer.
+    fn is_for_want_of_connections(&self) -> bool {
+        matches!(self, Self::Unreachable(SendError::Connect(ConnectError::Full { .. })))
     }
 }

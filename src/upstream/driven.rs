@@ -25,11 +25,18 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 
-use super::{Body, Endpoint, connect::Stream};
+use super::{
+    Body, Endpoint, PoolLimits,
+    connect::Stream,
+    life::{Aged, Life},
+    ways::{Carrier, Grant, Place, Wish},
+};
 
 /// A connection and its way in.
 pub(super) struct Driven {
+    life: Life,
     sender: SendRequest<Body>,
     connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
 }
@@ -39,13 +46,17 @@ impl Driven {
     pub(super) async fn begin(stream: Stream) -> hyper::Result<Self> {
         let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
         Ok(Self {
+            life: Life::begin(),
             sender,
             connection: Box::pin(connection.with_upgrades()),
         })
     }
 
     /// Whether a request can be sent on it. Costs no system call, usually.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(super) fn is_usable(&mut self, limits: &PoolLimits) -> bool {
+        if self.life.is_over(limits.max_age) {
+            return false;
+        }
         let mut context = Context::from_waker(Waker::noop());
         self.connection.as_mut().poll(&mut context).is_pending() && self.sender.is_ready()
     }
@@ -98,6 +109,29 @@ impl Driven {
         })
         .await;
         ready.then_some(self)
+    }
+}
+
+impl Carrier for Driven {
+    type Opening = Place;
+
+    fn kept(endpoint: &Endpoint, limits: &PoolLimits) -> Option<Self> {
+        let usable = |driven: &mut Self| driven.is_usable(limits);
+        endpoint.idle.take_any(limits.idle_timeout, usable)
+    }
+
+    fn opening(_: &Arc<Endpoint>, place: Place) -> Option<Place> {
+        Some(place)
+    }
+
+    fn wish(fresh: bool, to: oneshot::Sender<Grant<Self>>) -> Wish {
+        Wish::Driven { fresh, to }
+    }
+}
+
+impl Aged for Driven {
+    fn life(&self) -> Life {
+        self.life
     }
 }
 

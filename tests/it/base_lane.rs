@@ -4,6 +4,8 @@
 //! A gateway knows that it belongs here by the name of its test's thread, which
 //! begins with this module's: see [`is_wanted`].
 
+#[path = "connections.rs"]
+mod connections;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]

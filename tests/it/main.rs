@@ -15,6 +15,7 @@ mod base_lane;
 mod cli;
 mod config;
 mod config_api;
+mod connections;
 mod contract;
 mod faas_cli;
 mod framework;

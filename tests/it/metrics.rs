@@ -26,6 +26,7 @@ use faas_gateway::{
         remote::{RemoteProvider, Settings},
     },
     shutdown::Tasks,
+    upstream::Connections,
 };
 use http::Method;
 use serde_json::json;
@@ -63,6 +64,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
     metrics.function("figlet.openfaas-fn").refused("rate_limit");
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
+    metrics.show_connections(Connections::default);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");
@@ -108,6 +110,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "gateway_config_pending_restart",
         "gateway_config_live_generations",
         "gateway_build_info{version}",
+        "gateway_upstream_connections{state}",
     ]
     .map(str::to_owned)
     .into();

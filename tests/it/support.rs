@@ -1,6 +1,7 @@
 //! The harness: the real binary on port 0, scripted upstreams, raw sockets.
 
 pub(crate) mod gateway;
+pub(crate) mod hold;
 pub(crate) mod provider;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -143,7 +143,7 @@ impl Replica {
         pumps.close();
         self.report(Event::Started(process.pid())).await;
 
-        let endpoint = Endpoint::new(Address::Unix(socket), self.shared.settings.load().pool);
+        let endpoint = self.shared.pools.endpoint(Address::Unix(socket));
         let status = tokio::select! {
             status = process.wait() => Some(status),
             () = self.stop.cancelled() => None,

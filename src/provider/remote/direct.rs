@@ -11,7 +11,7 @@ use std::{
 use super::super::{ProviderError, Result};
 use crate::{
     model::FunctionRef,
-    upstream::{Address, Endpoint, PathForm, PoolLimits, Upstream},
+    upstream::{Address, Endpoint, PathForm, Pools, Upstream},
 };
 
 /// Port of every function.
@@ -25,39 +25,24 @@ const MAX_ENDPOINTS: usize = 4096;
 pub(super) struct Direct {
     suffix: String,
     default_namespace: String,
-    endpoints: RwLock<Endpoints>,
-}
-
-struct Endpoints {
-    limits: PoolLimits,
-    known: HashMap<FunctionRef, Arc<Endpoint>>,
+    pools: Pools,
+    known: RwLock<HashMap<FunctionRef, Arc<Endpoint>>>,
 }
 
 impl Direct {
-    pub(super) fn new(suffix: String, default_namespace: String, limits: PoolLimits) -> Self {
+    pub(super) fn new(suffix: String, default_namespace: String, pools: Pools) -> Self {
         Self {
             suffix,
             default_namespace,
-            endpoints: RwLock::new(Endpoints {
-                limits,
-                known: HashMap::new(),
-            }),
-        }
-    }
-
-    /// Changes the bounds on connections; those that are open stay.
-    pub(super) fn set_limits(&self, limits: PoolLimits) {
-        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        endpoints.limits = limits;
-        for endpoint in endpoints.known.values() {
-            endpoint.set_limits(limits);
+            pools,
+            known: RwLock::default(),
         }
     }
 
     pub(super) fn upstream(&self, function: &FunctionRef) -> Result<Upstream> {
         let known = {
-            let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-            endpoints.known.get(function).map(Arc::clone)
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.get(function).map(Arc::clone)
         };
         let endpoint = match known {
             Some(endpoint) => endpoint,
@@ -77,19 +62,17 @@ impl Direct {
             &self.default_namespace,
         )
         .ok_or_else(|| ProviderError::unknown_function(function))?;
-        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        let Endpoints { limits, known } = &mut *endpoints;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_ENDPOINTS {
             // Their idle connections close; a call under way keeps its endpoint.
             known.retain(|_, endpoint| endpoint.in_flight() > 0);
         }
         let create = || {
-            let address = Address::Tcp {
+            self.pools.endpoint(Address::Tcp {
                 host,
                 port: PORT,
                 tls: None,
-            };
-            Endpoint::new(address, *limits)
+            })
         };
         if known.len() >= MAX_ENDPOINTS {
             return Ok(create());
@@ -148,6 +131,7 @@ fn is_number(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::PoolLimits;
 
     #[test]
     fn hosts_follow_the_suffix() {
@@ -204,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_function_keeps_its_connections() {
-        let direct = Direct::new("svc.local".to_owned(), String::new(), PoolLimits::default());
+        let direct = Direct::new("svc.local".to_owned(), String::new(), Pools::new(PoolLimits::default()));
         let figlet = FunctionRef::new("figlet", "");
         let first = direct.upstream(&figlet).expect("a host");
         assert_eq!(first.endpoint.address().to_string(), "http://figlet.svc.local:8080");
@@ -215,7 +199,7 @@ mod tests {
 
     #[test]
     fn made_up_names_do_not_fill_memory() {
-        let direct = Direct::new("svc.local".to_owned(), String::new(), PoolLimits::default());
+        let direct = Direct::new("svc.local".to_owned(), String::new(), Pools::new(PoolLimits::default()));
         let busy = direct.upstream(&FunctionRef::new("busy", "")).expect("a host");
         let _call = busy.endpoint.begin();
         for number in 0..=MAX_ENDPOINTS {
@@ -223,7 +207,7 @@ mod tests {
                 .upstream(&FunctionRef::new(format!("f{number}"), ""))
                 .expect("a host");
         }
-        let endpoints = &direct.endpoints.read().expect("no panic").known;
+        let endpoints = direct.known.read().expect("no panic");
         assert!(endpoints.len() <= MAX_ENDPOINTS);
         assert!(
             endpoints.contains_key(&FunctionRef::new("busy", "")),
