@@ -134,8 +134,8 @@ mod tests {
         let endpoints = endpoints(4);
         let none = |_| unreachable!("nothing to choose");
         // Three of four: here more than half may be left out.
-        for unreachable in 0..3 {
-            endpoints[unreachable].health().unreachable();
+        for endpoint in &endpoints[..3] {
+            endpoint.health().unreachable();
         }
         assert_eq!(chosen(&endpoints, none), Some(3));
         endpoints[3].health().unreachable();

@@ -113,7 +113,6 @@ mod tests {
     type Places = Turns<oneshot::Sender<Place>>;
 
     /// One of `most` places; leaves when it is dropped.
-    #[derive(Debug)]
     struct Place {
         turns: Arc<Places>,
         most: usize,
@@ -176,8 +175,8 @@ mod tests {
         let _first = place(&turns, 1);
         let mut line: Vec<_> = (0..3).map(|_| join(&turns)).collect();
         settle(&turns, 3);
-        let went: Vec<_> = line.iter_mut().map(|waiting| waiting.try_recv().is_ok()).collect();
-        assert_eq!(went, [true, true, false]);
+        let places: Vec<_> = line.iter_mut().filter_map(|waiting| waiting.try_recv().ok()).collect();
+        assert_eq!(places.len(), 2);
         settle(&turns, 0);
         assert!(line[2].try_recv().is_ok(), "any number");
     }
@@ -185,7 +184,9 @@ mod tests {
     #[test]
     fn those_that_cannot_be_helped_are_waited_for() {
         let turns = Turns::new();
-        [1, 2, 1].into_iter().for_each(|wish| turns.join(wish));
+        for wish in [1, 2, 1] {
+            turns.join(wish);
+        }
         for (granted, left) in [(1, 2), (1, 2), (2, 1), (1, 0)] {
             turns.settle(|wish| (wish != granted).then_some(wish));
             assert_eq!(turns.line().len(), left, "in order, whatever they want");
