@@ -42,7 +42,7 @@ fuzz: ## read configurations nobody would write for 60 seconds, or as many: make
 	@.ci/install build
 	FUZZ_SECONDS=$(or $(ARGS),60) cargo test --locked --test it config::fuzz:: -- --nocapture
 
-bench: ## measure beside nginx and haproxy (about three minutes)
+bench: ## measure beside nginx and haproxy (about 20 minutes; ARGS=--quick: 6)
 	@.ci/install bench
 	cargo build --release --locked
 	python3 tests/bench/run.py $(ARGS)

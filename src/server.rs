@@ -114,7 +114,11 @@ impl Service {
         }
         let route = match way::of(&snapshot.routes, &request) {
             Way::Own => return self.own(snapshot, request, record, (peer, started), form).await,
-            Way::Below(uri) => {
+            Way::Below(path) => {
+                let Some(uri) = way::with_path(request.uri(), path) else {
+                    let problem = outside(snapshot.routes.base_path());
+                    return observed(&snapshot, problem_response(&problem, form), record);
+                };
                 *request.uri_mut() = uri;
                 return self.own(snapshot, request, record, (peer, started), form).await;
             }

@@ -15,6 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use pin_project_lite::pin_project;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
@@ -99,15 +100,12 @@ impl Tasks {
 
     /// Runs a future until it ends or [`Tasks::abort`] is called.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let hard = self.hard.cancelled();
+        let abortable = Abortable {
+            future,
+            hard: self.hard.cancelled(),
+        };
         #[expect(clippy::disallowed_methods, reason = "this is the tracked spawn")]
-        tokio::spawn(self.tracker.track_future(async move {
-            tokio::select! {
-                biased;
-                () = future => {}
-                () = hard => {}
-            }
-        }));
+        tokio::spawn(self.tracker.track_future(abortable));
     }
 
     /// Cancelled when no new work should be taken.
@@ -130,6 +128,28 @@ impl Tasks {
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+pin_project! {
+    /// A future that ends early when its tasks are aborted. A type of its own,
+    /// because a task of an `async` block would have room for its future twice.
+    struct Abortable<F> {
+        #[pin]
+        future: F,
+        hard: Cancelled,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Abortable<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.future.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        Pin::new(this.hard).poll(cx)
     }
 }
 

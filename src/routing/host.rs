@@ -18,7 +18,8 @@ pub fn of<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     plain(written)
 }
 
-fn plain(written: &str) -> Option<Cow<'_, str>> {
+/// A host as it was written, in that form.
+pub fn plain(written: &str) -> Option<Cow<'_, str>> {
     let host = match written.rfind(':') {
         // The colons of an IPv6 address are inside its brackets.
         Some(colon) if !written[colon..].contains(']') => &written[..colon],

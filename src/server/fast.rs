@@ -70,7 +70,8 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         };
         begun = false;
         let then = match plan {
-            Plan::Call(call) => call.run(&mut caller, stop.is_cancelled()).await,
+            // In memory of its own, which a connection that waits does not have.
+            Plan::Call(call) => Box::pin(call.run(&mut caller, stop.is_cancelled())).await,
             Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
                 Some(back) => {
                     caller = back;
@@ -99,12 +100,12 @@ impl Caller {
         limits: Limits,
         begun: bool,
         stopped: &mut Cancelled,
-    ) -> Option<Plan<Box<Call>>> {
+    ) -> Option<Plan<Call>> {
         self.input.release();
         let mut begun = begun || !self.input.is_empty();
         let mut since = None;
         if !self.input.is_empty() {
-            match plan::plan(&self.input, service, self.peer) {
+            match plan::plan(&self.input, service, (self.peer, &self.shown)) {
                 Plan::Partial => self.make_room(),
                 plan => return Some(plan),
             }
@@ -113,7 +114,7 @@ impl Caller {
             loop {
                 match self.input.poll_fill(cx, &mut self.socket, LARGE) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, self.peer) {
+                    Poll::Ready(Ok(_)) => match plan::plan(&self.input, service, (self.peer, &self.shown)) {
                         Plan::Partial => {
                             self.make_room();
                             if !begun {

@@ -15,11 +15,11 @@ use crate::{
 
 /// Where a request goes.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum Way<'p> {
     /// To the gateway's own paths, as it is.
     Own,
-    /// To the gateway's own paths, at this target, which is without the base path.
-    Below(Uri),
+    /// To the gateway's own paths, at this one, which is without the base path.
+    Below(&'p str),
     /// Along a route.
     Route(Arc<Route>),
     /// Along a route, if its path could not be read as another's.
@@ -31,20 +31,29 @@ pub(super) enum Way {
 }
 
 /// The way of a request.
-pub(super) fn of<B>(routes: &RouteTable, request: &Request<B>) -> Way {
-    let base = routes.base_path();
-    if routes.is_empty() && base.is_empty() {
+pub(super) fn of<'r, B>(routes: &RouteTable, request: &'r Request<B>) -> Way<'r> {
+    if is_plain(routes) {
         return Way::Own;
     }
-    let path = request.uri().path();
     let host = if routes.is_empty() { None } else { host::of(request) };
     let preflight = preflight(request);
     let asked = Asked {
         host: host.as_deref(),
-        path,
+        path: request.uri().path(),
         method: request.method(),
         preflight: preflight.as_ref(),
     };
+    decide(routes, asked, request.uri().path())
+}
+
+/// Whether every request goes to the gateway's own paths as it is.
+pub(super) fn is_plain(routes: &RouteTable) -> bool {
+    routes.is_empty() && routes.base_path().is_empty()
+}
+
+/// The way of a request with this path, which `asked` has too.
+pub(super) fn decide<'p>(routes: &RouteTable, asked: Asked<'_>, path: &'p str) -> Way<'p> {
+    let base = routes.base_path();
     let found = routes.find(asked);
     let first = found.as_ref().is_some_and(Found::is_named) || own_paths::of(base, path).is_none();
     match found.filter(|_| first) {
@@ -53,9 +62,7 @@ pub(super) fn of<B>(routes: &RouteTable, request: &Request<B>) -> Way {
         Some(Found::Method { allow, .. }) => Way::Method(allow),
         // `*` and the like are not below anything; what is wrong with them is said elsewhere.
         None if base.is_empty() || path == own_paths::HEALTH || !path.starts_with('/') => Way::Own,
-        None => own_paths::below(base, path)
-            .and_then(|below| with_path(request.uri(), below))
-            .map_or(Way::Outside, Way::Below),
+        None => own_paths::below(base, path).map_or(Way::Outside, Way::Below),
     }
 }
 
@@ -95,7 +102,9 @@ mod tests {
         let request = Request::builder().method(method).uri(target).header("host", host);
         match of(table, &request.body(()).expect("a request")) {
             Way::Own => "own".to_owned(),
-            Way::Below(uri) => uri.to_string(),
+            Way::Below(path) => with_path(&target.parse().expect("a target"), path)
+                .expect("a target")
+                .to_string(),
             Way::Route(route) => route.name.to_string(),
             Way::Ambiguous(route) => format!("{}?", route.name),
             Way::Method(allow) => format!("405 {}", allow.to_str().expect("text")),
@@ -235,14 +244,20 @@ mod tests {
             ]
             .concat(),
         );
-        let asks = |path: &str, method: &str| {
+        for (path, method, taken) in [
+            ("/open", "PUT", true),
+            ("/open", "GET", false),
+            ("/closed", "PUT", false),
+        ] {
             let request = Request::options(path).header("origin", "https://x.test");
             let request = request.header("access-control-request-method", method);
-            of(&table, &request.body(()).expect("a request"))
-        };
-        assert!(matches!(asks("/open", "PUT"), Way::Route(_)));
-        assert!(matches!(asks("/open", "GET"), Way::Method(_)));
-        assert!(matches!(asks("/closed", "PUT"), Way::Method(_)));
+            let request = request.body(()).expect("a request");
+            match of(&table, &request) {
+                Way::Route(_) => assert!(taken, "{path} {method}"),
+                Way::Method(_) => assert!(!taken, "{path} {method}"),
+                other => panic!("{path} {method}: {other:?}"),
+            }
+        }
     }
 
     #[test]

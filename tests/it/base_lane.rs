@@ -10,6 +10,8 @@ mod connections;
 mod policy;
 #[path = "proxy.rs"]
 mod proxy;
+#[path = "routing.rs"]
+mod routing;
 #[path = "smuggling.rs"]
 mod smuggling;
 #[path = "streaming.rs"]

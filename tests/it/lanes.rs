@@ -45,6 +45,30 @@ async fn plain_calls_of_known_functions_take_the_fast_lane_and_others_do_not() {
 }
 
 #[tokio::test]
+async fn calls_on_routes_and_below_a_base_path_take_it_too() {
+    let upstream = Upstream::start().await;
+    let config = "server.base_path = \"/faas\"\n[[routes]]\npath = \"/v1\"\nrewrite = \"/api\"\nfunction = \"echo\"\n\
+                  [[routes]]\npath = \"/copied\"\nfunction = \"echo\"\nmirror = { function = \"echo\" }\n";
+    let gateway = Gateway::before(&upstream.url()).config(config).start().await;
+    let mut wire = Wire::connect(gateway.address()).await;
+    for (path, target, expected) in [
+        ("/v1/0", "/function/echo/api/0?q=%20", "base"),
+        ("/v1/1", "/function/echo/api/1?q=%20", "fast"),
+        ("/faas/function/echo/2", "/function/echo/2?q=%20", "base"),
+        ("/faas/function/echo/3", "/function/echo/3?q=%20", "fast"),
+        ("/copied/4", "/function/echo/4?q=%20", "base"),
+        ("/copied/5", "/function/echo/5?q=%20", "base"),
+    ] {
+        wire.send(format!("GET {path}?q=%20 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        let answer = wire.until("\"trailers\":null}").await;
+        assert!(answer.contains(&format!("\"target\":\"{target}\"")), "{answer}");
+        let prefix = format!("[\"x-forwarded-prefix\",\"{}\"]", path.split_at(3).0);
+        assert_eq!(answer.contains(&prefix), path.starts_with("/v1"), "{answer}");
+        assert_eq!(lane(&gateway, path).await, expected, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_comes_back_after_a_request_that_is_no_plain_call() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream.url()).start().await;

@@ -6,7 +6,7 @@
 //! have it here: switches of protocols, `Expect`, trailers, options of
 //! `Connection`. Line ends, framing and targets are held to the letter of RFC 9112.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, ops::Range};
 
 use http::header;
 use httparse::{Header, Status};
@@ -73,6 +73,10 @@ pub struct Head<'s, 'b> {
     pub forwarded_host: bool,
     /// Whether there is an `X-Forwarded-Proto`.
     pub forwarded_proto: bool,
+    /// Whether there is an `X-Forwarded-Prefix`.
+    pub forwarded_prefix: bool,
+    /// Whether there is an `Origin`.
+    pub origin: bool,
     fields: &'s [Header<'b>],
     known: [Known; MAX_FIELDS],
 }
@@ -81,6 +85,16 @@ impl<'s, 'b> Head<'s, 'b> {
     /// The path of the target, without its query.
     pub fn path(&self) -> &'b str {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// Where the host is in the head's bytes.
+    pub fn host_place(&self) -> Range<usize> {
+        // The method is at the very beginning.
+        let from = (self.host.as_ptr() as usize).wrapping_sub(self.method.as_ptr() as usize);
+        if self.host.is_empty() || from >= self.length {
+            return 0..0;
+        }
+        from..from + self.host.len()
     }
 
     /// The fields in order, as they came but for white space around their values.
@@ -136,6 +150,8 @@ fn understand<'s, 'b>(
         forwarded_for: false,
         forwarded_host: false,
         forwarded_proto: false,
+        forwarded_prefix: false,
+        origin: false,
         fields,
         known: [Known::Other; MAX_FIELDS],
     };
@@ -151,6 +167,10 @@ fn understand<'s, 'b>(
                 Known::Host
             }
             6 if is(header::EXPECT.as_str()) => return None,
+            6 if is(header::ORIGIN.as_str()) => {
+                head.origin = true;
+                Known::Other
+            }
             7 if is(header::UPGRADE.as_str()) || is(header::TRAILER.as_str()) => return None,
             9 if is(headers::CALL_ID.as_str()) => {
                 if head.call_id.is_some() || field.value.is_empty() {
@@ -192,6 +212,10 @@ fn understand<'s, 'b>(
                 }
                 head.body = Body::Chunked(Chunked::default());
                 Known::Hop
+            }
+            18 if is(headers::FORWARDED_PREFIX.as_str()) => {
+                head.forwarded_prefix = true;
+                Known::Other
             }
             10 | 16 | 18 | 19 if headers::is_hop_by_hop(field.name) => Known::Hop,
             _ => Known::Other,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
 use super::{
     answer,
@@ -76,45 +76,39 @@ impl Target<'_> {
     }
 }
 
-/// Writes the head of a request to a function (compatibility.md section 1.3).
-///
-/// `host` is the function's own name; without it the caller's is kept.
-pub fn request(
-    out: &mut Vec<u8>,
-    head: &head::Head<'_, '_>,
-    target: Target<'_>,
-    host: Option<&[u8]>,
-    call: &CallLine,
-    peer: &str,
-) {
-    push(
-        out,
-        &[
-            head.method.as_bytes(),
-            b" ",
-            target.base.as_bytes(),
-            target.slash().as_bytes(),
-            target.rest.as_bytes(),
-            b" HTTP/1.1\r\n",
-        ],
-    );
+/// What the gateway tells a function about a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'t> {
+    /// The call.
+    pub call: &'t CallLine,
+    /// The caller's address.
+    pub peer: &'t str,
+    /// What a route took off the path; may be empty.
+    pub prefix: &'t str,
+}
+
+/// Writes the header fields of a request to a function, all but `Host`, and the
+/// empty line (compatibility.md section 1.3).
+pub fn fields(out: &mut Vec<u8>, head: &head::Head<'_, '_>, told: &Told<'_>) {
     for (known, field) in head.fields() {
-        let value = match known {
-            Known::Hop => continue,
-            Known::Host => host.unwrap_or(field.value),
-            Known::Other => field.value,
-        };
-        line(out, field.name, value);
+        if known == Known::Other {
+            line(out, field.name, field.value);
+        }
     }
     if matches!(head.body, Body::Chunked(_)) {
         line(out, header::TRANSFER_ENCODING.as_str(), b"chunked");
     }
     if head.call_id.is_none() {
-        line(out, headers::CALL_ID.as_str(), call.id());
+        line(out, headers::CALL_ID.as_str(), told.call.id());
     }
-    number(out, headers::START_TIME.as_str().as_bytes(), call.start);
+    let mut digits = itoa::Buffer::new();
+    line(
+        out,
+        headers::START_TIME.as_str(),
+        digits.format(told.call.start).as_bytes(),
+    );
     if !head.forwarded_for {
-        line(out, headers::FORWARDED_FOR.as_str(), peer.as_bytes());
+        line(out, headers::FORWARDED_FOR.as_str(), told.peer.as_bytes());
     }
     if !head.forwarded_proto {
         line(out, headers::FORWARDED_PROTO.as_str(), b"http");
@@ -122,7 +116,27 @@ pub fn request(
     if !head.forwarded_host {
         line(out, headers::FORWARDED_HOST.as_str(), head.host);
     }
+    if !head.forwarded_prefix && !told.prefix.is_empty() {
+        line(out, headers::FORWARDED_PREFIX.as_str(), told.prefix.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the beginning of a request to a function, with the function's own
+/// name or the caller's for it. [`fields`] follow.
+pub fn start(out: &mut Vec<u8>, method: &[u8], target: Target<'_>, host: &[u8]) {
+    push(
+        out,
+        &[
+            method,
+            b" ",
+            target.base.as_bytes(),
+            target.slash().as_bytes(),
+            target.rest.as_bytes(),
+            b" HTTP/1.1\r\n",
+        ],
+    );
+    line(out, header::HOST.as_str(), host);
 }
 
 /// What the gateway adds to an answer.
@@ -166,36 +180,32 @@ pub fn answer(out: &mut Vec<u8>, head: &answer::Head<'_, '_>, added: &Added<'_>)
         titled(out, field.name);
         push(out, &[b": ", field.value, b"\r\n"]);
     }
-    let mut add = |present: bool, name: &str, value: &[u8]| {
-        if !present {
-            titled(out, name);
-            push(out, &[b": ", value, b"\r\n"]);
-        }
-    };
-    add(call_id, headers::CALL_ID.as_str(), added.call.id());
     let mut digits = itoa::Buffer::new();
-    add(
-        start,
-        headers::START_TIME.as_str(),
-        digits.format(added.call.start).as_bytes(),
-    );
-    add(served, headers::SERVED_BY.as_str(), headers::SERVED_BY_VALUE.as_bytes());
-    if !duration {
-        titled(out, headers::DURATION_SECONDS.as_str());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(headers::seconds_text(added.took).as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    let mut add = |present: bool, name: &str, value: &[u8]| {
-        if !present {
-            titled(out, name);
-            push(out, &[b": ", value, b"\r\n"]);
-        }
+    let mut add = |name: HeaderName, value: &[u8]| {
+        titled(out, name.as_str());
+        push(out, &[b": ", value, b"\r\n"]);
     };
-    let in_chunks = matches!(head.body, Body::Chunked(_) | Body::UntilClose);
-    add(!in_chunks, header::TRANSFER_ENCODING.as_str(), b"chunked");
-    add(date, header::DATE.as_str(), added.date);
-    add(!added.close, header::CONNECTION.as_str(), b"close");
+    if !call_id {
+        add(headers::CALL_ID, added.call.id());
+    }
+    if !start {
+        add(headers::START_TIME, digits.format(added.call.start).as_bytes());
+    }
+    if !served {
+        add(headers::SERVED_BY, headers::SERVED_BY_VALUE.as_bytes());
+    }
+    if !duration {
+        add(headers::DURATION_SECONDS, headers::seconds_text(added.took).as_bytes());
+    }
+    if matches!(head.body, Body::Chunked(_) | Body::UntilClose) {
+        add(header::TRANSFER_ENCODING, b"chunked");
+    }
+    if !date {
+        add(header::DATE, added.date);
+    }
+    if added.close {
+        add(header::CONNECTION, b"close");
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -203,7 +213,7 @@ pub fn answer(out: &mut Vec<u8>, head: &answer::Head<'_, '_>, added: &Added<'_>)
 pub fn whole(out: &mut Vec<u8>, response: &Response<impl AsRef<[u8]>>, date: &[u8], close: bool, with_body: bool) {
     let body = response.body().as_ref();
     status_line(out, response.status());
-    fields(out, response.headers());
+    all(out, response.headers());
     let mut digits = itoa::Buffer::new();
     titled(out, header::CONTENT_LENGTH.as_str());
     push(out, &[b": ", digits.format(body.len()).as_bytes(), b"\r\n"]);
@@ -233,7 +243,7 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     );
 }
 
-fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
+fn all(out: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
         titled(out, name.as_str());
         push(out, &[b": ", value.as_bytes(), b"\r\n"]);
@@ -259,11 +269,6 @@ pub fn date(now: SystemTime) -> String {
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     push(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
-}
-
-fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
-    let mut digits = itoa::Buffer::new();
-    push(out, &[name, b": ", digits.format(value).as_bytes(), b"\r\n"]);
 }
 
 fn push(out: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -295,13 +300,19 @@ mod tests {
         CallLine::new(id.as_bytes(), SystemTime::UNIX_EPOCH + Duration::from_nanos(17)).expect("short")
     }
 
-    fn sent(text: &str, target: Target<'_>, host: Option<&[u8]>) -> String {
+    fn sent(text: &str, target: Target<'_>) -> String {
         let mut storage = head::storage();
         let head::Read::Plain(head) = head::read(&mut storage, text.as_bytes()) else {
             panic!("{text:?} is plain")
         };
         let mut out = Vec::new();
-        request(&mut out, &head, target, host, &call("new"), "1.2.3.4:5");
+        let told = Told {
+            call: &call("new"),
+            peer: "1.2.3.4:5",
+            prefix: "/v1",
+        };
+        start(&mut out, head.method.as_bytes(), target, b"fn:8080");
+        fields(&mut out, &head, &told);
         String::from_utf8(out).expect("text")
     }
 
@@ -314,17 +325,20 @@ mod tests {
         let text =
             "POST /function/f/x?y HTTP/1.1\r\nhost: gw\r\nA:  b \r\nConnection: close\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(
-            sent(text, base, Some(b"fn:8080")),
+            sent(text, base),
             "POST /base/function/f/x?y HTTP/1.1\r\nhost: fn:8080\r\nA: b\r\nContent-Length: 3\r\nx-call-id: new\r\n\
-             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: http\r\nx-forwarded-host: gw\r\n\r\n"
+             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: http\r\nx-forwarded-host: gw\r\n\
+             x-forwarded-prefix: /v1\r\n\r\n"
         );
         let trimmed = Target { base: "", rest: "?y" };
-        let text = "GET /function/f?y HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\nX-Call-Id: mine\r\n\
-                    X-Start-Time: 3\r\nX-Forwarded-For: a\r\nX-Forwarded-Proto: b\r\nX-Forwarded-Host: c\r\n\r\n";
+        let given = "X-Call-Id: mine\r\nX-Start-Time: 3\r\nX-Forwarded-For: a\r\nX-Forwarded-Proto: b\r\n\
+                     X-Forwarded-Host: c\r\nX-Forwarded-Prefix: d\r\n";
+        let text = format!("GET /function/f?y HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\n{given}\r\n");
         assert_eq!(
-            sent(text, trimmed, None),
-            "GET /?y HTTP/1.1\r\nHost: gw\r\nX-Call-Id: mine\r\nX-Start-Time: 3\r\nX-Forwarded-For: a\r\n\
-             X-Forwarded-Proto: b\r\nX-Forwarded-Host: c\r\ntransfer-encoding: chunked\r\nx-start-time: 17\r\n\r\n"
+            sent(&text, trimmed),
+            format!(
+                "GET /?y HTTP/1.1\r\nhost: fn:8080\r\n{given}transfer-encoding: chunked\r\nx-start-time: 17\r\n\r\n"
+            )
         );
     }
 

@@ -3,9 +3,9 @@
 //! What may be called, what limits say and how failures are told is the same as
 //! on the base lane ([`crate::server::invoke`]) and asked in the same places.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{ops::Range, sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
@@ -21,7 +21,6 @@ use crate::{
         body::Deadline,
         fast::{
             body::Body,
-            head::{self, Read},
             write::{self, Target},
         },
         headers::{self, CallHeaders},
@@ -39,11 +38,45 @@ pub(super) struct Call {
     pub(super) function: Arc<CalledFunction>,
     pub(super) record: Record,
     pub(super) asked: Asked,
-    pub(super) body: Body,
-    /// Length of the request's head, in bytes.
-    pub(super) length: usize,
+    pub(super) request: Request,
     /// How the caller wants to be told of a problem.
     pub(super) form: Form,
+}
+
+/// The request, whose head is still at the beginning of what the caller sent.
+pub(super) struct Request {
+    /// Length of its method there, in bytes.
+    pub(super) method: usize,
+    /// Length of its target, which is behind the method and a space.
+    pub(super) target: usize,
+    /// Place of its host.
+    pub(super) host: Range<usize>,
+    /// Length of the head.
+    pub(super) length: usize,
+    /// What the function sees of the target.
+    pub(super) path: FunctionPath,
+    /// The header fields that the function gets, written.
+    pub(super) fields: Vec<u8>,
+    /// The body that follows.
+    pub(super) body: Body,
+}
+
+/// A target of the form `/function/NAME[/rest][?query]`.
+pub(super) enum FunctionPath {
+    /// The caller's own.
+    AsSent {
+        /// Length of the base path before it.
+        skip: usize,
+        /// Length of the name.
+        name: usize,
+    },
+    /// A route's.
+    Rewritten {
+        /// The whole of it.
+        target: String,
+        /// Length of the name.
+        name: usize,
+    },
 }
 
 /// What follows a call on the caller's connection.
@@ -166,7 +199,7 @@ impl Call {
                     return Ok(Then::Cut);
                 }
                 Ended::Failed(error) => {
-                    self.body = if up.is_received() {
+                    self.request.body = if up.is_received() {
                         Body::Ended
                     } else {
                         Body::UntilClose
@@ -184,7 +217,7 @@ impl Call {
 
     /// Returns when the call may go on, and holds its slot in the record.
     async fn admit(&mut self, policy: &Policy, caller: &mut Caller) -> Result<Option<Pass>, Unanswered> {
-        let length = self.body.known_length().filter(|length| *length > 0);
+        let length = self.request.body.known_length().filter(|length| *length > 0);
         let admitted = match policy.check(length, &HeaderMap::new(), caller.peer.ip()) {
             Ok(pass) => match policy.turn() {
                 Turn::Free => Ok((pass, None)),
@@ -216,7 +249,7 @@ impl Call {
         if let Some(upstream) = self.at_once() {
             self.count(self.asked.called);
             if let Some(connection) = upstream.endpoint.take_plain() {
-                let up = self.compose(caller, &upstream)?;
+                let up = self.compose(caller, &upstream);
                 return Ok(Started {
                     upstream,
                     connection,
@@ -235,7 +268,7 @@ impl Call {
             self.count(self.asked.called);
         }
         let (upstream, connection) = self.connect(caller, None).await?;
-        let up = self.compose(caller, &upstream)?;
+        let up = self.compose(caller, &upstream);
         Ok(Started {
             upstream,
             connection,
@@ -306,7 +339,7 @@ impl Call {
     fn connect_deadline(&self) -> Deadline {
         let answer = self.bounds().answer;
         match self.function.settings.first_byte {
-            Some(bound) if self.body.is_ended() => {
+            Some(bound) if self.request.body.is_ended() => {
                 answer.or_earlier(Deadline::new(Instant::now(), bound.after, bound.setting))
             }
             _ => answer,
@@ -330,37 +363,41 @@ impl Call {
     }
 
     /// The request as the function gets it; the caller's head is used up.
-    fn compose(&mut self, caller: &mut Caller, upstream: &Upstream) -> Result<Transfer, Problem> {
-        let mut storage = head::storage();
-        // It was read before; only its parts were not kept.
-        let Read::Plain(head) = head::read(&mut storage, caller.input.unread()) else {
-            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request changed"));
+    fn compose(&mut self, caller: &mut Caller, upstream: &Upstream) -> Transfer {
+        let Request {
+            method,
+            target,
+            host,
+            length,
+            path,
+            fields,
+            body,
+        } = &mut self.request;
+        let head = &caller.input.unread()[..*length];
+        let sent = str::from_utf8(&head[*method + 1..][..*target]).unwrap_or_default();
+        let (whole, name) = match path {
+            FunctionPath::AsSent { skip, name } => (&sent[*skip..], *name),
+            FunctionPath::Rewritten { target, name } => (&**target, *name),
         };
         let to = match &upstream.path {
-            PathForm::Full { base } => Target {
-                base,
-                rest: head.target,
+            PathForm::Full { base } => Target { base, rest: whole },
+            PathForm::Trimmed => Target {
+                base: "",
+                rest: &whole[target::FUNCTION_PREFIX.len() + name..],
             },
-            PathForm::Trimmed => {
-                let skip = target::split(head.path()).map_or(0, |(name, _)| target::FUNCTION_PREFIX.len() + name.len());
-                Target {
-                    base: "",
-                    rest: &head.target[skip..],
-                }
-            }
         };
         self.record.sent_to(upstream.endpoint.address(), || to.path());
         let host = match upstream.endpoint.address() {
-            Address::Unix(_) => None,
-            Address::Tcp { .. } => Some(upstream.endpoint.host().as_bytes()),
+            // A socket file has no name of its own, so the function sees the caller's.
+            Address::Unix(_) => &head[host.clone()],
+            Address::Tcp { .. } => upstream.endpoint.host().as_bytes(),
         };
-        let mut out = Vec::with_capacity(self.length + 512);
-        write::request(&mut out, &head, to, host, &self.asked.line, &caller.shown);
-        let limit = self.function.settings.max_request;
-        let up = Transfer::new(out, std::mem::replace(&mut self.body, Body::Ended), limit);
-        caller.input.consume(self.length);
-        self.length = 0;
-        Ok(up)
+        let mut out = Vec::with_capacity(fields.len() + whole.len() + 256);
+        write::start(&mut out, &head[..*method], to, host);
+        out.append(fields);
+        let body = std::mem::replace(body, Body::Ended);
+        caller.input.consume(std::mem::take(length));
+        Transfer::new(out, body, self.function.settings.max_request)
     }
 
     /// A problem, in words that name the function.
@@ -382,8 +419,8 @@ impl Call {
             request_changes: None,
         };
         headers::complete(response.headers_mut(), &told);
-        caller.input.consume(self.length);
-        let passed_over = match self.body.take(caller.input.unread()) {
+        caller.input.consume(self.request.length);
+        let passed_over = match self.request.body.take(caller.input.unread()) {
             Ok(runs) if runs.ended => {
                 caller.input.consume(runs.consumed);
                 true

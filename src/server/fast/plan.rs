@@ -9,19 +9,25 @@ use http::{Method, header};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{buffer::Buffer, call::Call, exchange::Asked};
+use super::{
+    buffer::Buffer,
+    call::{Call, FunctionPath, Request},
+    exchange::Asked,
+};
 use crate::{
     problem::Form,
     proxy::{
         fast::{
             head::{self, Head, Read},
-            write::{CallLine, MAX_CALL_ID},
+            write::{self, CallLine, MAX_CALL_ID, Told},
         },
         target,
     },
+    routing::{self, Action, Route, RouteTable, host, path},
     server::{
         Reach, Service,
         access_log::{Kind, Record},
+        way::{self, Way},
     },
     snapshot::{CalledFunction, Snapshot},
 };
@@ -36,12 +42,10 @@ pub(super) enum Plan<C> {
     Call(C),
 }
 
-/// The call that the head in `input` asks for.
-pub(super) fn plan(input: &Buffer, service: &Service, peer: SocketAddr) -> Plan<Box<Call>> {
-    read(input, |head| {
-        let (snapshot, function) = called(head, service)?;
-        call(head, snapshot, function, peer).map(Box::new)
-    })
+/// The call that the head in `input` asks for, of a caller at this address, which
+/// functions see in this form.
+pub(super) fn plan(input: &Buffer, service: &Service, caller: (SocketAddr, &str)) -> Plan<Call> {
+    read(input, |head| call(head, called(head, service)?, caller))
 }
 
 /// Whether the head in `input` asks for a call.
@@ -59,23 +63,95 @@ fn read<C>(input: &Buffer, plain: impl FnOnce(&Head<'_, '_>) -> Option<C>) -> Pl
     }
 }
 
-/// The function that a plain head leads to, if calls of it are plain too.
-fn called(head: &Head<'_, '_>, service: &Service) -> Option<(Arc<Snapshot>, Arc<CalledFunction>)> {
-    let snapshot = service.current.get();
-    // Routes and a base path are looked up on the base lane.
-    if !snapshot.config.server.fast_lane || !snapshot.routes.is_empty() || !snapshot.routes.base_path().is_empty() {
-        return None;
-    }
-    let (name, _) = target::split(head.path())?;
-    let long = head.call_id.is_some_and(|id| id.len() > MAX_CALL_ID);
-    if name.contains('%') || long {
-        return None;
-    }
-    let function = snapshot.functions.get(name)?;
-    is_plain(&function, service.reach).then_some((snapshot, function))
+/// Where a plain head leads.
+struct Led {
+    snapshot: Arc<Snapshot>,
+    function: Arc<CalledFunction>,
+    route: Option<Arc<Route>>,
+    path: FunctionPath,
 }
 
-fn call(head: &Head<'_, '_>, snapshot: Arc<Snapshot>, function: Arc<CalledFunction>, peer: SocketAddr) -> Option<Call> {
+/// The function that a plain head leads to, if calls of it are plain too.
+fn called(head: &Head<'_, '_>, service: &Service) -> Option<Led> {
+    let snapshot = service.current.get();
+    let long = head.call_id.is_some_and(|id| id.len() > MAX_CALL_ID);
+    if !snapshot.config.server.fast_lane || long {
+        return None;
+    }
+    let own = |skip: usize| {
+        let (name, _) = target::split(&head.path()[skip..])?;
+        let path = FunctionPath::AsSent { skip, name: name.len() };
+        // Names are compared as they are known, which is decoded.
+        let function = snapshot.functions.get(name).filter(|_| !name.contains('%'))?;
+        Some((function, None, path))
+    };
+    let (function, route, path) = if way::is_plain(&snapshot.routes) {
+        own(0)?
+    } else {
+        match way_of(head, &snapshot.routes)? {
+            Way::Own => own(0)?,
+            Way::Below(path) => own(head.path().len() - path.len())?,
+            Way::Route(route) => routed(head, &route, &snapshot)?,
+            Way::Ambiguous(_) | Way::Method(_) | Way::Outside => return None,
+        }
+    };
+    is_plain(&function, service.reach).then_some(Led {
+        snapshot,
+        function,
+        route,
+        path,
+    })
+}
+
+/// The way of a request that asks no leave for another.
+fn way_of<'b>(head: &Head<'_, 'b>, routes: &RouteTable) -> Option<Way<'b>> {
+    let method = Method::from_bytes(head.method.as_bytes()).ok()?;
+    if head.origin && method == Method::OPTIONS {
+        return None;
+    }
+    let host = std::str::from_utf8(head.host).ok().and_then(host::plain);
+    let asked = routing::Asked {
+        host: host.as_deref(),
+        path: head.path(),
+        method: &method,
+        preflight: None,
+    };
+    Some(way::decide(routes, asked, head.path()))
+}
+
+/// The function that a route leads to, where nothing but chance decides.
+fn routed(
+    head: &Head<'_, '_>,
+    route: &Arc<Route>,
+    snapshot: &Snapshot,
+) -> Option<(Arc<CalledFunction>, Option<Arc<Route>>, FunctionPath)> {
+    let Action::Call(split) = &route.action else {
+        return None;
+    };
+    if split.sticky.is_some() || route.mirror.is_some() {
+        return None;
+    }
+    let to = split.pick(rand::random())?;
+    let function = snapshot.functions.get(&to.key)?;
+    let rest = path::rewritten(head.path(), &route.path, route.rewrite.as_deref());
+    let query = &head.target[head.path().len()..];
+    let target = format!("{}{}{rest}{query}", target::FUNCTION_PREFIX, to.function);
+    let name = to.function.len();
+    Some((
+        function,
+        Some(Arc::clone(route)),
+        FunctionPath::Rewritten { target, name },
+    ))
+}
+
+fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str)) -> Option<Call> {
+    let Led {
+        snapshot,
+        function,
+        route,
+        path,
+    } = led;
+    let (peer, shown) = caller;
     let started = Instant::now();
     let line = if let Some(id) = head.call_id {
         CallLine::new(id, SystemTime::now())?
@@ -96,7 +172,26 @@ fn call(head: &Head<'_, '_>, snapshot: Arc<Snapshot>, function: Arc<CalledFuncti
     );
     record.call_id(line.id());
     record.fast();
+    if let Some(route) = &route {
+        record.route(route);
+    }
+    let mut fields = Vec::with_capacity(head.length + 256);
+    let told = Told {
+        call: &line,
+        peer: shown,
+        prefix: route.as_ref().map_or("", |route| &route.path),
+    };
+    write::fields(&mut fields, head, &told);
     Some(Call {
+        request: Request {
+            method: head.method.len(),
+            target: head.target.len(),
+            host: head.host_place(),
+            length: head.length,
+            path,
+            fields,
+            body: head.body.clone(),
+        },
         asked: Asked {
             line,
             called: started,
@@ -105,8 +200,6 @@ fn call(head: &Head<'_, '_>, snapshot: Arc<Snapshot>, function: Arc<CalledFuncti
             close: head.close,
         },
         record,
-        body: head.body.clone(),
-        length: head.length,
         form: Form::of(head.values(header::ACCEPT.as_str())),
         function,
         snapshot,
