@@ -17,4 +17,4 @@ pub mod target;
 pub mod upgrade;
 mod upload;
 
-pub use forward::{Answer, Call, ForwardError, Guards, Switched, connect_again, forward, note};
+pub use forward::{Answer, Call, ForwardError, Guards, Switched, connect_again, elsewhere, forward, note};

@@ -143,6 +143,8 @@ section! {
         pub max_conns_per_host: usize,
         /// How long a connection carries calls; 0 is as long as it stays open.
         pub max_conn_age: Duration,
+        /// How often the addresses of a directly called function are looked up; 0 is with each connection.
+        pub resolve_interval: Duration,
     }
 }
 

@@ -36,7 +36,7 @@ mod rest;
 /// Key of the base URL.
 const URL: &str = "provider.url";
 
-/// What a [`RemoteProvider`] is made of. The last two can change while it runs.
+/// What a [`RemoteProvider`] is made of. The last three can change while it runs.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
     /// Base URL.
@@ -52,6 +52,9 @@ pub struct Settings {
     /// Bounds on connections for calls of functions; its `connect_timeout`
     /// holds for REST calls too.
     pub pool: PoolLimits,
+    /// Between two looks at the addresses of a function that is called
+    /// directly; zero leaves it to each connection.
+    pub resolve_interval: Duration,
 }
 
 impl Settings {
@@ -70,6 +73,7 @@ impl Settings {
                 .then(|| provider.direct_functions_suffix.clone()),
             timeout: invoke.upstream_timeout,
             pool: pool_limits(invoke),
+            resolve_interval: invoke.resolve_interval,
         })
     }
 
@@ -79,6 +83,7 @@ impl Settings {
         let other = Self {
             timeout: self.timeout,
             pool: self.pool,
+            resolve_interval: self.resolve_interval,
             ..other.clone()
         };
         *self == other
@@ -130,9 +135,10 @@ impl RemoteProvider {
         };
         let rest = Rest::new(base, settings.timeout, settings.pool.connect_timeout, credentials)
             .map_err(unusable(&["auth.secret_path"]))?;
-        let direct = settings
-            .direct_suffix
-            .map(|suffix| Direct::new(suffix, settings.default_namespace.clone(), pools.clone()));
+        let direct = settings.direct_suffix.map(|suffix| {
+            let namespace = settings.default_namespace.clone();
+            Direct::new(suffix, namespace, pools.clone(), settings.resolve_interval)
+        });
         Ok(Self {
             rest,
             logs,
@@ -147,6 +153,9 @@ impl RemoteProvider {
     pub fn reconfigure(&self, settings: &Settings) {
         self.rest.reconfigure(settings.timeout, settings.pool.connect_timeout);
         self.pools.set_limits(settings.pool);
+        if let Some(direct) = &self.direct {
+            direct.set_pause(settings.resolve_interval);
+        }
     }
 
     /// The namespace to send: the default in place of an empty one, and none
@@ -250,7 +259,11 @@ impl Provider for RemoteProvider {
                 .query("namespace", namespace)
                 .body(named("functionName", &function.name, namespace).to_string()),
         )
-        .await
+        .await?;
+        if let Some(direct) = &self.direct {
+            direct.forget(function);
+        }
+        Ok(())
     }
 
     async fn scale(&self, function: &FunctionRef, replicas: u64) -> Result<()> {
@@ -399,6 +412,12 @@ impl Provider for RemoteProvider {
         false
     }
 
+    async fn close(&self) {
+        if let Some(direct) = &self.direct {
+            direct.close();
+        }
+    }
+
     fn connections(&self) -> Connections {
         self.pools.connections()
     }
@@ -446,6 +465,7 @@ fn address(base: &Url) -> Result<Address, String> {
         host: host.to_owned(),
         port,
         tls: (base.scheme() == "https").then(client::tls),
+        at: None,
     })
 }
 
@@ -463,6 +483,7 @@ mod tests {
             direct_suffix: None,
             timeout: Duration::from_secs(1),
             pool: PoolLimits::default(),
+            resolve_interval: Duration::ZERO,
         }
     }
 

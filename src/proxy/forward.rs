@@ -164,7 +164,7 @@ where
     let (kept, body, upload) = keep(&parts, body, call).await?;
 
     let mut request = Request::from_parts(parts, body);
-    let mut retries = 0;
+    let (mut retries, mut skipped) = (0, 0);
     let (response, in_flight) = loop {
         let in_flight = upstream.endpoint.begin();
         if let Some(observer) = observer.as_mut() {
@@ -172,6 +172,17 @@ where
         }
         let mut tried = attempt(call, &upstream.endpoint, request, upload.as_deref()).await;
         note(call.settings, &upstream.endpoint, outcome(&tried));
+        if let Err(failed) = &mut tried
+            && let Some(next) = elsewhere(&failed.error, skipped, &mut choose)
+            && let Some(unsent) = failed.unsent.take()
+        {
+            skipped += 1;
+            if let Some(observer) = observer.as_mut() {
+                observer.retried();
+            }
+            (request, upstream) = (unsent, next);
+            continue;
+        }
         let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
             Some((pause, unsent.or_else(|| kept.as_ref().map(Kept::request))?))
@@ -316,6 +327,30 @@ fn outcome(tried: &Tried) -> Result<u16, &ForwardError> {
         .map(|response| response.status().as_u16())
         .map_err(|failed| &failed.error)
 }
+
+/// Where a call goes at once that found nobody listening, after it skipped so
+/// many endpoints: one to which a connection can probably be made. This is no
+/// retry: nobody was asked yet.
+pub fn elsewhere<E>(
+    error: &ForwardError,
+    skipped: u32,
+    choose: impl FnOnce() -> Result<Upstream, E>,
+) -> Option<Upstream> {
+    let refused = matches!(
+        error,
+        ForwardError::Unreachable(SendError::Connect(ConnectError::Io { .. }))
+    );
+    if !refused || skipped >= MAX_SKIPPED {
+        return None;
+    }
+    // Why there is none is told by who asks again.
+    let next = choose().ok()?;
+    let reachable = next.endpoint.health().is_reachable(std::time::Instant::now());
+    reachable.then_some(next)
+}
+
+/// How many endpoints a call passes over at most.
+const MAX_SKIPPED: u32 = 16;
 
 /// How long to wait before a call that was not sent is sent to another replica,
 /// after so many tries; `None` to give up.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -38,6 +39,9 @@ pub enum Address {
         port: u16,
         /// TLS settings, or plain text.
         tls: Option<TlsConfig>,
+        /// One of the host's addresses; without it, the host is looked up for
+        /// each connection.
+        at: Option<SocketAddr>,
     },
     /// A socket file of this machine.
     Unix(PathBuf),
@@ -47,7 +51,7 @@ impl Address {
     /// The `Host` header for requests to this address.
     pub fn host_header(&self) -> HeaderValue {
         let text = match self {
-            Self::Tcp { host, port, tls } => {
+            Self::Tcp { host, port, tls, .. } => {
                 let host = if host.contains(':') && !host.starts_with('[') {
                     format!("[{host}]")
                 } else {
@@ -60,16 +64,35 @@ impl Address {
         };
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("localhost"))
     }
+
+    /// Which of a host's addresses it is, where it is one.
+    pub fn at(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { at, .. } => *at,
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// For messages: of a host's addresses, the one that it is about.
+    pub fn described(&self) -> String {
+        match self.at() {
+            Some(at) => format!("{self} ({at})"),
+            None => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port, tls: None } => write!(f, "http://{host}:{port}"),
+            Self::Tcp {
+                host, port, tls: None, ..
+            } => write!(f, "http://{host}:{port}"),
             Self::Tcp {
                 host,
                 port,
                 tls: Some(_),
+                ..
             } => write!(f, "https://{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
@@ -127,11 +150,11 @@ pub(super) async fn connect(
     match tokio::time::timeout_at(due, open(address)).await {
         Ok(Ok(kind)) => Ok(Stream { kind, _place: place }),
         Ok(Err(cause)) => Err(ConnectError::Io {
-            address: address.to_string(),
+            address: address.described(),
             cause,
         }),
         Err(_) => Err(ConnectError::Timeout {
-            address: address.to_string(),
+            address: address.described(),
             after: bound,
         }),
     }
@@ -140,9 +163,12 @@ pub(super) async fn connect(
 async fn open(address: &Address) -> io::Result<Kind> {
     match address {
         Address::Unix(path) => UnixStream::connect(path).await.map(Kind::Unix),
-        Address::Tcp { host, port, tls } => {
+        Address::Tcp { host, port, tls, at } => {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
-            let tcp = TcpStream::connect((bare, *port)).await?;
+            let tcp = match at {
+                Some(at) => TcpStream::connect(at).await?,
+                None => TcpStream::connect((bare, *port)).await?,
+            };
             tcp.set_nodelay(true)?;
             let Some(tls) = tls else {
                 return Ok(Kind::Tcp(tcp));

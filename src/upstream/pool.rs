@@ -204,7 +204,7 @@ impl Endpoint {
                             copy
                         }
                         (unsent, _) => {
-                            let address = self.address.to_string();
+                            let address = self.address.described();
                             let error = SendError::Broken { address, cause };
                             return Err(Box::new(SendFailure { error, unsent }));
                         }
@@ -229,7 +229,7 @@ impl Endpoint {
             Grant::Open(place) => {
                 let stream = self.connect(place, &limits, due).await?;
                 let driven = Driven::begin(stream).await.map_err(|cause| SendError::Broken {
-                    address: self.address.to_string(),
+                    address: self.address.described(),
                     cause,
                 })?;
                 Ok((driven, false))

@@ -67,6 +67,11 @@ impl Pools {
         }
     }
 
+    /// The bounds on each endpoint.
+    pub fn limits(&self) -> PoolLimits {
+        self.made().limits
+    }
+
     /// The connections of all endpoints.
     pub fn connections(&self) -> Connections {
         let endpoints: Vec<_> = self.made().endpoints.iter().filter_map(Weak::upgrade).collect();

@@ -190,7 +190,7 @@ impl Endpoint {
     /// Why a call waited for nothing.
     fn in_vain(&self) -> ConnectError {
         let limits = self.limits();
-        let address = self.address().to_string();
+        let address = self.address().described();
         let after = limits.connect_timeout;
         if limits.max_conns > 0 && self.turns.open() >= limits.max_conns {
             ConnectError::Full {

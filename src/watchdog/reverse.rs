@@ -70,6 +70,7 @@ impl Server {
             host: host.clone(),
             port,
             tls: None,
+            at: None,
         };
         let limits = PoolLimits {
             idle_timeout: IDLE,

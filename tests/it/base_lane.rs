@@ -6,6 +6,8 @@
 
 #[path = "connections.rs"]
 mod connections;
+#[path = "direct.rs"]
+mod direct;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]

@@ -17,6 +17,7 @@ mod config;
 mod config_api;
 mod connections;
 mod contract;
+mod direct;
 mod faas_cli;
 mod framework;
 mod functions;

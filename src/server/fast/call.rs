@@ -306,14 +306,13 @@ impl Call {
     ) -> Result<(Upstream, PlainConnection), Unanswered> {
         let mut fresh = stale.is_some();
         let mut next = stale;
-        let mut tries = 0;
+        let (mut tries, mut skipped) = (0, 0);
         let due = self.connect_deadline();
+        let choose = || self.snapshot.provider.upstream(&self.function.function);
         loop {
-            let upstream = if let Some(stale) = next.take() {
-                stale
-            } else {
-                let chosen = self.snapshot.provider.upstream(&self.function.function);
-                chosen.map_err(|error| invoke::unavailable(&self.function.function, error))?
+            let upstream = match next.take() {
+                Some(upstream) => upstream,
+                None => choose().map_err(|error| invoke::unavailable(&self.function.function, error))?,
             };
             let kept = if fresh { None } else { upstream.endpoint.take_plain() };
             if let Some(connection) = kept {
@@ -326,11 +325,17 @@ impl Call {
                 Err(_) => ForwardError::AnswerTimeout(due.passed),
             };
             proxy::note(&self.function.settings, &upstream.endpoint, Err(&error));
+            fresh = false;
+            next = proxy::elsewhere(&error, skipped, choose);
+            if next.is_some() {
+                skipped += 1;
+                proxy::body::Observe::retried(&mut self.record);
+                continue;
+            }
             let Some(pause) = proxy::connect_again(&error, tries) else {
                 return Err(self.told(Problem::from(error)).into());
             };
             tries += 1;
-            fresh = false;
             proxy::body::Observe::retried(&mut self.record);
             tokio::time::sleep(pause).await;
         }

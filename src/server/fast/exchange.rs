@@ -215,7 +215,7 @@ impl<'c> Exchange<'c> {
             let failed = |error| Ended::Failed(ForwardError::Broken(error));
             let malformed = |why| {
                 failed(SendError::Malformed {
-                    address: endpoint.address().to_string(),
+                    address: endpoint.address().described(),
                     why,
                 })
             };
@@ -290,7 +290,7 @@ impl<'c> Exchange<'c> {
             _ => cause,
         };
         let error = ForwardError::Broken(SendError::Lost {
-            address: endpoint.address().to_string(),
+            address: endpoint.address().described(),
             cause,
         });
         let again = self.asked.repeatable || self.up.is_untouched();
