@@ -53,7 +53,7 @@ pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
     BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
-    SplitTarget, Sticky, Timeouts, Visibility,
+    SplitTarget, Sticky, Timeouts, UpstreamProtocol, Visibility,
 };
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use entry::{Entry, dotted};

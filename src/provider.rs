@@ -186,6 +186,12 @@ pub trait Provider: Send + Sync + 'static {
         true
     }
 
+    /// Whether calls go to the functions themselves, so that what they say about
+    /// how they are called counts, and not to somebody who passes them on.
+    fn calls_functions(&self) -> bool {
+        true
+    }
+
     /// Namespace of functions named without one; may be empty.
     fn default_namespace(&self) -> &str;
 

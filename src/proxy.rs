@@ -12,6 +12,8 @@ pub mod body;
 pub mod fast;
 mod forward;
 pub mod headers;
+mod keep;
+mod protocol;
 pub mod retry;
 pub mod target;
 pub mod upgrade;

@@ -38,6 +38,8 @@ section! {
         pub cors: Option<Cors>,
         /// Which listeners the function can be called on.
         pub visibility: Option<Visibility>,
+        /// Which protocol the function is called in, instead of what its `com.openfaas.upstream.protocol` annotation says.
+        pub upstream_protocol: Option<UpstreamProtocol>,
     }
 }
 
@@ -178,6 +180,16 @@ choice! {
         Public = "public",
         /// Only `server.internal_listen`.
         Internal = "internal",
+    }
+}
+
+choice! {
+    /// Which protocol a function is called in.
+    pub enum UpstreamProtocol {
+        /// HTTP/1.1.
+        Http1 = "http/1.1",
+        /// HTTP/2 without TLS, known beforehand; for gRPC.
+        H2c = "h2c",
     }
 }
 

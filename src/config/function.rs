@@ -12,7 +12,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts},
+    calls::{
+        BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts,
+        UpstreamProtocol,
+    },
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
@@ -95,6 +98,11 @@ pub struct FunctionSettings {
     pub cors: Option<CorsSettings>,
     /// Whether only the internal listener leads to it.
     pub internal: bool,
+    /// The protocol that the file says it is called in.
+    pub protocol: Option<UpstreamProtocol>,
+    /// The protocol that the function says it is called in; only where the file
+    /// says none ([`FunctionSettings::annotate`]).
+    pub own_protocol: Option<UpstreamProtocol>,
     /// Where its limits are set.
     pub keys: LimitKeys,
 }
@@ -295,6 +303,7 @@ impl Function {
             headers: None,
             cors: None,
             visibility: None,
+            upstream_protocol: None,
         }
     }
 }
@@ -322,8 +331,15 @@ impl FunctionSettings {
             response_headers: HeaderChanges::default(),
             cors: None,
             internal: false,
+            protocol: None,
+            own_protocol: None,
             keys: LimitKeys::default(),
         }
+    }
+
+    /// Whether its calls may have to be made in HTTP/2.
+    pub fn may_be_http2(&self) -> bool {
+        self.protocol.or(self.own_protocol) == Some(UpstreamProtocol::H2c)
     }
 
     /// Takes what has no key of its own to tell about from a table.
@@ -349,6 +365,7 @@ impl FunctionSettings {
             self.response_headers = headers.response.map(changes).unwrap_or_default();
         }
         self.cors = table.cors.and_then(cors);
+        self.protocol = table.upstream_protocol;
     }
 }
 

@@ -412,6 +412,10 @@ impl Provider for RemoteProvider {
         false
     }
 
+    fn calls_functions(&self) -> bool {
+        self.direct.is_some()
+    }
+
     async fn close(&self) {
         if let Some(direct) = &self.direct {
             direct.close();

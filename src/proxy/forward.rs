@@ -3,12 +3,11 @@
 use std::{
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
@@ -18,6 +17,8 @@ use tokio::time::Instant;
 use super::{
     body::{self, Deadline, DeadlinePassed, Observe, TimedBody, TooLarge, bound_in},
     headers::{self, CallHeaders},
+    keep::{Kept, keep},
+    protocol,
     retry::{self, Budget},
     target,
     upload::Upload,
@@ -25,7 +26,8 @@ use super::{
 use crate::{
     config::{Bound, FunctionSettings},
     upstream::{
-        Address, AnswerBody, Body, BoxError, ConnectError, Endpoint, InFlight, SendError, SendFailure, Upstream,
+        Address, AnswerBody, Body, BoxError, ConnectError, Endpoint, InFlight, Protocol, SendError, SendFailure,
+        Upstream,
     },
 };
 
@@ -140,8 +142,9 @@ where
     TooLarge::check(body.size_hint().lower(), settings.max_request).map_err(ForwardError::RequestTooLarge)?;
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
-    // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
-    let upgrade = headers::requested_upgrade(&parts.headers).filter(|_| parts.version == http::Version::HTTP_11);
+    // Only HTTP/1.1 can switch, on both sides (RFC 9110 section 7.8).
+    let upgrade = headers::requested_upgrade(&parts.headers)
+        .filter(|_| parts.version == http::Version::HTTP_11 && protocol::of(&upstream, settings) == Protocol::Http1);
     headers::set_host(&mut parts.headers, original.authority());
     if parts.version == http::Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
@@ -170,7 +173,7 @@ where
         if let Some(observer) = observer.as_mut() {
             observer.sent(upstream.endpoint.address(), request.uri());
         }
-        let mut tried = attempt(call, &upstream.endpoint, request, upload.as_deref()).await;
+        let mut tried = attempt(call, &upstream, request, upload.as_deref()).await;
         note(call.settings, &upstream.endpoint, outcome(&tried));
         if let Err(failed) = &mut tried
             && let Some(next) = elsewhere(&failed.error, skipped, &mut choose)
@@ -210,57 +213,6 @@ where
     Ok(answer(response, call, upgrade, guards))
 }
 
-/// A request that can be sent again after an upstream may have seen it.
-struct Kept {
-    parts: Parts,
-    body: Bytes,
-}
-
-impl Kept {
-    fn request(&self) -> Request<Body> {
-        Request::from_parts(self.parts.clone(), body::full(self.body.clone()))
-    }
-}
-
-/// The body to send, and what is kept of the request where it may be sent
-/// again: its method is one that may, and its body is known to be small. Such a
-/// body is read here to its end; any other is watched while it comes.
-async fn keep<B>(
-    parts: &Parts,
-    body: B,
-    call: &Call<'_>,
-) -> Result<(Option<Kept>, Body, Option<Arc<Upload>>), ForwardError>
-where
-    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let settings = call.settings;
-    let small = |max| body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= max);
-    let keep = settings
-        .retries
-        .as_ref()
-        .is_some_and(|retries| retries.methods.contains(&parts.method) && small(retries.max_body));
-    let kept = |body| Kept {
-        parts: parts.clone(),
-        body,
-    };
-    if body.is_end_stream() {
-        return Ok((
-            keep.then(|| kept(Bytes::new())),
-            body.map_err(Into::into).boxed_unsync(),
-            None,
-        ));
-    }
-    let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request);
-    if !keep {
-        let (upload, body) = Upload::watch(timed(call.receive));
-        return Ok((None, body.boxed_unsync(), Some(upload)));
-    }
-    let whole = timed(call.receive.or_earlier(call.answer)).collect().await;
-    let bytes = whole.map_err(|error| unreadable(&*error))?.to_bytes();
-    Ok((Some(kept(bytes.clone())), body::full(bytes), None))
-}
-
 /// How a try went.
 type Tried = Result<Response<AnswerBody>, Box<Failed>>;
 
@@ -273,8 +225,9 @@ struct Failed {
 
 /// Sends a request once. The function's time for its first byte begins when it
 /// has the whole request, for a caller that sends slowly is none of its doing.
-async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>, upload: Option<&Upload>) -> Tried {
-    let mut sending = pin!(endpoint.send(request));
+async fn attempt(call: &Call<'_>, upstream: &Upstream, request: Request<Body>, upload: Option<&Upload>) -> Tried {
+    let protocol = protocol::of(upstream, call.settings);
+    let mut sending = pin!(upstream.endpoint.send(request, protocol));
     if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {
         tokio::select! {
             biased;
@@ -464,6 +417,7 @@ impl<G: Observe> Observe for Guards<G> {
 fn failed(error: SendError) -> ForwardError {
     match error {
         SendError::Connect(_) => ForwardError::Unreachable(error),
+        SendError::Body(cause) => unreadable(cause.cause()),
         SendError::Lost { .. } | SendError::Malformed { .. } => ForwardError::Broken(error),
         SendError::Broken { ref cause, .. } => match std::error::Error::source(cause) {
             // What the request's body failed with.
@@ -474,7 +428,7 @@ fn failed(error: SendError) -> ForwardError {
 }
 
 /// Why a request's body could not be read.
-fn unreadable(error: &(dyn std::error::Error + 'static)) -> ForwardError {
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> ForwardError {
     if let Some(passed) = bound_in::<DeadlinePassed>(error) {
         return ForwardError::ReceiveTimeout(passed);
     }

@@ -129,6 +129,12 @@ pub enum ConnectError {
         /// How long the call waited.
         after: Duration,
     },
+    /// It answers, but not in HTTP/2.
+    #[error("{address} does not speak HTTP/2 without TLS (h2c), in which the function is to be called")]
+    NotHttp2 {
+        /// Where to.
+        address: String,
+    },
     /// Longer than `invoke.connect_timeout`.
     #[error("cannot connect to {address} within invoke.connect_timeout ({after:?})")]
     Timeout {

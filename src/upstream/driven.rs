@@ -31,6 +31,7 @@ use super::{
     Body, Endpoint, PoolLimits,
     connect::Stream,
     life::{Aged, Life},
+    multiplexed::Lane,
     ways::{Carrier, Grant, Place, Wish},
 };
 
@@ -83,6 +84,7 @@ impl Driven {
         let mut body = AnswerBody {
             incoming,
             driven: Some((self, Arc::downgrade(endpoint))),
+            lane: None,
             failed: None,
         };
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -113,15 +115,20 @@ impl Driven {
 }
 
 impl Carrier for Driven {
+    type Claim = ();
     type Opening = Place;
 
-    fn kept(endpoint: &Endpoint, limits: &PoolLimits) -> Option<Self> {
+    fn kept(endpoint: &Arc<Endpoint>, limits: &PoolLimits) -> Option<Self> {
         let usable = |driven: &mut Self| driven.is_usable(limits);
         endpoint.idle.take_any(limits.idle_timeout, usable)
     }
 
-    fn opening(_: &Arc<Endpoint>, place: Place) -> Option<Place> {
-        Some(place)
+    fn claim(_: &Arc<Endpoint>) -> Option<()> {
+        Some(())
+    }
+
+    fn opening((): (), place: Place) -> Place {
+        place
     }
 
     fn wish(fresh: bool, to: oneshot::Sender<Grant<Self>>) -> Wish {
@@ -140,11 +147,23 @@ impl Aged for Driven {
 pub struct AnswerBody {
     incoming: Incoming,
     driven: Option<(Driven, Weak<Endpoint>)>,
+    /// Its part of a connection that others drive.
+    lane: Option<Lane>,
     /// Told on the next poll: see [`AnswerBody::poll_frame`].
     failed: Option<hyper::Error>,
 }
 
 impl AnswerBody {
+    /// That of an answer on a connection that carries others too.
+    pub(super) fn shared(incoming: Incoming, lane: Lane) -> Self {
+        Self {
+            lane: (!incoming.is_end_stream()).then_some(lane),
+            incoming,
+            driven: None,
+            failed: None,
+        }
+    }
+
     /// Lets the connection go on for as long as it is used for another protocol.
     fn switch(&mut self) {
         let Some((Driven { connection, .. }, _)) = self.driven.take() else {
@@ -163,6 +182,7 @@ impl AnswerBody {
 
     /// The answer has been read.
     fn finish(&mut self, cx: &mut Context<'_>) {
+        self.lane = None;
         let Some((mut driven, endpoint)) = self.driven.take() else {
             return;
         };
@@ -224,7 +244,7 @@ impl HttpBody for AnswerBody {
         let frame = match ready!(self.poll_incoming(cx)) {
             Some(Err(failed)) => {
                 self.failed = Some(failed);
-                self.driven = None;
+                (self.driven, self.lane) = (None, None);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -77,22 +77,27 @@ impl Endpoint {
             ..connection
         };
         if self.plain.put(kept, limits.max_idle, limits.idle_timeout) {
-            self.sweep(|endpoint| &endpoint.plain);
+            self.sweep(|endpoint, limits| endpoint.plain.drop_old(limits));
         }
         self.offer();
     }
 }
 
 impl Carrier for PlainConnection {
+    type Claim = ();
     type Opening = Place;
 
-    fn kept(endpoint: &Endpoint, limits: &PoolLimits) -> Option<Self> {
+    fn kept(endpoint: &Arc<Endpoint>, limits: &PoolLimits) -> Option<Self> {
         let usable = |connection: &mut Self| connection.is_usable(limits);
         endpoint.plain.take_any(limits.idle_timeout, usable)
     }
 
-    fn opening(_: &Arc<Endpoint>, place: Place) -> Option<Place> {
-        Some(place)
+    fn claim(_: &Arc<Endpoint>) -> Option<()> {
+        Some(())
+    }
+
+    fn opening((): (), place: Place) -> Place {
+        place
     }
 
     fn wish(fresh: bool, to: oneshot::Sender<Grant<Self>>) -> Wish {

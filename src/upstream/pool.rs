@@ -22,7 +22,9 @@ use super::{
     health::Health,
     idle::IdleConnections,
     life::Aged,
+    multiplexed::Multiplexed,
     plain::PlainConnection,
+    replay::BodyError,
     turns::Turns,
     ways::{self, Grant, Wish},
 };
@@ -60,6 +62,15 @@ impl Default for PoolLimits {
     }
 }
 
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1: a call at a time.
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on: many calls at a time.
+    Http2,
+}
+
 /// Why a request got no response.
 #[derive(Debug, Error)]
 pub enum SendError {
@@ -82,6 +93,9 @@ pub enum SendError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The request's body could not be read to its end.
+    #[error("the request's body failed: {0}")]
+    Body(BodyError),
     /// What came is no answer of HTTP/1.
     #[error("the answer of {address} cannot be understood: {why}")]
     Malformed {
@@ -109,6 +123,7 @@ pub struct Endpoint {
     changed: Arc<Notify>,
     pub(super) idle: IdleConnections<Driven>,
     pub(super) plain: IdleConnections<PlainConnection>,
+    pub(super) multiplexed: Multiplexed,
     pub(super) turns: Turns<Wish>,
     in_flight: AtomicUsize,
     health: Health,
@@ -124,6 +139,7 @@ impl Endpoint {
             changed: Arc::default(),
             idle: IdleConnections::new(),
             plain: IdleConnections::new(),
+            multiplexed: Multiplexed::default(),
             turns: Turns::new(),
             in_flight: AtomicUsize::new(0),
             health: Health::new(),
@@ -169,6 +185,22 @@ impl Endpoint {
         InFlight(Arc::clone(self))
     }
 
+    /// Sends a request and returns its answer, body unread. Dropping the future
+    /// cancels the call upstream.
+    ///
+    /// # Errors
+    /// [`SendFailure`], with the request when nothing was sent.
+    pub async fn send(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        protocol: Protocol,
+    ) -> Result<Response<AnswerBody>, Box<SendFailure>> {
+        match protocol {
+            Protocol::Http1 => self.send_http1(request).await,
+            Protocol::Http2 => Box::pin(self.send_http2(request)).await,
+        }
+    }
+
     /// Sends a request on an idle connection or a new one.
     ///
     /// A kept connection that turns out to be closed before anything was sent
@@ -176,11 +208,8 @@ impl Endpoint {
     /// was most likely being closed when the request came: a request without
     /// body whose method is idempotent goes out once more, on a new connection
     /// (RFC 9110 section 9.2.2). Dropping the future closes the connection in
-    /// use, which cancels the call upstream.
-    ///
-    /// # Errors
-    /// [`SendFailure`], with the request when nothing was sent.
-    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
+    /// use.
+    async fn send_http1(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
         let mut request = request;
         let mut fresh = false;
         loop {
@@ -244,13 +273,14 @@ impl Endpoint {
             return;
         }
         if self.idle.put(driven, limits.max_idle, limits.idle_timeout) {
-            self.sweep(|endpoint| &endpoint.idle);
+            self.sweep(|endpoint, limits| endpoint.idle.drop_old(limits));
         }
         self.offer();
     }
 
-    /// Closes idle connections in time even when no more calls come.
-    pub(super) fn sweep<T: Aged + 'static>(self: &Arc<Self>, which: fn(&Self) -> &IdleConnections<T>) {
+    /// Closes idle connections in time even when no more calls come. `drop_old`
+    /// says whether some are left.
+    pub(super) fn sweep(self: &Arc<Self>, drop_old: fn(&Self, &PoolLimits) -> bool) {
         let (endpoint, changed) = (Arc::downgrade(self), Arc::clone(&self.changed));
         let mut pause = self.limits().sweep();
         #[expect(
@@ -264,12 +294,20 @@ impl Endpoint {
                 let Some(endpoint) = endpoint.upgrade() else { return };
                 let limits = endpoint.limits();
                 pause = limits.sweep();
-                let over = |connection: &T| connection.life().is_over(limits.max_age);
-                if !which(&endpoint).drop_expired(limits.idle_timeout, over) {
+                if !drop_old(&endpoint, &limits) {
                     return;
                 }
             }
         });
+    }
+}
+
+impl<T: Aged> IdleConnections<T> {
+    /// Closes what is idle for too long, or too old; whether something is left.
+    pub(super) fn drop_old(&self, limits: &PoolLimits) -> bool {
+        self.drop_expired(limits.idle_timeout, |connection| {
+            connection.life().is_over(limits.max_age)
+        })
     }
 }
 

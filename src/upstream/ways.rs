@@ -8,7 +8,10 @@ use std::sync::{Arc, Weak};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{ConnectError, Connections, Endpoint, PlainConnection, PoolLimits, connect::Stream, driven::Driven};
+use super::{
+    ConnectError, Connections, Endpoint, PlainConnection, PoolLimits, connect::Stream, driven::Driven,
+    multiplexed::Lane,
+};
 
 /// The right to have a connection, held by it while it is open.
 #[derive(Debug)]
@@ -25,14 +28,20 @@ impl Drop for Place {
 
 /// What carries a call.
 pub(super) trait Carrier: Sized {
+    /// Being next to open one, where that is not for everybody at once.
+    type Claim;
+
     /// The right to open one.
     type Opening;
 
-    /// One that nobody uses.
-    fn kept(endpoint: &Endpoint, limits: &PoolLimits) -> Option<Self>;
+    /// One that has room for a call.
+    fn kept(endpoint: &Arc<Endpoint>, limits: &PoolLimits) -> Option<Self>;
 
-    /// Turns a place into the right to open one, unless others are to come first.
-    fn opening(endpoint: &Arc<Endpoint>, place: Place) -> Option<Self::Opening>;
+    /// Whether this one may open one; dropped where there is no place for it.
+    fn claim(endpoint: &Arc<Endpoint>) -> Option<Self::Claim>;
+
+    /// The right to open one in a place.
+    fn opening(claim: Self::Claim, place: Place) -> Self::Opening;
 
     /// What is put into the line.
     fn wish(fresh: bool, to: oneshot::Sender<Grant<Self>>) -> Wish;
@@ -55,6 +64,9 @@ pub(super) enum Wish {
     Plain {
         fresh: bool,
         to: oneshot::Sender<Grant<PlainConnection>>,
+    },
+    Shared {
+        to: oneshot::Sender<Grant<Lane>>,
     },
 }
 
@@ -98,6 +110,7 @@ impl Endpoint {
         self.turns.settle(|wish| match wish {
             Wish::Driven { fresh, to } => self.grant(&limits, fresh, to),
             Wish::Plain { fresh, to } => self.grant(&limits, fresh, to),
+            Wish::Shared { to } => self.grant(&limits, false, to),
         });
     }
 
@@ -133,10 +146,11 @@ impl Endpoint {
         if !fresh && let Some(kept) = C::kept(self, limits) {
             return Some(Grant::Kept(kept));
         }
+        let claim = C::claim(self)?;
         loop {
             if self.turns.enter(limits.max_conns) {
                 let place = Place(Arc::downgrade(self));
-                return C::opening(self, place).map(Grant::Open);
+                return Some(Grant::Open(C::opening(claim, place)));
             }
             if !self.give_up_idle(limits) {
                 return None;
@@ -144,10 +158,15 @@ impl Endpoint {
         }
     }
 
-    /// Closes a connection that nobody uses, if there is one.
+    /// Closes a connection that nobody uses, if there is one. Returns whether
+    /// its place is free; one for several calls frees it when it has closed.
     fn give_up_idle(&self, limits: &PoolLimits) -> bool {
         let timeout = limits.idle_timeout;
-        self.plain.take_any(timeout, |_| true).is_some() || self.idle.take_any(timeout, |_| true).is_some()
+        let given = self.plain.take_any(timeout, |_| true).is_some() || self.idle.take_any(timeout, |_| true).is_some();
+        if !given {
+            self.multiplexed.give_up_idle();
+        }
+        given
     }
 
     /// Closes idle connections that are more than there may be.
@@ -179,7 +198,7 @@ impl Endpoint {
 
     /// How many there are.
     pub(super) fn connections(&self) -> Connections {
-        let idle = self.plain.len() + self.idle.len();
+        let idle = self.plain.len() + self.idle.len() + self.multiplexed.idle();
         Connections {
             // Calls go on meanwhile.
             active: self.turns.open().saturating_sub(idle),

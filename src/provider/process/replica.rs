@@ -25,7 +25,7 @@ use super::{
     lines::Lines,
     store::Record,
 };
-use crate::upstream::{Address, Endpoint};
+use crate::upstream::{Address, Endpoint, Protocol};
 
 /// Between two looks at a replica that starts, at first and after a while.
 const POLL: Duration = Duration::from_millis(20);
@@ -294,7 +294,7 @@ async fn probe(endpoint: &Arc<Endpoint>) -> bool {
     );
     match request {
         Ok(request) => endpoint
-            .send(request)
+            .send(request, Protocol::Http1)
             .await
             .is_ok_and(|response| response.status() == StatusCode::OK),
         Err(_) => false,
