@@ -452,3 +452,150 @@ impl Fate {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tasks of tests end with their runtime")]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::future::join_all;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::service::service_fn;
+    use hyper_util::server::conn::auto;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::upstream::{Address, Protocol};
+
+    fn endpoint(port: u16, max_conns: usize) -> Arc<Endpoint> {
+        let address = Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls: None,
+            at: None,
+        };
+        let limits = PoolLimits {
+            max_conns,
+            ..PoolLimits::default()
+        };
+        Endpoint::new(address, limits)
+    }
+
+    async fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        (listener, port)
+    }
+
+    fn request() -> Request<Body> {
+        Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync())
+    }
+
+    /// Answers in whatever it is spoken to in.
+    fn serve(stream: TcpStream) {
+        tokio::spawn(async move {
+            let answer = service_fn(|request: Request<hyper::body::Incoming>| async move {
+                let version = format!("{:?}", request.version());
+                Ok::<_, Infallible>(Response::new(http_body_util::Full::new(bytes::Bytes::from(version))))
+            });
+            let builder = auto::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_learn_that_nobody_listens() {
+        let (listener, port) = listener().await;
+        drop(listener);
+        for max_conns in [0, 2] {
+            let endpoint = endpoint(port, max_conns);
+            let calls = (0..50).map(|_| endpoint.send(request(), Protocol::Http2));
+            for tried in join_all(calls).await {
+                let failure = tried.expect_err("nobody is there");
+                assert!(failure.unsent.is_some());
+                let refused = matches!(failure.error, SendError::Connect(ConnectError::Io { .. }));
+                assert!(refused, "{}", failure.error);
+            }
+            assert_eq!(endpoint.connections(), crate::upstream::Connections::default());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_while_it_opens_holds_nobody_up() {
+        let (listener, port) = listener().await;
+        let endpoint = endpoint(port, 1);
+        let call = || {
+            let endpoint = Arc::clone(&endpoint);
+            tokio::spawn(async move { endpoint.send(request(), Protocol::Http2).await.map(drop) })
+        };
+        let first = call();
+        // It says nothing.
+        let silent = listener.accept().await.expect("a connection");
+        let second = call();
+        tokio::task::yield_now().await;
+        first.abort();
+        serve(listener.accept().await.expect("another connection").0);
+        drop(silent);
+        second.await.expect("no panic").expect("an answer");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn servers_that_close_their_connections_all_the_time_lose_no_call() {
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let echo = service_fn(|request: Request<hyper::body::Incoming>| async move {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        Ok::<_, Infallible>(Response::new(request.into_body()))
+                    });
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), echo));
+                    tokio::select! {
+                        _ = connection.as_mut() => return,
+                        () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                });
+            }
+        });
+        let endpoint = endpoint(port, 0);
+        let callers = (0..20).map(|caller| {
+            let endpoint = Arc::clone(&endpoint);
+            tokio::spawn(async move {
+                for number in 0..100 {
+                    let sent = format!("{caller}/{number}");
+                    let body = http_body_util::Full::new(bytes::Bytes::from(sent.clone()));
+                    let request = Request::post("/").body(body.map_err(|never| match never {}).boxed_unsync());
+                    let answer = endpoint.send(request.expect("a request"), Protocol::Http2).await;
+                    let body = answer.expect("an answer").into_body().collect().await.expect("a body");
+                    assert_eq!(body.to_bytes(), sent);
+                }
+            })
+        });
+        for caller in join_all(callers).await {
+            caller.expect("no panic");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_gives_way_to_a_call_of_another_protocol() {
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serve(stream);
+            }
+        });
+        let endpoint = endpoint(port, 1);
+        for (protocol, expected) in [
+            (Protocol::Http2, "HTTP/2.0"),
+            (Protocol::Http1, "HTTP/1.1"),
+            (Protocol::Http2, "HTTP/2.0"),
+        ] {
+            let answer = endpoint.send(request(), protocol).await.expect("an answer");
+            let body = answer.into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(body, expected);
+        }
+    }
+}

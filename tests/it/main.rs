@@ -21,6 +21,7 @@ mod direct;
 mod faas_cli;
 mod framework;
 mod functions;
+mod http2;
 mod lanes;
 mod lifecycle;
 mod live;
