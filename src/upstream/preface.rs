@@ -1,10 +1,13 @@
-//! The first frame of a server that speaks HTTP/2: its settings (RFC 9113
-//! section 3.4).
+//! The first and the last words of a server that speaks HTTP/2, which are easily
+//! missed. HTTP/2 itself is hyper's.
 //!
-//! A server that was never asked whether it speaks HTTP/2 says so with this
-//! frame, and how many calls it takes at a time. Who waits for it finds out
-//! about both before a call is sent. It is read as it passes; HTTP/2 itself is
-//! hyper's.
+//! The first frame has its settings (RFC 9113 section 3.4). A server that was
+//! never asked whether it speaks HTTP/2 says so with it, and how many calls it
+//! takes at a time. Who waits for it finds out about both before a call is sent.
+//!
+//! The last ones are answers, and which calls it will not answer. Some servers
+//! close the connection right behind them, and then something may just be on its
+//! way to them, which fails. What they said before is read all the same.
 
 use std::{
     io,
@@ -66,12 +69,14 @@ fn read(begun: &[u8]) -> Read {
     Read::Whole(Greeting { streams: bounds.last() })
 }
 
-/// A connection whose first frame is told about.
+/// A connection whose first frame is told about, and whose last ones are read.
 #[derive(Debug)]
 pub(super) struct Greeted<S> {
     inner: S,
     /// What came of it so far, and who waits.
     waiting: Option<(Vec<u8>, oneshot::Sender<Option<Greeting>>)>,
+    /// Nothing can be written any more, so reading ends soon.
+    cut: bool,
 }
 
 impl<S> Greeted<S> {
@@ -80,7 +85,18 @@ impl<S> Greeted<S> {
     pub(super) fn new(inner: S) -> (Self, oneshot::Receiver<Option<Greeting>>) {
         let (tell, greeting) = oneshot::channel();
         let waiting = Some((Vec::new(), tell));
-        (Self { inner, waiting }, greeting)
+        let cut = false;
+        (Self { inner, waiting, cut }, greeting)
+    }
+
+    /// What became of writing: where it fails, it is as if it had not, until
+    /// reading has come to the same end.
+    fn written<T>(&mut self, written: io::Result<T>, as_if: T) -> io::Result<T> {
+        Ok(written.unwrap_or_else(|error| {
+            tracing::debug!(%error, "an upstream connection takes nothing more");
+            self.cut = true;
+            as_if
+        }))
     }
 
     fn heard(&mut self, bytes: &[u8]) {
@@ -110,11 +126,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        if self.cut {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
+        Poll::Ready(self.written(written, buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        if self.cut {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+        Poll::Ready(self.written(flushed, ()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -126,7 +150,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.cut {
+            return Poll::Ready(Ok(length));
+        }
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(written, length))
     }
 
     fn is_write_vectored(&self) -> bool {
