@@ -10,18 +10,22 @@
 
 use std::{
     error::Error as _,
-    fmt, io,
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
-use hyper::client::conn::{
-    TrySendError,
-    http2::{Builder, SendRequest},
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, Connection, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::oneshot;
@@ -64,9 +68,37 @@ pub(super) struct Multiplexed {
     swept: AtomicBool,
 }
 
+/// What hands requests over to a connection, until it takes no more.
+///
+/// One that is handed over in the moment in which hyper stops to take them would
+/// stay between the two, unanswered, for as long as anybody has a sender. So they
+/// take turns.
+type Dispatch = Mutex<Option<Connection<TokioIo<Greeted<Stream>>, Body, TokioExecutor>>>;
+
+/// Runs until the connection takes no more requests.
+async fn dispatch(connection: Arc<Dispatch>) {
+    let ended = poll_fn(|cx| {
+        let mut dispatch = lock(&connection);
+        let Some(connection) = dispatch.as_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let ended = ready!(Pin::new(connection).poll(cx));
+        *dispatch = None;
+        Poll::Ready(ended)
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "upstream connection ended");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One connection.
 struct Shared {
     sender: SendRequest<Body>,
+    dispatch: Arc<Dispatch>,
     life: Life,
     /// Most calls at a time.
     most: usize,
@@ -106,24 +138,21 @@ impl Shared {
             ),
         };
         let (stream, greeting) = Greeted::new(stream);
-        let (sender, connection) = Builder::new(TokioExecutor::new())
+        let begun = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(false)
             .max_header_list_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| closed(drop(error)))?;
+            .await;
+        let (sender, connection) = begun.map_err(|error| closed(drop(error)))?;
+        let connection = Arc::new(Mutex::new(Some(connection)));
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with the last call on the connection, when nothing else has it"
         )]
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
+        tokio::spawn(self::dispatch(Arc::clone(&connection)));
         let greeting = match tokio::time::timeout_at(due, greeting).await {
             Ok(greeting) => greeting.map_err(|error| closed(drop(error)))?,
             Err(_) => {
@@ -137,6 +166,7 @@ impl Shared {
         let most = greeting.streams.map_or(MAX_STREAMS, |most| most as usize);
         Ok(Self {
             sender,
+            dispatch: connection,
             life: Life::begin(),
             // A server that takes none now may later; the call waits on the connection.
             most: most.clamp(1, MAX_STREAMS),
@@ -149,7 +179,22 @@ impl Shared {
     }
 
     fn load(&self) -> MutexGuard<'_, Load> {
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.load)
+    }
+
+    /// Sends a request; it comes back when the connection took none any more.
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failed> {
+        let answer = {
+            let dispatch = lock(&self.dispatch);
+            if dispatch.is_none() {
+                return Err(Failed::Unsent);
+            }
+            self.sender.clone().try_send_request(request)
+        };
+        answer.await.map_err(|mut failed| match failed.take_message() {
+            Some(_) => Failed::Unsent,
+            None => Failed::Sent(failed.into_error()),
+        })
     }
 
     fn is_idle(&self) -> bool {
@@ -172,7 +217,7 @@ impl Shared {
 
 impl Multiplexed {
     fn connections(&self) -> MutexGuard<'_, Vec<Arc<Shared>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.connections)
     }
 
     /// How many carry no call.
@@ -321,41 +366,35 @@ impl Endpoint {
                     return Err(Box::new(SendFailure { error, unsent }));
                 }
             };
-            let mut failed = match lane
-                .shared
-                .sender
-                .clone()
-                .try_send_request(self.in_http2(request))
-                .await
-            {
+            let failed = match lane.shared.send(self.in_http2(request)).await {
                 Ok(response) => {
                     replay.answered();
                     return Ok(response.map(|incoming| AnswerBody::shared(incoming, lane)));
                 }
                 Err(failed) => failed,
             };
-            let sent = failed.take_message().is_none();
-            let cause = TrySendError::into_error(failed);
-            let fate = if sent { Fate::of(&cause) } else { Fate::Closing };
-            if fate == Fate::Closing {
-                lane.close();
-            }
-            drop(lane);
-            let again = match fate {
-                Fate::Closing => moves < MAX_MOVES,
+            let again = match failed.fate() {
+                Fate::Closing => {
+                    lane.close();
+                    moves += 1;
+                    moves <= MAX_MOVES
+                }
                 Fate::Refused => !std::mem::replace(&mut refused, true),
                 Fate::Unknown => false,
             };
-            moves += 1;
+            drop(lane);
             if let Some(again) = replay.request().filter(|_| again) {
                 request = again;
                 continue;
             }
             let address = self.address().described();
-            let unsent = if sent { None } else { replay.request() };
-            let error = match replay.failed() {
-                Some(cause) => SendError::Body(cause),
-                None => SendError::Broken { address, cause },
+            let (error, unsent) = match (failed, replay.failed()) {
+                (_, Some(cause)) => (SendError::Body(cause), None),
+                (Failed::Sent(cause), None) => (SendError::Broken { address, cause }, None),
+                (Failed::Unsent, None) => {
+                    let cause = io::Error::new(io::ErrorKind::ConnectionAborted, "it closes every connection");
+                    (SendError::Lost { address, cause }, replay.request())
+                }
             };
             return Err(Box::new(SendFailure { error, unsent }));
         }
@@ -426,6 +465,14 @@ impl Multiplexed {
     }
 }
 
+/// Why a request got no answer.
+enum Failed {
+    /// The connection did not take it.
+    Unsent,
+    /// It may have been sent.
+    Sent(hyper::Error),
+}
+
 /// What became of a call that got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -437,18 +484,21 @@ enum Fate {
     Unknown,
 }
 
-impl Fate {
-    fn of(error: &hyper::Error) -> Self {
+impl Failed {
+    fn fate(&self) -> Fate {
+        let Self::Sent(error) = self else {
+            return Fate::Closing;
+        };
         let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else {
-            return Self::Unknown;
+            return Fate::Unknown;
         };
         if error.is_go_away() && error.is_remote() {
             // Told of a stream only where it is beyond the last one that was begun.
-            Self::Closing
+            Fate::Closing
         } else if error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
-            Self::Refused
+            Fate::Refused
         } else {
-            Self::Unknown
+            Fate::Unknown
         }
     }
 }
