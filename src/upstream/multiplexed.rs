@@ -55,7 +55,7 @@ const MAX_HEAD: u32 = 1 << 20;
 
 /// How often a call goes to another connection because the one it was on took
 /// no more calls.
-const MAX_MOVES: u32 = 3;
+const MAX_MOVES: u32 = 5;
 
 /// The connections of one endpoint.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl Shared {
         due: tokio::time::Instant,
     ) -> Result<Self, ConnectError> {
         let address = || endpoint.address().described();
-        let closed = |_| ConnectError::Io {
+        let closed = || ConnectError::Io {
             address: address(),
             cause: io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -146,21 +146,18 @@ impl Shared {
             .max_header_list_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await;
-        let (sender, connection) = begun.map_err(|error| closed(drop(error)))?;
+        let (sender, connection) = begun.map_err(|_| closed())?;
         let connection = Arc::new(Mutex::new(Some(connection)));
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with the last call on the connection, when nothing else has it"
         )]
         tokio::spawn(self::dispatch(Arc::clone(&connection)));
-        let greeting = match tokio::time::timeout_at(due, greeting).await {
-            Ok(greeting) => greeting.map_err(|error| closed(drop(error)))?,
-            Err(_) => {
-                let (address, after) = (address(), limits.connect_timeout);
-                return Err(ConnectError::Timeout { address, after });
-            }
+        let Ok(greeting) = tokio::time::timeout_at(due, greeting).await else {
+            let (address, after) = (address(), limits.connect_timeout);
+            return Err(ConnectError::Timeout { address, after });
         };
-        let Some(greeting) = greeting else {
+        let Some(greeting) = greeting.map_err(|_| closed())? else {
             return Err(ConnectError::NotHttp2 { address: address() });
         };
         let most = greeting.streams.map_or(MAX_STREAMS, |most| most as usize);
@@ -603,7 +600,7 @@ mod tests {
                     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), echo));
                     tokio::select! {
                         _ = connection.as_mut() => return,
-                        () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                        () = tokio::time::sleep(Duration::from_millis(20)) => {}
                     }
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;

@@ -60,13 +60,15 @@ fn read(begun: &[u8]) -> Read {
     let Some(settings) = rest.get(..length) else {
         return Read::Partial;
     };
-    let bounds = settings
+    let mut bounds = settings
         .as_chunks::<SETTING>()
         .0
         .iter()
         .filter(|[a, b, ..]| [*a, *b] == MAX_CONCURRENT_STREAMS)
         .map(|[_, _, value @ ..]| u32::from_be_bytes(*value));
-    Read::Whole(Greeting { streams: bounds.last() })
+    Read::Whole(Greeting {
+        streams: bounds.next_back(),
+    })
 }
 
 /// A connection whose first frame is told about, and whose last ones are read.
@@ -91,12 +93,12 @@ impl<S> Greeted<S> {
 
     /// What became of writing: where it fails, it is as if it had not, until
     /// reading has come to the same end.
-    fn written<T>(&mut self, written: io::Result<T>, as_if: T) -> io::Result<T> {
-        Ok(written.unwrap_or_else(|error| {
+    fn written<T>(&mut self, written: io::Result<T>, as_if: T) -> T {
+        written.unwrap_or_else(|error| {
             tracing::debug!(%error, "an upstream connection takes nothing more");
             self.cut = true;
             as_if
-        }))
+        })
     }
 
     fn heard(&mut self, bytes: &[u8]) {
@@ -130,7 +132,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
-        Poll::Ready(self.written(written, buf.len()))
+        Poll::Ready(Ok(self.written(written, buf.len())))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -138,7 +140,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
             return Poll::Ready(Ok(()));
         }
         let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
-        Poll::Ready(self.written(flushed, ()))
+        self.written(flushed, ());
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,7 +158,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
             return Poll::Ready(Ok(length));
         }
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.written(written, length))
+        Poll::Ready(Ok(self.written(written, length)))
     }
 
     fn is_write_vectored(&self) -> bool {

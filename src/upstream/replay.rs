@@ -242,8 +242,8 @@ mod tests {
         Replay::of(Request::new(StreamBody::new(stream::iter(pieces)).boxed_unsync()))
     }
 
-    fn data(text: &'static str) -> Result<Frame<Bytes>, BoxError> {
-        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
     }
 
     /// The next piece, as text; trailers are `trailers`, the end is `end`.
@@ -260,7 +260,11 @@ mod tests {
 
     #[test]
     fn each_try_reads_all_of_it() {
-        let (replay, mut first) = replay(vec![data("a"), data("b"), Ok(Frame::trailers(HeaderMap::new()))]);
+        let (replay, mut first) = replay(vec![
+            Ok(data("a")),
+            Ok(data("b")),
+            Ok(Frame::trailers(HeaderMap::new())),
+        ]);
         assert_eq!([next(&mut first), next(&mut first)], ["a", "b"]);
         let mut second = replay.request().expect("whole");
         assert_eq!(next(&mut second), "a");
@@ -273,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_long_is_sent_once() {
         let long: &'static str = Box::leak("x".repeat(40 << 10).into_boxed_str());
-        let (replay, mut first) = replay(vec![data(long), data(long), data("c")]);
+        let (replay, mut first) = replay(vec![Ok(data(long)), Ok(data(long)), Ok(data("c"))]);
         assert_eq!(next(&mut first).len(), long.len());
         assert!(replay.request().is_some(), "still short");
         let mut again = replay.request().expect("still short");
@@ -284,7 +288,7 @@ mod tests {
 
     #[test]
     fn who_asked_learns_why_the_body_failed() {
-        let (replay, mut first) = replay(vec![data("a"), Err("gone".into())]);
+        let (replay, mut first) = replay(vec![Ok(data("a")), Err("gone".into())]);
         assert_eq!([next(&mut first), next(&mut first)], ["a", "error: gone"]);
         assert_eq!(replay.failed().expect("told").to_string(), "gone");
         assert!(replay.request().is_none());
