@@ -145,7 +145,7 @@ impl Endpoint for Gateway {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
-        let form = Form::wanted(request.headers());
+        let form = Form::wanted(request.version(), request.headers());
         let snapshot = request
             .data::<Arc<Snapshot>>()
             .cloned()
@@ -286,5 +286,6 @@ fn to_poem(response: http::Response<Bytes>) -> Response {
     let (parts, body) = response.into_parts();
     let mut response = Response::builder().status(parts.status).body(Body::from_bytes(body));
     *response.headers_mut() = parts.headers;
+    *response.extensions_mut() = parts.extensions;
     response
 }

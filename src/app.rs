@@ -7,12 +7,16 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
+mod follow;
 mod listeners;
 
 use listeners::{Addresses, Listeners, Prepared};
@@ -21,7 +25,7 @@ use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
-    metrics::{Metrics, query::Prometheus, replicas},
+    metrics::{Metrics, query::Prometheus},
     policy::States,
     provider::{
         Provider,
@@ -32,12 +36,16 @@ use crate::{
     },
     reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     routing::RouteTable,
-    scaling::{Policy, Scaling},
+    scaling::{Policy, Scaling, autoscaler::Autoscaler, journal, lease::Alone},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, Traces},
+    tls::Tls,
 };
+
+/// What the last spans get to be exported when calls took all of `server.drain_timeout`.
+const LAST_SPANS: Duration = Duration::from_millis(500);
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +71,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         std::env::current_exe().map_err(|error| failed(format!("cannot find this executable: {error}")))?;
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
+    metrics.show_telemetry(telemetry.counts());
+    let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics)));
     let builder = Arc::new(Builder {
         metrics: Arc::clone(&metrics),
         states: Arc::clone(&states),
@@ -70,6 +80,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         executable,
         environment: sources.environment.clone(),
         active: Mutex::default(),
+        telemetry: telemetry.clone(),
+        traces: Mutex::default(),
+        tls: Mutex::default(),
+        autoscaler: Autoscaler::new(Arc::clone(&journal), background.clone()),
+        journal,
     });
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -94,7 +109,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    background.spawn(follow_functions(current.clone(), states, background.clone()));
+    background.spawn(follow::functions(current.clone(), states, background.clone()));
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
@@ -127,12 +142,15 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let drained = async {
         tokio::time::sleep(config.server.drain_delay).await;
         listeners.stop_calls();
+        let began = Instant::now();
         let in_time = tokio::time::timeout(config.server.drain_timeout, serving.ended()).await;
         if in_time.is_err() {
             tracing::warn!("server.drain_timeout has passed; calls in flight are cut off");
             serving.abort();
             serving.ended().await;
         }
+        let left = config.server.drain_timeout.saturating_sub(began.elapsed());
+        current.get().traces.flush(left.max(LAST_SPANS)).await;
         current.get().provider.close().await;
         listeners.stop_metrics();
         background.abort();
@@ -150,25 +168,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
 /// With the places of their keys.
 fn placed(errors: Vec<Unusable>, origins: &Origins) -> Vec<ConfigError> {
     errors.into_iter().map(|error| error.at(origins)).collect()
-}
-
-/// Reads the provider's functions again and again: for the gauges, and so that
-/// what is kept of those that went away or were changed elsewhere is let go.
-async fn follow_functions(current: Current, states: Arc<States>, background: Tasks) {
-    let view = current.clone();
-    let source = move || {
-        let snapshot = view.get();
-        // With their series, one reading later.
-        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
-        replicas::Source {
-            generation: snapshot.generation,
-            provider: Arc::clone(&snapshot.provider),
-            metrics: Arc::clone(&snapshot.metrics),
-            interval: snapshot.config.metrics.refresh_interval,
-        }
-    };
-    let compare = move |reader: &replicas::Reader| current.get().functions.compare(reader.functions());
-    replicas::refresh_forever(source, compare, background.draining().clone()).await;
 }
 
 fn provider_name(current: &Current) -> &'static str {
@@ -211,6 +210,13 @@ struct Builder {
     executable: PathBuf,
     environment: BTreeMap<String, String>,
     active: Mutex<Option<Active>>,
+    telemetry: Telemetry,
+    /// Those of the newest snapshot.
+    traces: Mutex<Traces>,
+    /// The certificates in use, which stay while their files do.
+    tls: Mutex<Option<Arc<Tls>>>,
+    journal: Arc<journal::Journal>,
+    autoscaler: Arc<Autoscaler>,
 }
 
 /// The provider in use and what it was made from.
@@ -251,26 +257,44 @@ impl Builder {
         let prometheus = Prometheus::new(&config.prometheus)
             .map_err(|error| errors.push(error))
             .ok();
-        let (Some(auth), Some(prometheus)) = (auth, prometheus) else {
+        let tls = self.certificates(&config).map_err(|wrong| errors.extend(wrong)).ok();
+        let (Some(auth), Some(prometheus), Some(tls)) = (auth, prometheus, tls) else {
             return Err(errors);
         };
         let active = self.provider(&config, &auth).await.map_err(|error| vec![error])?;
         let policy = Policy::new(&config);
+        let traces = {
+            let mut newest = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+            *newest = Traces::new(&config.tracing, &newest, &self.tasks, &self.telemetry.counts());
+            newest.clone()
+        };
         Ok(Snapshot {
             generation: 1,
             provider: Arc::clone(&active.provider),
             scaling: Arc::clone(&active.scaling),
+            autoscaler: Arc::clone(&self.autoscaler),
+            lease: Arc::new(Alone),
             policy,
             auth,
+            tls,
             prometheus,
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
             metrics: Arc::clone(&self.metrics),
             states: Arc::clone(&self.states),
+            access_log: self.telemetry.access_log(),
+            traces,
             alive: self.metrics.live_generation(),
             source,
             config,
         })
+    }
+
+    fn certificates(&self, config: &Config) -> Result<Option<Arc<Tls>>, Vec<Unusable>> {
+        let mut in_use = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Tls::load(&config.server.tls, in_use.as_ref())?;
+        in_use.clone_from(&next);
+        Ok(next)
     }
 
     /// The provider that the configuration asks for: the one in use where it
@@ -337,7 +361,7 @@ impl Builder {
     fn fresh(&self, origin: Origin, provider: Arc<dyn Provider>) -> Active {
         Active {
             origin,
-            scaling: Scaling::new(Arc::clone(&provider), self.tasks.clone()),
+            scaling: Scaling::new(Arc::clone(&provider), self.tasks.clone(), Arc::clone(&self.journal)),
             provider,
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     app::Ended,
     config::{self, Config, ConfigError, Loaded, Sources, Unusable},
     telemetry::Telemetry,
+    tls::Tls,
 };
 
 mod diff;
@@ -229,7 +230,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(sources: &Sources) -> ExitCode {
     with_configuration(sources, |loaded| {
-        let telemetry = match Telemetry::start(&loaded.config.logging) {
+        // https://no-color.org/
+        let no_colours = sources
+            .environment
+            .get("NO_COLOR")
+            .is_some_and(|value| !value.is_empty());
+        let telemetry = match Telemetry::start(&loaded.config.logging, no_colours) {
             Ok(telemetry) => telemetry,
             Err(error) => return failed(&[Unusable::new(&["logging.level"], error).at(&loaded.origins).to_string()]),
         };
@@ -239,18 +245,21 @@ fn serve(sources: &Sources) -> ExitCode {
         raise_open_files();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return failed(&[format!("cannot start worker threads: {error}")]),
-        };
-        let ended = runtime.block_on(crate::app::run(sources.clone(), loaded.clone(), telemetry));
-        runtime.shutdown_timeout(LAST_WORDS);
-        match ended {
-            Ok(ended) => {
-                info!(?ended, "stopped");
-                match ended {
-                    Ended::Drained => ExitCode::SUCCESS,
-                    Ended::Aborted => ExitCode::FAILURE,
-                }
+            Err(error) => {
+                telemetry.flush(LAST_WORDS);
+                return failed(&[format!("cannot start worker threads: {error}")]);
             }
+        };
+        let ended = runtime.block_on(crate::app::run(sources.clone(), loaded.clone(), telemetry.clone()));
+        runtime.shutdown_timeout(LAST_WORDS);
+        if let Ok(ended) = &ended {
+            info!(?ended, "stopped");
+        }
+        // If it cannot be done in time, nobody reads, and there is nobody to tell.
+        telemetry.flush(LAST_WORDS);
+        match ended {
+            Ok(Ended::Drained) => ExitCode::SUCCESS,
+            Ok(Ended::Aborted) => ExitCode::FAILURE,
             Err(errors) => failed(&errors),
         }
     })
@@ -282,6 +291,12 @@ fn check(file: PathBuf, with_env: bool) -> ExitCode {
     with_configuration(&sources, |loaded| {
         for warning in &loaded.warnings {
             complain(&format!("warning: {warning}"));
+        }
+        if let Err(errors) = Tls::load(&loaded.config.server.tls, None) {
+            for error in errors {
+                complain(&one_line(&error.at(&loaded.origins)));
+            }
+            return ExitCode::from(USAGE);
         }
         print(&"ok")
     })
@@ -333,10 +348,13 @@ fn one_line(error: &ConfigError) -> String {
 }
 
 /// The health routes of the configured listeners, metrics first: it answers
-/// for the process, the other for what it needs too.
+/// for the process, the other for what it needs too. A listener with TLS is not
+/// asked: its certificate is for a name that is not this machine's loopback.
 fn health_urls(config: &Config) -> Vec<url::Url> {
-    [config.metrics_listen(), config.listen()]
+    let main = Some(config.listen()).filter(|_| config.server.tls.cert_file.is_none());
+    [Some(config.metrics_listen()), main]
         .into_iter()
+        .flatten()
         .filter_map(|address| url::Url::parse(&format!("http://{}/healthz", healthcheck::reachable(address))).ok())
         .collect()
 }

@@ -40,6 +40,7 @@ mod place;
 mod plausible;
 mod ratio;
 mod scalar;
+mod schedule;
 pub mod schema;
 mod secret;
 mod sections;
@@ -52,24 +53,27 @@ pub mod watch;
 pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
-    BodyLimits, Breaker, Cors, Function, HeaderEdits, Headers, Mirror, RateKey, RateLimit, Redirect, Retries, Route,
-    SplitTarget, Sticky, Timeouts, UpstreamProtocol, Visibility,
+    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionScaling, HeaderEdits, Headers, Mirror,
+    RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, UpstreamProtocol,
+    Visibility,
 };
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
+pub use duration::parse as parse_duration;
 pub use entry::{Entry, dotted};
 pub use explain::{Explained, explain, explain_all};
 pub use files::{ConfigFile, Fingerprint, Sources};
 pub use function::{
-    Bound, BreakerSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit, LimitKeys, RateBy,
-    RateLimitSettings, RetrySettings, SizeBound,
+    Bound, BreakerSettings, CompressionSettings, CorsSettings, FunctionSettings, HeaderChanges, InFlightLimit,
+    LimitKeys, RateBy, RateLimitSettings, RetrySettings, SizeBound,
 };
 pub use origins::Origins;
 pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
+pub use schedule::min_at as scheduled_min;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
-    Auth, Image, Invoke, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider, ProviderKind, Queue,
-    Reload, Scaling, Server, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
+    ProviderKind, Queue, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -114,6 +118,8 @@ section! {
         pub ui: Ui,
         /// `[logging]`
         pub logging: Logging,
+        /// `[tracing]`
+        pub tracing: Tracing,
         /// `[reload]`
         pub reload: Reload,
         /// `[functions."NAME"]`
@@ -360,6 +366,10 @@ impl Config {
         let quoted = |text: &str| format!("\"{text}\"");
         match key {
             "server.listen" => Some(quoted(&self.listen().to_string())),
+            "server.idle_timeout" | "server.header_timeout" | "server.http2.keep_alive_interval" => {
+                Some(quoted(&duration::format(self.server.read_timeout)))
+            }
+            "server.tls.client_auth" => Some(quoted(self.server.tls.client_auth().as_str())),
             "metrics.listen" => Some(quoted(&self.metrics_listen().to_string())),
             "provider.kind" => Some(quoted(self.provider_kind().as_str())),
             "provider.default_namespace" => Some(quoted(self.default_namespace())),
@@ -374,6 +384,7 @@ impl Config {
         if self.auth.basic {
             files.extend([USER_FILE, PASSWORD_FILE].map(|name| self.auth.secret_path.join(name)));
         }
+        files.extend(self.server.tls.certificates().cloned());
         Setting::files(self, &mut files);
         files
     }

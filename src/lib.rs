@@ -31,4 +31,6 @@ pub mod model;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;
+pub mod tls;
+pub mod trace;
 pub mod upstream;

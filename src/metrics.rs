@@ -16,11 +16,11 @@ use std::{
 };
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
-use crate::{policy::States, upstream::Connections};
+use crate::{policy::States, telemetry::Counts, upstream::Connections};
 
 mod connections;
 pub mod exporter;
@@ -29,8 +29,9 @@ mod generation;
 mod load;
 pub mod query;
 pub mod replicas;
+mod telemetry;
 
-pub use function::{FunctionMetrics, InFlight};
+pub use function::{Calls, FunctionMetrics, InFlight};
 pub use generation::LiveGeneration;
 pub use replicas::Service;
 
@@ -54,6 +55,10 @@ pub const QUEUED: &str = "gateway_function_queued";
 pub const BREAKER_OPEN: &str = "gateway_function_breaker_open";
 /// Further tries of calls. OpenFaaS has no such name.
 pub const FUNCTION_RETRIES: &str = "gateway_function_retries_total";
+/// Changes of replicas by direction and reason. OpenFaaS has no such name.
+pub const SCALING_DECISIONS: &str = "gateway_scaling_decisions_total";
+/// How long calls waited for a replica, of those that did.
+pub const ACTIVATION_SECONDS: &str = "gateway_function_activation_seconds";
 /// Desired replicas.
 pub const SERVICE_COUNT: &str = "gateway_service_count";
 /// Replicas that can take calls.
@@ -66,6 +71,10 @@ pub const SERVICE_MIN: &str = "gateway_service_min";
 pub const HTTP_SECONDS: &str = "http_request_duration_seconds";
 /// Requests to system routes.
 pub const HTTP_TOTAL: &str = "http_requests_total";
+/// Open connections by listener.
+pub const CONNECTIONS_OPEN: &str = "gateway_connections_open";
+/// Accepted connections by listener.
+pub const CONNECTIONS_ACCEPTED: &str = "gateway_connections_accepted_total";
 /// 1 while the configuration in use is the newest one read, else 0.
 pub const RELOAD_SUCCESSFUL: &str = "gateway_config_last_reload_successful";
 /// When the configuration in use was read.
@@ -83,6 +92,16 @@ pub const CONFIG_PENDING: &str = "gateway_config_pending_restart";
 pub const CONFIG_ALIVE: &str = "gateway_config_live_generations";
 /// Connections to functions, or to the provider in front of them.
 pub const UPSTREAM_CONNECTIONS: &str = "gateway_upstream_connections";
+/// Lines of the access log that were dropped.
+pub const ACCESS_LOG_DROPPED: &str = "gateway_access_log_dropped_total";
+/// Other log lines that were dropped.
+pub const LOG_DROPPED: &str = "gateway_log_dropped_total";
+/// Spans that were not exported, by reason.
+pub const TRACES_DROPPED: &str = "gateway_traces_dropped_total";
+/// Spans that were exported.
+pub const TRACES_EXPORTED: &str = "gateway_traces_exported_total";
+/// Requests to the receiver of spans that failed.
+pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
 /// Always 1; its label tells the version.
 pub const BUILD_INFO: &str = "gateway_build_info";
 
@@ -92,6 +111,26 @@ pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 
 const FUNCTION_NAME: &str = "function_name";
 const CODE: &str = "code";
+
+/// The connections of one listener.
+#[derive(Debug, Clone)]
+pub struct ListenerMetrics {
+    open: IntGauge,
+    accepted: IntCounter,
+}
+
+impl ListenerMetrics {
+    /// A connection was accepted.
+    pub fn accepted(&self) {
+        self.open.inc();
+        self.accepted.inc();
+    }
+
+    /// One that was accepted has closed.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+}
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -106,6 +145,8 @@ pub struct Metrics {
     services: Mutex<BTreeMap<String, String>>,
     http_seconds: HistogramVec,
     http_total: IntCounterVec,
+    connections_open: IntGaugeVec,
+    connections_accepted: IntCounterVec,
     reload_successful: IntGauge,
     reload_time: Gauge,
     reloads: IntCounterVec,
@@ -143,6 +184,16 @@ impl Metrics {
                 &[FUNCTION_NAME, "reason"],
             ),
             retries: add.counters(FUNCTION_RETRIES, "Further tries of function calls.", &[FUNCTION_NAME]),
+            decisions: add.counters(
+                SCALING_DECISIONS,
+                "Changes of a function's replicas, by direction and reason.",
+                &[FUNCTION_NAME, "direction", "reason"],
+            ),
+            activation: add.histograms(
+                ACTIVATION_SECONDS,
+                "Time that calls waited for a replica, of those that did.",
+                &[FUNCTION_NAME],
+            ),
         };
         add.gauges(BUILD_INFO, "Always 1; the label tells the version.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -166,6 +217,12 @@ impl Metrics {
             services: Mutex::default(),
             http_seconds: add.histograms(HTTP_SECONDS, "Time of requests to the gateway's own routes.", &request),
             http_total: add.counters(HTTP_TOTAL, "Requests to the gateway's own routes.", &request),
+            connections_open: add.gauges(CONNECTIONS_OPEN, "Open connections of callers.", &["listener"]),
+            connections_accepted: add.counters(
+                CONNECTIONS_ACCEPTED,
+                "Connections of callers that were accepted.",
+                &["listener"],
+            ),
             reload_successful: add.metric(IntGauge::new(
                 RELOAD_SUCCESSFUL,
                 "1 if the last attempt to read the configuration succeeded, else 0.",
@@ -242,6 +299,16 @@ impl Metrics {
             .map_or(0.0, |function| function.invocations() as f64)
     }
 
+    /// What this process counts of a function's calls now; nothing of one that
+    /// was not called.
+    pub fn calls(&self, label: &str) -> Calls {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions
+            .get(label)
+            .map(|function| function.calls())
+            .unwrap_or_default()
+    }
+
     /// Whether a function has series.
     pub fn has_function(&self, label: &str) -> bool {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
@@ -258,6 +325,11 @@ impl Metrics {
         Adder(&self.registry).collector(connections::Gauges::new(count));
     }
 
+    /// Shows what was lost of log lines and spans. Call once.
+    pub fn show_telemetry(&self, counts: Arc<Counts>) {
+        Adder(&self.registry).collector(telemetry::Telling::new(counts));
+    }
+
     /// Counts a request to one of the gateway's own routes. `path` is the
     /// route's template (`/system/function/{name}`), never the path received.
     pub fn api_request(&self, method: &http::Method, path: &str, status: u16, elapsed: Duration) {
@@ -266,6 +338,14 @@ impl Metrics {
         self.http_seconds
             .with_label_values(&labels)
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// The metrics of a listener; `name` is one of a few.
+    pub fn listener(&self, name: &'static str) -> ListenerMetrics {
+        ListenerMetrics {
+            open: self.connections_open.with_label_values(&[name]),
+            accepted: self.connections_accepted.with_label_values(&[name]),
+        }
     }
 
     /// Replaces the replica gauges of all functions: those not given lose theirs.

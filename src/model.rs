@@ -13,6 +13,7 @@ mod json;
 pub mod label;
 mod log;
 mod name;
+mod scaling;
 mod secret;
 mod system;
 mod wire;
@@ -28,6 +29,7 @@ pub use function::{
 pub use json::{FromWire, PROBLEM_JSON, from_json, from_value, to_json};
 pub use log::{LogMessage, LogQuery};
 pub use name::{FunctionRef, NameError};
+pub use scaling::{Alert, AlertNotification, ScalingChange, ScalingStatus};
 pub use secret::Secret;
 pub use system::{FunctionNamespace, GatewayInfo, ProviderInfo, VersionInfo};
 pub use wire::{Amount, Timestamp};

@@ -9,8 +9,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use poem_openapi::Object;
+
+mod grpc;
+
+pub use grpc::status_of;
 
 pub use crate::{model::PROBLEM_JSON, proxy::headers::INTERNAL as INTERNAL_HEADER};
 
@@ -106,14 +110,21 @@ impl Problem {
         let (content_type, body) = match form {
             Form::Json => (PROBLEM_JSON, crate::model::to_json(&*problem)),
             Form::Text => ("text/plain; charset=utf-8", format!("{}\n", problem.detail)),
+            Form::Grpc => return problem.marked(grpc::answer(self.status, &self.detail)),
         };
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = problem.status_code();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(INTERNAL_HEADER, HeaderValue::from_static(INTERNAL_VALUE));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Some(seconds) = problem.retry_after {
+        problem.marked(response)
+    }
+
+    /// Adds what every such answer says, whatever its form.
+    fn marked(&self, mut response: Response<Bytes>) -> Response<Bytes> {
+        let headers = response.headers_mut();
+        headers.insert(INTERNAL_HEADER, HeaderValue::from_static(INTERNAL_VALUE));
+        if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -132,12 +143,18 @@ pub enum Form {
     Json,
     /// Plain text.
     Text,
+    /// In the head, as gRPC has it.
+    Grpc,
 }
 
 impl Form {
     /// The form for whoever sent these headers. Taken before the request is
     /// given away.
-    pub fn wanted(headers: &HeaderMap) -> Self {
+    pub fn wanted(version: Version, headers: &HeaderMap) -> Self {
+        // Nothing else carries gRPC.
+        if version == Version::HTTP_2 && grpc::is_grpc(headers) {
+            return Self::Grpc;
+        }
         Self::of(headers.get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes))
     }
 
@@ -268,9 +285,9 @@ mod tests {
             ("application/json;q=0", false),
         ] {
             let form = if json { Form::Json } else { Form::Text };
-            assert_eq!(Form::wanted(&accept(value)), form, "{value}");
+            assert_eq!(Form::wanted(Version::HTTP_11, &accept(value)), form, "{value}");
         }
-        assert_eq!(Form::wanted(&HeaderMap::new()), Form::Text);
+        assert_eq!(Form::wanted(Version::HTTP_11, &HeaderMap::new()), Form::Text);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! It knows nothing of poem, so the asynchronous worker can use it too.
 
 pub mod body;
+pub mod compression;
 pub mod fast;
 mod forward;
 pub mod headers;

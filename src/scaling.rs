@@ -1,21 +1,28 @@
 //! Whether a function can take a call, and starting it when it cannot.
 //!
-//! A provider that tracks its own replicas answers at once; for a remote one
-//! the function's status is asked for, shared between the calls that need it
-//! and believed for `scaling.cache_ttl` (compatibility.md section 3.1). A
-//! function at zero is started once, however many calls wait for it. Each call
-//! waits as long as it may itself; the work they share ends when it is done or
-//! nobody waits for it any more.
+//! A provider that tracks its own replicas answers at once. Of a remote one the
+//! lists that are read in the background tell; where they do not, the function's
+//! status is asked for, shared between the calls that need it and believed for
+//! `scaling.cache_ttl` (compatibility.md section 3.1). A function at zero is
+//! started once, however many calls wait for it, which are held up to
+//! `scaling.max_held`. Each call waits as long as it may itself; the work they
+//! share ends when it is done or nobody waits for it any more.
 //!
-//! What to do is decided by the pure functions of [`bounds`]; this module
-//! holds the caches and the waiting.
+//! What to do is decided by the pure functions of [`bounds`], [`decide`], [`alert`]
+//! and [`rules`]; this module holds the caches and the waiting, and
+//! [`autoscaler`] what follows the load.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
+use chrono::Utc;
 use futures_util::FutureExt;
 use tokio::{sync::watch, time::Instant};
 
@@ -26,9 +33,16 @@ use crate::{
     shutdown::Tasks,
 };
 
+pub mod alert;
+pub mod autoscaler;
 pub mod bounds;
+pub mod decide;
+pub mod journal;
+pub mod lease;
+pub mod rules;
 
 use bounds::Bounds;
+use journal::{Cause, Change, Journal};
 
 /// The settings in force for one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +55,8 @@ pub struct Policy {
     pub activation: Bound,
     /// How long a replica count is believed.
     pub cache_ttl: Duration,
+    /// Most calls that wait for one function.
+    pub max_held: usize,
 }
 
 impl Policy {
@@ -54,6 +70,10 @@ impl Policy {
                 setting: "scaling.activation_timeout",
             },
             cache_ttl: config.scaling.cache_ttl,
+            max_held: match config.scaling.max_held {
+                0 => usize::MAX,
+                held => held as usize,
+            },
         }
     }
 
@@ -66,13 +86,26 @@ impl Policy {
             setting: Some(setting),
         }
     }
+
+    /// The error of a call that found too many waiting.
+    fn crowded(&self, function: &FunctionRef) -> ProviderError {
+        ProviderError::NotReady {
+            reason: format!(
+                "{} calls wait for function {function} to become ready, which is all that scaling.max_held allows",
+                self.max_held
+            ),
+            retry_after: self.poll_interval.max(Duration::from_secs(1)),
+            setting: Some("scaling.max_held"),
+        }
+    }
 }
 
 /// What was last seen of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Facts {
     ready: bool,
-    seen: Instant,
+    /// Until when that is believed.
+    until: Instant,
 }
 
 /// The result of one shared look-up or activation: whether the function can
@@ -87,7 +120,11 @@ type Passenger = watch::Receiver<Option<Result<bool, ProviderError>>>;
 pub struct Scaling {
     provider: Arc<dyn Provider>,
     tasks: Tasks,
-    facts: Mutex<HashMap<FunctionRef, Facts>>,
+    /// Read by every call, so without a lock.
+    facts: ArcSwap<HashMap<FunctionRef, Facts>>,
+    /// Counts what was forgotten, so that what was read before does not come back.
+    forgotten: AtomicU64,
+    journal: Arc<Journal>,
     flights: Mutex<HashMap<(FunctionRef, Flight), Landing>>,
     /// Functions that the provider could not be asked about the last time: the
     /// log is told once of each.
@@ -149,11 +186,13 @@ impl Drop for Airborne {
 
 impl Scaling {
     /// No facts yet.
-    pub fn new(provider: Arc<dyn Provider>, tasks: Tasks) -> Arc<Self> {
+    pub fn new(provider: Arc<dyn Provider>, tasks: Tasks, journal: Arc<Journal>) -> Arc<Self> {
         Arc::new(Self {
             provider,
             tasks,
-            facts: Mutex::default(),
+            facts: ArcSwap::default(),
+            forgotten: AtomicU64::new(0),
+            journal,
             flights: Mutex::default(),
             doubted: Mutex::default(),
         })
@@ -161,33 +200,77 @@ impl Scaling {
 
     /// Forgets what is known of a function, because it was changed.
     pub fn forget(&self, function: &FunctionRef) {
-        self.facts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(function);
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.facts.rcu(|facts| {
+            let mut facts = HashMap::clone(facts);
+            facts.retain(|known, _| !known.may_be(function));
+            facts
+        });
     }
 
-    /// Returns when the function can take a call.
+    /// What [`Scaling::learn_all`] must be given; taken before the list is read.
+    pub fn version(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// Takes what a list of all functions says, which is believed so long. Nothing
+    /// that changed since `version` is taken.
+    pub fn learn_all<'s>(
+        &self,
+        listed: impl Iterator<Item = &'s FunctionStatus>,
+        default_namespace: &str,
+        version: u64,
+        believed: Duration,
+    ) {
+        if self.provider.tracks_replicas() {
+            return;
+        }
+        let until = Instant::now() + believed;
+        let mut learnt = HashMap::new();
+        for status in listed.take(MAX_FACTS) {
+            let namespace = status.namespace.as_deref().unwrap_or_default();
+            let facts = Facts {
+                ready: can_serve(status),
+                until,
+            };
+            if namespace == default_namespace {
+                learnt.insert(FunctionRef::new(&*status.name, ""), facts);
+            }
+            learnt.insert(FunctionRef::new(&*status.name, namespace), facts);
+        }
+        if self.version() == version {
+            self.facts.store(Arc::new(learnt));
+        }
+    }
+
+    /// Returns when the function can take a call, with the time that this took
+    /// where it had to be waited for.
     ///
     /// With a warm function this does no I/O. Dropping the future stops the
-    /// wait; the activation goes on while other calls wait for it.
+    /// wait and frees its place; the activation goes on while other calls wait
+    /// for it.
     ///
     /// # Errors
     /// `NotFound` for a function that does not exist, `NotReady` when it did
-    /// not come up in time or may not be started, else what the provider said.
-    pub async fn ensure(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+    /// not come up in time, too many wait or it may not be started, else what
+    /// the provider said.
+    pub async fn ensure(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        policy: Policy,
+    ) -> Result<Option<Duration>, ProviderError> {
         if self.provider.tracks_replicas() {
             return match self.provider.upstream(function) {
                 Err(ProviderError::NotReady { .. }) if policy.from_zero => self.activated(function, policy).await,
                 Err(error) => Err(error),
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(None),
             };
         }
-        if !policy.from_zero || self.known_ready(function, policy.cache_ttl) {
-            return Ok(());
+        if !policy.from_zero || self.known_ready(function, policy) {
+            return Ok(None);
         }
         if self.share(function, Flight::Look, policy).await? {
-            return Ok(());
+            return Ok(None);
         }
         self.activated(function, policy).await
     }
@@ -196,15 +279,29 @@ impl Scaling {
     /// return at once for. Of a provider that tracks replicas, its
     /// [`upstream`](Provider::upstream) tells.
     pub fn is_warm(&self, function: &FunctionRef, policy: Policy) -> bool {
-        self.provider.tracks_replicas() || !policy.from_zero || self.known_ready(function, policy.cache_ttl)
+        self.provider.tracks_replicas() || !policy.from_zero || self.known_ready(function, policy)
+    }
+
+    /// Calls that wait for the replicas of each function, of those that have any.
+    pub fn held(&self) -> HashMap<FunctionRef, usize> {
+        self.flights()
+            .iter()
+            .filter(|((_, flight), _)| *flight == Flight::Activate)
+            .map(|((function, _), landing)| (function.clone(), landing.receiver_count()))
+            .collect()
     }
 
     /// Waits for the function's activation, as long as this call may.
-    async fn activated(self: &Arc<Self>, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+    async fn activated(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        policy: Policy,
+    ) -> Result<Option<Duration>, ProviderError> {
+        let began = Instant::now();
         tokio::time::timeout(policy.activation.after, self.share(function, Flight::Activate, policy))
             .await
             .unwrap_or_else(|_| Err(policy.late(function)))
-            .map(drop)
+            .map(|_| Some(began.elapsed()))
     }
 
     /// Whether the provider knows the function, for names met for the first time.
@@ -230,22 +327,30 @@ impl Scaling {
         found
     }
 
-    fn known_ready(&self, function: &FunctionRef, ttl: Duration) -> bool {
-        self.facts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(function)
-            .is_some_and(|facts| facts.ready && facts.seen.elapsed() <= ttl)
+    fn known_ready(&self, function: &FunctionRef, policy: Policy) -> bool {
+        !policy.cache_ttl.is_zero()
+            && self
+                .facts
+                .load()
+                .get(function)
+                .is_some_and(|facts| facts.ready && facts.until >= Instant::now())
     }
 
-    fn learn(&self, function: &FunctionRef, status: &FunctionStatus) -> bool {
+    fn learn(&self, function: &FunctionRef, status: &FunctionStatus, believed: Duration) -> bool {
         let ready = can_serve(status);
-        let seen = Instant::now();
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if facts.len() >= MAX_FACTS && !facts.contains_key(function) {
-            facts.clear();
-        }
-        facts.insert(function.clone(), Facts { ready, seen });
+        let until = Instant::now() + believed;
+        self.facts.rcu(|facts| {
+            let mut facts = HashMap::clone(facts);
+            if facts.len() >= MAX_FACTS && !facts.contains_key(function) {
+                facts.clear();
+            }
+            // What a list said may be believed for longer.
+            let known = facts.entry(function.clone()).or_insert(Facts { ready, until });
+            if known.ready != ready || known.until < until {
+                *known = Facts { ready, until };
+            }
+            facts
+        });
         ready
     }
 
@@ -260,7 +365,7 @@ impl Scaling {
         flight: Flight,
         policy: Policy,
     ) -> Result<bool, ProviderError> {
-        let mut result = self.join_or_start(function, flight, policy);
+        let mut result = self.join_or_start(function, flight, policy)?;
         let stopped = || ProviderError::NotReady {
             reason: "the gateway is stopping, or failed to look after the function".to_owned(),
             retry_after: Duration::from_secs(1),
@@ -270,11 +375,19 @@ impl Scaling {
         landed.clone().unwrap_or_else(|| Err(stopped()))
     }
 
-    fn join_or_start(self: &Arc<Self>, function: &FunctionRef, flight: Flight, policy: Policy) -> Passenger {
+    fn join_or_start(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        flight: Flight,
+        policy: Policy,
+    ) -> Result<Passenger, ProviderError> {
         let key = (function.clone(), flight);
         let mut flights = self.flights();
         if let Some(landing) = flights.get(&key) {
-            return landing.subscribe();
+            if flight == Flight::Activate && landing.receiver_count() >= policy.max_held {
+                return Err(policy.crowded(function));
+            }
+            return Ok(landing.subscribe());
         }
         let (landing, passenger) = watch::channel(None);
         flights.insert(key.clone(), landing.clone());
@@ -293,8 +406,8 @@ impl Scaling {
             let started = Instant::now();
             let work = async {
                 match flight {
-                    Flight::Look => scaling.look(function).await.map(|status| can_serve(&status)),
-                    Flight::Activate => scaling.activate(function, policy.poll_interval).await.map(|()| true),
+                    Flight::Look => scaling.look(function, policy).await.map(|status| can_serve(&status)),
+                    Flight::Activate => scaling.activate(function, policy).await.map(|()| true),
                 }
             };
             let result = tokio::select! {
@@ -308,44 +421,55 @@ impl Scaling {
             drop(airborne);
             landing.send_replace(result);
         });
-        passenger
+        Ok(passenger)
     }
 
-    async fn look(&self, function: &FunctionRef) -> Result<FunctionStatus, ProviderError> {
+    async fn look(&self, function: &FunctionRef, policy: Policy) -> Result<FunctionStatus, ProviderError> {
         let status = self.provider.status(function, false).await?;
-        self.learn(function, &status);
+        self.learn(function, &status, policy.cache_ttl);
         Ok(status)
     }
 
     /// Brings a function up, however long it takes.
-    async fn activate(&self, function: &FunctionRef, poll_interval: Duration) -> Result<(), ProviderError> {
-        self.want_replicas(function, poll_interval).await?;
+    async fn activate(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
+        self.want_replicas(function, policy).await?;
         loop {
             let mut changed = self.provider.changed();
             // A future hears nothing before it is polled, and the change may
             // come while the function is looked at.
             let known = changed.as_mut().now_or_never().is_some();
-            if self.is_ready(function).await? {
+            if self.is_ready(function, policy).await? {
                 return Ok(());
             }
             if !known {
                 // Woken by providers that can tell, by the clock with the others.
-                let _ = tokio::time::timeout(poll_interval, changed).await;
+                let _ = tokio::time::timeout(policy.poll_interval, changed).await;
             }
         }
     }
 
     /// Asks for replicas until the function is meant to have some.
-    async fn want_replicas(&self, function: &FunctionRef, poll_interval: Duration) -> Result<(), ProviderError> {
+    async fn want_replicas(&self, function: &FunctionRef, policy: Policy) -> Result<(), ProviderError> {
         let mut tries = 1;
         loop {
-            let status = self.look(function).await?;
+            let status = self.look(function, policy).await?;
             if status.replicas > 0 {
                 return Ok(());
             }
-            let bounds = Bounds::from_labels(status.labels.as_ref());
-            match self.provider.scale(function, bounds.from_zero()).await {
-                Ok(()) => return Ok(()),
+            let replicas = Bounds::from_labels(status.labels.as_ref()).from_zero();
+            match self.provider.scale(function, replicas).await {
+                Ok(()) => {
+                    let change = Change {
+                        at: Utc::now(),
+                        from: Some(0),
+                        to: replicas,
+                        cause: Cause::Activation,
+                        load: None,
+                        error: None,
+                    };
+                    self.journal.note(function, change);
+                    return Ok(());
+                }
                 Err(
                     error @ (ProviderError::NotFound(_) | ProviderError::Invalid(_) | ProviderError::Unsupported(_)),
                 ) => return Err(error),
@@ -353,14 +477,14 @@ impl Scaling {
                 Err(error) => tracing::debug!(%function, %error, tries, "function not scaled; trying again"),
             }
             tries += 1;
-            tokio::time::sleep(poll_interval).await;
+            tokio::time::sleep(policy.poll_interval).await;
         }
     }
 
-    async fn is_ready(&self, function: &FunctionRef) -> Result<bool, ProviderError> {
+    async fn is_ready(&self, function: &FunctionRef, policy: Policy) -> Result<bool, ProviderError> {
         if !self.provider.tracks_replicas() {
             let status = self.provider.status(function, false).await?;
-            return Ok(self.learn(function, &status));
+            return Ok(self.learn(function, &status, policy.cache_ttl));
         }
         match self.provider.upstream(function) {
             Ok(_) => Ok(true),

@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     api,
     config::own_paths,
-    problem::{Form, Problem},
+    problem::{self, Form, Problem},
     proxy::{
         body::{self, Observe, TimedBody},
         target,
@@ -29,16 +29,26 @@ use crate::{
 
 mod access_log;
 mod activity;
+mod connections;
 mod fast;
+mod handshake;
+mod held;
+mod http2;
 mod invoke;
+mod limits;
 mod linger;
 pub mod listener;
 mod mirror;
 mod routed;
 mod socket;
+mod spans;
 mod way;
+mod websocket;
+
+pub use connections::Connections;
 
 use access_log::{Kind, Record};
+use handshake::Transport;
 use invoke::Called;
 use mirror::RequestBody;
 use routed::Turned;
@@ -56,6 +66,7 @@ pub struct Service {
     local: SocketAddr,
     reach: Reach,
     mirrors: Arc<Semaphore>,
+    transport: Transport,
 }
 
 /// Who can reach a listener.
@@ -77,18 +88,25 @@ impl Service {
             local,
             reach,
             mirrors: mirror::places(),
+            transport: Transport::Plain,
         }
     }
 
+    /// The same, for one connection.
+    fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
+    }
+
     /// Answers one request; never fails and never panics.
-    pub async fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
+    pub async fn call(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
         let started = Instant::now();
         let snapshot = self.current.get();
-        let form = Form::wanted(request.headers());
+        let form = Form::wanted(request.version(), request.headers());
+        let opening = websocket::open(&mut request, rand::random);
         let answered = AssertUnwindSafe(self.route(snapshot, request, peer, started, form))
             .catch_unwind()
             .await;
-        Ok(answered.unwrap_or_else(|_| {
+        let response = answered.unwrap_or_else(|_| {
             tracing::error!("a request handler panicked; its caller got 500");
             problem_response(
                 &Problem::new(
@@ -97,7 +115,11 @@ impl Service {
                 ),
                 form,
             )
-        }))
+        });
+        Ok(match opening {
+            Some(opening) => opening.answer(response, form),
+            None => response,
+        })
     }
 
     async fn route(
@@ -109,7 +131,11 @@ impl Service {
         form: Form,
     ) -> Response<Body> {
         let mut record = Record::new(&snapshot, Kind::Api, &request, peer, started);
-        if let Some(problem) = refused(&request) {
+        let refused = limits::excess_of(&snapshot.config.server, &request)
+            .map(|excess| excess.problem(&snapshot.config.server))
+            .or_else(|| refused(&request));
+        self.transport.tell(&mut request);
+        if let Some(problem) = refused {
             return observed(&snapshot, problem_response(&problem, form), record);
         }
         let route = match way::of(&snapshot.routes, &request) {
@@ -145,7 +171,7 @@ impl Service {
             Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
             Err(problem) => return observed(&snapshot, problem_response(&problem, form), record),
         };
-        let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, rand::random());
+        let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, record.carried(), rand::random());
         record.copied(copying);
         let mut response = invoke::call(snapshot, self, request, &called, record, peer, form).await;
         if let Some(cookie) = cookie {
@@ -159,7 +185,7 @@ impl Service {
         &self,
         snapshot: Arc<Snapshot>,
         request: Request<Incoming>,
-        record: Record,
+        mut record: Record,
         (peer, started): (SocketAddr, Instant),
         form: Form,
     ) -> Response<Body> {
@@ -186,14 +212,18 @@ impl Service {
             request,
             poem::web::LocalAddr(self.local.into()),
             poem::web::RemoteAddr(peer.into()),
-            http::uri::Scheme::HTTP,
+            self.transport.scheme(),
         ));
         request.extensions_mut().insert(Arc::clone(&snapshot));
         let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
         if let Some(api::Matched(route)) = response.extensions().get() {
-            snapshot
-                .metrics
-                .api_request(&method, route, response.status().as_u16(), started.elapsed());
+            record.own_path(route);
+            snapshot.metrics.api_request(
+                &method,
+                route,
+                problem::status_of(&response).as_u16(),
+                started.elapsed(),
+            );
         }
         let response = response.map(|body| body.map_err(Into::into).boxed_unsync());
         observed(&snapshot, response, record)
@@ -228,7 +258,7 @@ fn refused<B>(request: &Request<B>) -> Option<Problem> {
 /// Hands an answer on and logs it when its last byte has gone, within the bound
 /// on responses.
 fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -> Response<Body> {
-    record.head(response.status());
+    record.head(problem::status_of(&response));
     let deadline = record.write_deadline(snapshot);
     response.map(|body| TimedBody::new(body, deadline, record).boxed_unsync())
 }

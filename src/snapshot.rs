@@ -15,7 +15,9 @@ use crate::{
     policy::States,
     provider::Provider,
     routing::RouteTable,
-    scaling::{Policy, Scaling},
+    scaling::{Policy, Scaling, autoscaler::Autoscaler, lease::Lease},
+    telemetry::{AccessLog, Traces},
+    tls::Tls,
 };
 
 pub mod control;
@@ -36,10 +38,16 @@ pub struct Snapshot {
     pub provider: Arc<dyn Provider>,
     /// Facts about functions and activations under way; lives as long as the provider.
     pub scaling: Arc<Scaling>,
+    /// What follows the load; the same in every snapshot.
+    pub autoscaler: Arc<Autoscaler>,
+    /// Which of several gateways scales.
+    pub lease: Arc<dyn Lease>,
     /// How `scaling` is to behave for calls of this snapshot.
     pub policy: Policy,
     /// Who may use the API.
     pub auth: Auth,
+    /// What the listeners speak TLS with; `None` where they do not.
+    pub tls: Option<Arc<Tls>>,
     /// Where invocation counts come from; without it they are `metrics`' own.
     pub prometheus: Option<Prometheus>,
     /// Which hosts and paths lead to which functions.
@@ -50,6 +58,10 @@ pub struct Snapshot {
     pub metrics: Arc<Metrics>,
     /// What limits and breakers remember; the same in every snapshot.
     pub states: Arc<States>,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
+    /// What is done about their traces.
+    pub traces: Traces,
     /// Counts this snapshot until its last user has gone.
     pub alive: LiveGeneration,
 }

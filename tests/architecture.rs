@@ -17,6 +17,7 @@ use std::{
 const LEVELS: &[(&str, u8)] = &[
     // the vocabulary of the wire
     ("model", 0),
+    ("trace", 0),
     // mechanisms that know nothing of functions or routes
     ("config", 1),
     ("shutdown", 1),
@@ -24,10 +25,11 @@ const LEVELS: &[(&str, u8)] = &[
     ("upstream", 1),
     ("client", 2),
     ("proxy", 2),
-    ("telemetry", 2),
+    ("tls", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
     ("policy", 3),
+    ("telemetry", 3),
     ("watchdog", 3),
     // where calls go, and what becomes of the answers
     ("routing", 4),
@@ -36,18 +38,19 @@ const LEVELS: &[(&str, u8)] = &[
     // what is known, counted and said about them
     ("metrics", 5),
     ("problem", 5),
-    ("scaling", 5),
+    // how many replicas they have
+    ("scaling", 6),
     // all of that as one value
-    ("snapshot", 6),
+    ("snapshot", 7),
     // the edges of the process: requests and changes of configuration
-    ("api", 7),
-    ("reload", 7),
+    ("api", 8),
+    ("reload", 8),
     // hands over to the API what is no function's
-    ("server", 8),
+    ("server", 9),
     // composition
-    ("app", 9),
-    ("cli", 10),
-    ("main", 11),
+    ("app", 10),
+    ("cli", 11),
+    ("main", 12),
 ];
 
 /// Longest file, in lines before its tests.

@@ -29,6 +29,7 @@ use crate::{
     },
     problem::Problem,
     snapshot::control::{Caller, Outcome, Verdict},
+    tls::Tls,
 };
 
 pub(super) struct ConfigApi;
@@ -146,8 +147,9 @@ impl ConfigApi {
                 Auth::load(&loaded.config.auth).err(),
                 Prometheus::new(&loaded.config.prometheus).err(),
             ];
-            let unusable = unusable.into_iter().flatten().map(|error| error.at(&loaded.origins));
-            let unusable: Vec<_> = unusable.collect();
+            let certificates = Tls::load(&loaded.config.server.tls, None).err().unwrap_or_default();
+            let unusable = unusable.into_iter().flatten().chain(certificates);
+            let unusable: Vec<_> = unusable.map(|error| error.at(&loaded.origins)).collect();
             if unusable.is_empty() { Ok(loaded) } else { Err(unusable) }
         });
         let loaded = checked.await.map_err(|errors| refused(&errors))?;

@@ -60,8 +60,8 @@ cases! {
     Candidate = [400, 401, 413, 422, 500], false;
     /// Reading the configuration again.
     Reloading = [401, 412, 422, 500, 503], false;
-    /// A route whose logic is not there yet.
-    NotYet = [401, 501], false;
+    /// Obeying alerts.
+    Alerting = [400, 401, 413, 500], false;
 }
 
 fn description(status: u16) -> &'static str {

@@ -245,7 +245,6 @@ pub(super) enum Accepted {
 pub(super) enum Done {
     /// It was done.
     #[oai(status = 200)]
-    #[expect(dead_code, reason = "documents what alerts will be answered")]
     Done,
 }
 

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use crate::{
     config::{Config, Unusable, covers, overlap},
     metrics::{Metrics, exporter},
-    server::{Api, Reach, Service, listener},
+    server::{Api, Connections, Reach, Service, listener},
     shutdown::{Stop, Tasks},
     snapshot::Current,
 };
@@ -69,7 +69,9 @@ pub(super) struct Listeners {
     current: Current,
     api: Api,
     metrics: Arc<Metrics>,
-    /// Connections of the main and the internal listener.
+    /// Of the main and the internal listener, wherever they are.
+    connections: [Arc<Connections>; 2],
+    /// Tasks of those connections.
     serving: Tasks,
     /// The metrics listener, which outlives the drain.
     background: Tasks,
@@ -142,10 +144,12 @@ impl Prepared {
 
 impl Listeners {
     pub(super) fn new(current: Current, api: Api, metrics: Arc<Metrics>, serving: Tasks, background: Tasks) -> Self {
+        let connections = ["main", "internal"].map(|name| Connections::new(metrics.listener(name)));
         Self {
             current,
             api,
             metrics,
+            connections,
             serving,
             background,
             open: Mutex::default(),
@@ -172,6 +176,8 @@ impl Listeners {
 
     /// Serves on what was prepared and retires what it replaces.
     pub(super) fn serve(&self, prepared: Prepared) {
+        // More connections may be allowed than before.
+        self.connections.iter().for_each(|connections| connections.reconsider());
         let mut guard = self.open();
         let open = &mut *guard;
         let starting = open.serving.iter().all(Option::is_none);
@@ -246,9 +252,10 @@ impl Listeners {
 
     /// Accepts on a socket, as a listener of this role does.
     fn accept(&self, role: Role, socket: Arc<TcpListener>, local: SocketAddr, stop: Stop) {
-        let reach = match role {
-            Role::Main => Reach::Public,
-            Role::Internal => Reach::Internal,
+        let [main, internal] = &self.connections;
+        let (reach, connections) = match role {
+            Role::Main => (Reach::Public, Arc::clone(main)),
+            Role::Internal => (Reach::Internal, Arc::clone(internal)),
             Role::Metrics => {
                 let draining = self.serving.draining().clone();
                 let ready = move || !draining.is_cancelled();
@@ -260,7 +267,7 @@ impl Listeners {
         };
         let (api, tasks) = (Arc::clone(&self.api), self.serving.clone());
         let service = Service::new(self.current.clone(), api, tasks, local, reach);
-        self.serving.spawn(listener::serve(socket, service, stop));
+        self.serving.spawn(listener::serve(socket, connections, service, stop));
     }
 
     /// Where the listeners are.

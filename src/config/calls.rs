@@ -36,10 +36,50 @@ section! {
         pub headers: Option<Headers>,
         /// Which web pages of other origins may call.
         pub cors: Option<Cors>,
+        /// Compressing answers.
+        pub compression: Option<Compression>,
         /// Which listeners the function can be called on.
         pub visibility: Option<Visibility>,
         /// Which protocol the function is called in, instead of what its `com.openfaas.upstream.protocol` annotation says.
         pub upstream_protocol: Option<UpstreamProtocol>,
+        /// How many replicas it has, above its labels.
+        pub scaling: Option<FunctionScaling>,
+        /// Fewest replicas by the time of day; the newest of them that has begun holds.
+        pub schedule: Option<Vec<Scheduled>>,
+    }
+}
+
+section! {
+    /// How many replicas a function has.
+    pub struct FunctionScaling {
+        /// Fewest replicas; 0 lets it go to zero.
+        pub min: Option<u32>,
+        /// Most replicas.
+        pub max: Option<u32>,
+        /// What its load is: `rps`, `capacity`, `cpu`, `queue`, `static`, or a name of `scaling.queries`.
+        pub signal: Option<String>,
+        /// Load of one replica.
+        pub target: Option<u32>,
+        /// Share of `target` that is aimed at.
+        pub target_proportion: Option<Ratio>,
+        /// Whether it goes to zero.
+        pub zero: Option<bool>,
+        /// How long it is unused before that.
+        pub zero_duration: Option<Duration>,
+        /// How long a number of replicas that was needed holds against a smaller one.
+        pub down_window: Option<Duration>,
+    }
+}
+
+section! {
+    /// From when on a function has so many replicas.
+    pub struct Scheduled {
+        /// When, as cron writes it: minute, hour, day of the month, month, day of the week.
+        pub cron: String,
+        /// Time zone of that, such as `Europe/Paris`; by default UTC.
+        pub tz: Option<String>,
+        /// Fewest replicas from then on.
+        pub min: u32,
     }
 }
 
@@ -174,6 +214,30 @@ section! {
 }
 
 choice! {
+    /// A way to compress (RFC 9110 section 8.4.1).
+    pub enum Algorithm {
+        /// RFC 8878.
+        Zstd = "zstd",
+        /// RFC 7932.
+        Brotli = "br",
+        /// RFC 1952.
+        Gzip = "gzip",
+    }
+}
+
+section! {
+    /// Compressing answers for callers that accept it.
+    pub struct Compression {
+        /// Ways to compress, the preferred first; an empty list turns it off.
+        pub algorithms: Option<Vec<Algorithm>>,
+        /// Smallest answer that is compressed, where its size is known.
+        pub min_size: Option<Size>,
+        /// Media types that are compressed, exact or as `text/*`.
+        pub types: Option<Vec<String>>,
+    }
+}
+
+choice! {
     /// Which listeners a function can be called on.
     pub enum Visibility {
         /// All.
@@ -226,6 +290,8 @@ section! {
         pub headers: Option<Headers>,
         /// Cross-origin calls, above the function's.
         pub cors: Option<Cors>,
+        /// Compressing answers, above the function's.
+        pub compression: Option<Compression>,
     }
 }
 

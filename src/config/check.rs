@@ -3,15 +3,14 @@
 //! Types are checked where values are read ([`super::setting`]); here are the
 //! relations: what is needed with what, what contradicts what, and what is
 //! permitted but odd. Plain functions of a [`Config`]: they read no file.
-//! [`functions`] and [`routes`] check the tables about calls.
+//! [`functions`] and [`routes`] check the tables about calls, [`listeners`] `[server]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
     Config, Origins,
     duration::format,
     entry::{MASK, dotted, mask_user_info, one_line},
-    overlap::overlap,
     plausible,
     sections::{Image, ProviderKind},
     setting::{ConfigError, child, nearest},
@@ -19,11 +18,11 @@ use super::{
 
 mod calls;
 mod functions;
+mod listeners;
 mod routes;
+mod scaling;
 mod syntax;
-
-/// Smallest bound on a request's head: what HTTP libraries need to work with.
-const MIN_HEADER_BYTES: u64 = 8192;
+mod tracing;
 
 /// The modes a watchdog has.
 const MODES: &[&str] = &["fork", "streaming", "serializing", "http", "static"];
@@ -150,19 +149,18 @@ impl Found {
 pub(super) fn relations(config: &Config) -> Found {
     let mut found = Found::default();
     durations(config, &mut found);
-    if config.server.max_header_bytes.0 < MIN_HEADER_BYTES {
-        found.error(&["server.max_header_bytes"], "must be at least 8KiB");
-    }
-    listeners(config, &mut found);
+    listeners::check(config, &mut found);
     provider(config, &mut found);
     for (name, image) in &config.provider.process.images {
         check_image(name, image, &mut found);
     }
     functions::check(config, &mut found);
     routes::check(config, &mut found);
+    scaling::check(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }
+    tracing::check(&config.tracing, &mut found);
     without_effect(config, &mut found);
     found.warnings.extend(plausible::alone(config));
     found
@@ -173,6 +171,10 @@ fn durations(config: &Config, found: &mut Found) {
     let positive = [
         ("server.read_timeout", config.server.read_timeout),
         ("server.write_timeout", config.server.write_timeout),
+        (
+            "server.http2.keep_alive_timeout",
+            config.server.http2.keep_alive_timeout,
+        ),
         ("metrics.refresh_interval", config.metrics.refresh_interval),
         ("invoke.upstream_timeout", config.invoke.upstream_timeout),
         ("invoke.connect_timeout", config.invoke.connect_timeout),
@@ -220,65 +222,6 @@ fn cut_short(key: &str, bound: Duration, config: &Config) -> String {
         format(bound),
         format(config.server.write_timeout)
     )
-}
-
-fn listeners(config: &Config, found: &mut Found) {
-    let addresses = [
-        ("server.listen", Some(config.listen())),
-        ("metrics.listen", Some(config.metrics_listen())),
-        ("server.internal_listen", config.server.internal_listen),
-    ];
-    let set = addresses.into_iter().filter_map(|(key, address)| Some((key, address?)));
-    let set: Vec<_> = set.collect();
-    for (index, (key, address)) in set.iter().enumerate() {
-        for (earlier, taken) in set.iter().take(index) {
-            if address == taken && address.port() != 0 {
-                found.error(
-                    &[key, earlier],
-                    format!("{address} is already the address of {earlier}"),
-                );
-            } else if overlap(*address, *taken) {
-                found.error(
-                    &[key, earlier],
-                    format!("{address} overlaps with {taken} of {earlier}; take another port, or addresses of one machine each"),
-                );
-            }
-        }
-        if *key != "metrics.listen" {
-            public(key, *address, config, found);
-        }
-    }
-    let base = &config.server.base_path;
-    if !base.is_empty()
-        && let Err(message) = syntax::path(base)
-    {
-        found.wrong(vec!["server".to_owned(), "base_path".to_owned()], message, base);
-    }
-}
-
-/// Commands of this machine are not offered to others by accident.
-fn public(key: &str, address: SocketAddr, config: &Config, found: &mut Found) {
-    if config.provider_kind() == ProviderKind::Process
-        && !address.ip().is_loopback()
-        && !config.is_protected()
-        && !config.server.allow_unauthenticated_public
-    {
-        found.error(
-            &[
-                key,
-                "auth.basic",
-                "auth.proxy_url",
-                "server.allow_unauthenticated_public",
-                "provider.kind",
-                "provider.url",
-            ],
-            format!(
-                "{address} can be reached from other machines, and anyone who reaches it could run commands here: \
-                 set auth.basic = true (basic_auth=true), listen on 127.0.0.1, \
-                 or set server.allow_unauthenticated_public = true"
-            ),
-        );
-    }
 }
 
 fn provider(config: &Config, found: &mut Found) {

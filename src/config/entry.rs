@@ -59,8 +59,8 @@ impl Entry {
 
     /// The value with everything that may be a secret masked: user information
     /// and queries of URLs, the environment given to images, headers set for
-    /// functions, and what came from a variable or another file, which only
-    /// `origins` know.
+    /// functions and sent with traces, and what came from a variable or another
+    /// file, which only `origins` know.
     pub fn shown(&self, origins: &Origins) -> Option<String> {
         self.masked(origins.is_secret(&self.path))
     }
@@ -74,6 +74,7 @@ impl Entry {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
         Some(match path.as_slice() {
             ["provider", "process", "images", _, "environment", _]
+            | ["tracing", "headers", _]
             | ["functions" | "routes", _, "headers", "request", "set", _] => toml_text(MASK),
             _ if schema::is_url(&self.path) => toml_text(&mask_url(value.trim_matches('"'))),
             _ => mask_user_info(value),

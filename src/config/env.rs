@@ -1,5 +1,5 @@
-//! The environment layer: OpenFaaS's variables under their own names, and
-//! `FAAS__SECTION__KEY` for every key.
+//! The environment layer: OpenFaaS's variables under their own names, some of
+//! OpenTelemetry's, and `FAAS__SECTION__KEY` for every key.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use super::{
     layer::{Layer, Tier},
     setting::ConfigError,
 };
+
+mod otel;
 
 /// OpenFaaS's variables and the keys they set (compatibility.md section 2).
 /// Values are read by the key's own type, which follows OpenFaaS's parse rules
@@ -99,13 +101,17 @@ pub(super) fn layers(environment: &BTreeMap<String, String>) -> Vec<(Tier, Resul
         Some(Layer::text(&origin(variable), &path, value))
     });
     let openfaas = openfaas.chain(request_uri).map(|layer| (Tier::OpenFaas, layer));
-    openfaas.chain(own.map(|layer| (Tier::Variables, layer))).collect()
+    let otel = otel::layers(environment).into_iter();
+    let otel = otel.map(|layer| (Tier::OpenTelemetry, layer));
+    let own = own.map(|layer| (Tier::Variables, layer));
+    openfaas.chain(otel).chain(own).collect()
 }
 
 /// Whether a variable sets a key, or is known to change nothing.
 pub(super) fn is_known(variable: &str) -> bool {
     variable.starts_with(PREFIX)
         || variable == WRITE_REQUEST_URI
+        || otel::is_known(variable)
         || OPENFAAS.iter().chain(WITHOUT_EFFECT).any(|(name, _)| *name == variable)
 }
 

@@ -4,24 +4,27 @@
 //! above both the route that led to the function, key by key. A key names a
 //! function as a URL does: without a namespace it is the function of the
 //! default namespace. Pure; the defaults of everything that can be turned on
-//! for a function are here.
+//! for a function are in [`table`].
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{
-        BodyLimits, Breaker, Cors, Function, HeaderEdits, RateKey, RateLimit, Retries, Route, Timeouts,
-        UpstreamProtocol,
-    },
+    calls::{Algorithm, BodyLimits, Function, FunctionScaling, Retries, Route, Scheduled, Timeouts, UpstreamProtocol},
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
     size::Size,
 };
 use crate::model::FunctionRef;
+
+mod table;
+
+pub(super) use table::retries;
+
+use table::{breaker, changes, compression, cors, rate_limit};
 
 /// Most tries beyond the first.
 pub(super) const MOST_ATTEMPTS: u32 = 10;
@@ -96,6 +99,8 @@ pub struct FunctionSettings {
     pub response_headers: HeaderChanges,
     /// Calls from web pages of other origins.
     pub cors: Option<CorsSettings>,
+    /// Compressing answers.
+    pub compression: Option<CompressionSettings>,
     /// Whether only the internal listener leads to it.
     pub internal: bool,
     /// The protocol that the file says it is called in.
@@ -220,6 +225,17 @@ pub struct CorsSettings {
     pub max_age: Option<Duration>,
 }
 
+/// Compressing answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompressionSettings {
+    /// Ways, the preferred first; at least one.
+    pub algorithms: Vec<Algorithm>,
+    /// Smallest answer, in bytes.
+    pub min_size: u64,
+    /// Media types in lower case, exact or as `text/*`.
+    pub types: Vec<String>,
+}
+
 impl Config {
     /// The settings that apply to a function.
     pub fn function(&self, function: &FunctionRef) -> FunctionSettings {
@@ -235,6 +251,19 @@ impl Config {
         });
         settings.internal = self.is_internal(function);
         settings
+    }
+
+    /// What the tables say about the replicas of a function, and its schedule.
+    pub fn scaling_of(&self, function: &FunctionRef) -> (Option<FunctionScaling>, Vec<Scheduled>) {
+        let tables = Tables {
+            route: None,
+            own: self.own_settings(function).map(|(_, table)| table),
+            every: self.functions.get(EVERY_FUNCTION),
+        };
+        let table = tables.merged();
+        table.map_or_else(Default::default, |table| {
+            (table.scaling, table.schedule.unwrap_or_default())
+        })
     }
 
     /// The settings that apply to a function that no table names.
@@ -272,6 +301,7 @@ pub(super) fn route_table(route: &Route) -> Function {
         retries: route.retries.clone(),
         headers: route.headers.clone(),
         cors: route.cors.clone(),
+        compression: route.compression.clone(),
         ..Function::nothing()
     }
 }
@@ -302,8 +332,11 @@ impl Function {
             breaker: None,
             headers: None,
             cors: None,
+            compression: None,
             visibility: None,
             upstream_protocol: None,
+            scaling: None,
+            schedule: None,
         }
     }
 }
@@ -330,6 +363,7 @@ impl FunctionSettings {
             request_headers: HeaderChanges::default(),
             response_headers: HeaderChanges::default(),
             cors: None,
+            compression: None,
             internal: false,
             protocol: None,
             own_protocol: None,
@@ -366,6 +400,7 @@ impl FunctionSettings {
         }
         self.cors = table.cors.and_then(cors);
         self.protocol = table.upstream_protocol;
+        self.compression = table.compression.and_then(compression);
     }
 }
 
@@ -418,91 +453,4 @@ impl LimitKeys {
             breaker: key!("breaker").at(breaker),
         }
     }
-}
-
-fn rate_limit(table: RateLimit) -> Option<RateLimitSettings> {
-    let requests = table.requests.filter(|requests| *requests > 0)?;
-    Some(RateLimitSettings {
-        requests,
-        per: table.per.unwrap_or(Duration::from_secs(1)),
-        burst: table.burst.unwrap_or(requests).max(1),
-        by: match table.by.unwrap_or(RateKey::Function) {
-            RateKey::Function => RateBy::Function,
-            RateKey::Client => RateBy::Client,
-            RateKey::Header => RateBy::Header(table.header?.parse().ok()?),
-        },
-    })
-}
-
-pub(super) fn retries(table: Retries) -> Option<RetrySettings> {
-    // Where one of the two is set, the other's default gives way.
-    let backoff = table
-        .backoff
-        .unwrap_or(Duration::from_millis(25))
-        .min(table.backoff_max.unwrap_or(Duration::MAX));
-    Some(RetrySettings {
-        attempts: table.attempts.filter(|attempts| *attempts > 0)?,
-        statuses: table.statuses.unwrap_or_else(|| vec![502, 503, 504]),
-        methods: table.methods.map_or_else(
-            // Those that may be repeated (RFC 9110 section 9.2.2).
-            || {
-                vec![
-                    Method::GET,
-                    Method::HEAD,
-                    Method::OPTIONS,
-                    Method::PUT,
-                    Method::DELETE,
-                    Method::TRACE,
-                ]
-            },
-            |methods| parsed(&methods),
-        ),
-        budget: table.budget.unwrap_or(Ratio::percent(20)),
-        backoff,
-        backoff_max: table.backoff_max.unwrap_or(Duration::from_millis(250)).max(backoff),
-        max_body: table.max_body.map_or(64 << 10, |size| size.0),
-    })
-}
-
-fn breaker(table: Breaker) -> Option<BreakerSettings> {
-    let longest = table.open_max.unwrap_or(Duration::MAX);
-    let open = table.open.unwrap_or(Duration::from_secs(5)).min(longest);
-    Some(BreakerSettings {
-        failures: table.failures.filter(|failures| *failures > 0)?,
-        statuses: table.statuses.unwrap_or_else(|| vec![502, 503, 504]),
-        open,
-        open_max: table.open_max.unwrap_or(Duration::from_secs(60)).max(open),
-        trials: table.trials.unwrap_or(1).max(1),
-    })
-}
-
-fn changes(table: HeaderEdits) -> HeaderChanges {
-    // The values of `set_file` are in `set` by now.
-    let HeaderEdits { set, remove, .. } = table;
-    HeaderChanges {
-        set: pairs(set),
-        remove: parsed(&remove.unwrap_or_default()),
-    }
-}
-
-fn pairs(set: BTreeMap<String, String>) -> Vec<(HeaderName, HeaderValue)> {
-    set.into_iter()
-        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-        .collect()
-}
-
-fn cors(table: Cors) -> Option<CorsSettings> {
-    Some(CorsSettings {
-        origins: table.origins.filter(|origins| !origins.is_empty())?,
-        methods: table.methods.map(|methods| parsed(&methods)),
-        headers: table.headers.map(|headers| parsed(&headers)),
-        expose: table.expose.map_or_else(Vec::new, |headers| parsed(&headers)),
-        credentials: table.credentials.unwrap_or(false),
-        max_age: table.max_age,
-    })
-}
-
-/// The texts as what they name; the checks refused those that name nothing.
-fn parsed<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

@@ -34,6 +34,8 @@ pub(super) enum Tier {
     File(usize),
     /// Variables under OpenFaaS's names.
     OpenFaas,
+    /// Variables under OpenTelemetry's names.
+    OpenTelemetry,
     /// Variables that name keys.
     Variables,
     /// The command line.

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use url::Url;
 
 use super::{
+    ratio::Ratio,
     secret::SecretFile,
     setting::{choice, section},
     size::Size,
@@ -31,8 +32,20 @@ section! {
         pub read_timeout: Duration,
         /// Bound on sending a response, from the end of the request's head.
         pub write_timeout: Duration,
+        /// Bound on waiting for the next request of a kept-alive connection; by default `read_timeout`. 0 is none.
+        pub idle_timeout: Option<Duration>,
+        /// Bound on receiving a request's head; by default `read_timeout`. 0 is none.
+        pub header_timeout: Option<Duration>,
         /// Bound on a request's head.
         pub max_header_bytes: Size,
+        /// Most header fields of a request; more get 431. 0 is any number.
+        pub max_headers: u32,
+        /// Longest request target; longer ones get 414. 0 is any length.
+        pub max_uri_bytes: Size,
+        /// Most open connections of each listener; more wait to be accepted. 0 is any number.
+        pub max_connections: u32,
+        /// Most requests of one connection; it is closed after the last. 0 is any number.
+        pub max_requests_per_connection: u32,
         /// Pause between readiness off and no longer accepting.
         pub drain_delay: Duration,
         /// Bound on waiting for calls in flight at shutdown.
@@ -45,6 +58,73 @@ section! {
         pub fast_lane: bool,
         /// Permit a public listener without authentication with the process provider.
         pub allow_unauthenticated_public: bool,
+        /// Connections of HTTP/2.
+        pub http2: Http2,
+        /// Certificates of the listeners.
+        pub tls: Tls,
+    }
+}
+
+section! {
+    /// `[server.http2]`: connections of HTTP/2.
+    pub struct Http2 {
+        /// Most requests under way on one connection.
+        pub max_concurrent_streams: u32,
+        /// How much of a request's body a caller may send ahead of its function.
+        pub stream_window: Size,
+        /// How often a connection is asked whether it is alive; by default `read_timeout`. 0 is never.
+        pub keep_alive_interval: Option<Duration>,
+        /// Bound on the answer to that.
+        pub keep_alive_timeout: Duration,
+    }
+}
+
+choice! {
+    /// Whether callers show certificates.
+    pub enum ClientAuth {
+        /// They are not asked.
+        Off = "off",
+        /// They are asked, and those without one are let in.
+        Optional = "optional",
+        /// Those without one are not let in.
+        Required = "required",
+    }
+}
+
+section! {
+    /// `[server.tls]`: certificates of the main and the internal listener.
+    pub struct Tls {
+        /// The certificate and those between it and its root, as PEM; turns TLS on.
+        pub cert_file: Option<PathBuf>,
+        /// The certificate's private key, as PEM.
+        pub key_file: Option<PathBuf>,
+        /// Certificates, as PEM, that those of callers must lead to.
+        pub client_ca_file: Option<PathBuf>,
+        /// Whether callers show certificates; by default `required` with `client_ca_file`, else `off`.
+        pub client_auth: Option<ClientAuth>,
+    }
+}
+
+impl Tls {
+    /// The files that are read.
+    pub fn certificates(&self) -> impl Iterator<Item = &PathBuf> {
+        let authorities = self
+            .client_ca_file
+            .as_ref()
+            .filter(|_| self.client_auth() != ClientAuth::Off);
+        let on = self.cert_file.is_some();
+        [self.cert_file.as_ref(), self.key_file.as_ref(), authorities]
+            .into_iter()
+            .flatten()
+            .filter(move |_| on)
+    }
+
+    /// Whether callers show certificates.
+    pub fn client_auth(&self) -> ClientAuth {
+        self.client_auth.unwrap_or(match self.client_ca_file {
+            Some(_) => ClientAuth::Required,
+            None => ClientAuth::Off,
+        })
     }
 }
 
@@ -165,7 +245,7 @@ section! {
 }
 
 section! {
-    /// `[scaling]`: starting functions that are at zero.
+    /// `[scaling]`: how many replicas functions have.
     pub struct Scaling {
         /// Start functions when they are called; by default only with the process provider.
         pub from_zero: Option<bool>,
@@ -175,6 +255,50 @@ section! {
         pub activation_timeout: Duration,
         /// How long a replica count is believed.
         pub cache_ttl: Duration,
+        /// Most calls that wait for one function's replicas; more get 503. 0 is any number.
+        pub max_held: u32,
+        /// Scale functions that ask for it by their load.
+        pub autoscale: bool,
+        /// Pause between two decisions about a function.
+        pub interval: Duration,
+        /// Where the load of functions is read.
+        pub signals: Signals,
+        /// Which gateway scales, of several.
+        pub leader: Leader,
+        /// Load of one replica, where nothing says otherwise.
+        pub target: u32,
+        /// Most replicas, where nothing says otherwise.
+        pub max: u32,
+        /// How long a function is unused before it goes to zero, where nothing says otherwise.
+        pub zero_duration: Duration,
+        /// How long a number of replicas that was needed holds against a smaller one, where nothing says otherwise.
+        pub down_window: Duration,
+        /// Over how long the load is taken.
+        pub stable_window: Duration,
+        /// Over how long a sudden rise is taken.
+        pub panic_window: Duration,
+        /// Queries to Prometheus by the name that `com.openfaas.scale.type` gives.
+        pub queries: BTreeMap<String, String>,
+    }
+}
+
+choice! {
+    /// Where the load of functions is read.
+    pub enum Signals {
+        /// From this gateway's own counters.
+        Gateway = "gateway",
+        /// From Prometheus, which adds up several gateways.
+        Prometheus = "prometheus",
+    }
+}
+
+choice! {
+    /// Which gateway scales, of several.
+    pub enum Leader {
+        /// This one always does.
+        Always = "always",
+        /// Whichever holds the lease in NATS.
+        Nats = "nats",
     }
 }
 
@@ -229,8 +353,34 @@ section! {
         pub format: LogFormat,
         /// One line for each request.
         pub access: bool,
+        /// Which share of those lines is written; requests that failed always have theirs.
+        pub access_sample: Ratio,
         /// Add the upstream's address and path to the access line.
         pub upstream_uri: bool,
+    }
+}
+
+section! {
+    /// `[tracing]`: W3C Trace Context, and spans for OpenTelemetry.
+    pub struct Tracing {
+        /// Base URL of an OTLP receiver; without it no spans are recorded.
+        pub otlp_endpoint: Option<Url>,
+        /// Headers of requests to it; the values are secrets.
+        pub headers: BTreeMap<String, String>,
+        /// Files with the values of such headers.
+        pub headers_file: BTreeMap<String, SecretFile>,
+        /// Begin traces for requests that belong to none even if no spans are recorded.
+        pub propagate: bool,
+        /// Which share of the traces that begin here is sampled.
+        pub sample: Ratio,
+        /// Name of this gateway in traces.
+        pub service_name: String,
+        /// What else is said of this gateway in traces.
+        pub resource: BTreeMap<String, String>,
+        /// Bound on a request to the receiver.
+        pub timeout: Duration,
+        /// Spans that may wait to be sent.
+        pub queue_size: usize,
     }
 }
 

@@ -26,6 +26,19 @@ pub(super) struct Family {
     pub(super) in_flight: IntGaugeVec,
     pub(super) refused: IntCounterVec,
     pub(super) retries: IntCounterVec,
+    pub(super) decisions: IntCounterVec,
+    pub(super) activation: HistogramVec,
+}
+
+/// What is counted of a function's calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// That were sent on.
+    pub started: u64,
+    /// That have ended.
+    pub completed: u64,
+    /// That are under way.
+    pub in_flight: u64,
 }
 
 /// The metrics of one function.
@@ -42,6 +55,10 @@ pub struct FunctionMetrics {
     registered: Mutex<BTreeSet<u16>>,
     /// Reasons of refusals whose series exist in the registry.
     refusals: Mutex<BTreeSet<&'static str>>,
+    /// Directions and reasons of changed replicas whose series exist in the registry.
+    decisions: Mutex<BTreeSet<[&'static str; 2]>>,
+    /// Whether the histogram of activations exists in the registry.
+    activated: Mutex<bool>,
     forgotten: AtomicBool,
 }
 
@@ -64,6 +81,8 @@ impl FunctionMetrics {
             rest: Mutex::default(),
             registered: Mutex::default(),
             refusals: Mutex::default(),
+            decisions: Mutex::default(),
+            activated: Mutex::default(),
             forgotten: AtomicBool::new(false),
         }
     }
@@ -96,6 +115,38 @@ impl FunctionMetrics {
         if !self.is_forgotten() {
             refusals.insert(reason);
             self.family.refused.with_label_values(&[&*self.label, reason]).inc();
+        }
+    }
+
+    /// Counts a change of replicas; `direction` is `up` or `down`, and there are
+    /// only a few reasons.
+    pub fn scaled(&self, direction: &'static str, reason: &'static str) {
+        let mut decisions = lock(&self.decisions);
+        if !self.is_forgotten() {
+            decisions.insert([direction, reason]);
+            let labels = [&*self.label, direction, reason];
+            self.family.decisions.with_label_values(&labels).inc();
+        }
+    }
+
+    /// Counts a call that waited for a replica.
+    pub fn activated(&self, wait: Duration) {
+        let mut activated = lock(&self.activated);
+        if !self.is_forgotten() {
+            *activated = true;
+            self.family
+                .activation
+                .with_label_values(&[&self.label])
+                .observe(wait.as_secs_f64());
+        }
+    }
+
+    /// What is counted now.
+    pub fn calls(&self) -> Calls {
+        Calls {
+            started: self.started.get(),
+            completed: self.invocations(),
+            in_flight: self.in_flight.get().try_into().unwrap_or_default(),
         }
     }
 
@@ -140,6 +191,15 @@ impl FunctionMetrics {
         }
         for reason in std::mem::take(&mut *lock(&self.refusals)) {
             let _ = self.family.refused.remove_label_values(&[&*self.label, reason]);
+        }
+        for [direction, reason] in std::mem::take(&mut *lock(&self.decisions)) {
+            let _ = self
+                .family
+                .decisions
+                .remove_label_values(&[&*self.label, direction, reason]);
+        }
+        if std::mem::take(&mut *lock(&self.activated)) {
+            let _ = self.family.activation.remove_label_values(&[&self.label]);
         }
         let _ = self.family.started.remove_label_values(&[&self.label]);
         let _ = self.family.in_flight.remove_label_values(&[&self.label]);

@@ -57,6 +57,16 @@ impl Prometheus {
         }
     }
 
+    /// The values of a query by `function_name`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn by_function(&self, query: &str) -> Result<Counts, String> {
+        let mut url = self.base.clone();
+        url.query_pairs_mut().append_pair("query", query);
+        self.fetch(url).await
+    }
+
     async fn fetch(&self, url: Url) -> Result<Counts, String> {
         let response = self
             .client

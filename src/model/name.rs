@@ -63,6 +63,13 @@ impl FunctionRef {
         }
         Ok(Self::new(name, namespace))
     }
+
+    /// Whether two names may mean one function: where the default namespace is the
+    /// provider's own to know, a name without one may be in any.
+    pub fn may_be(&self, other: &Self) -> bool {
+        let either = self.namespace.is_empty() || other.namespace.is_empty();
+        self.name == other.name && (either || self.namespace == other.namespace)
+    }
 }
 
 /// One of `-`, `a-z`, `A-Z`, `_`, `0-9`, `.`.
@@ -83,6 +90,20 @@ impl fmt::Display for FunctionRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_without_namespace_may_be_in_any() {
+        for (one, other, expected) in [
+            (("a", "x"), ("a", "x"), true),
+            (("a", "x"), ("a", "y"), false),
+            (("a", ""), ("a", "y"), true),
+            (("a", "x"), ("a", ""), true),
+            (("a", ""), ("b", ""), false),
+        ] {
+            let (one, other) = (FunctionRef::new(one.0, one.1), FunctionRef::new(other.0, other.1));
+            assert_eq!(one.may_be(&other), expected, "{one} {other}");
+        }
+    }
 
     #[test]
     fn names_split_at_the_last_dot() {

@@ -13,8 +13,10 @@ use http_body_util::BodyExt;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
+use super::ForwardError;
 use crate::{
     config::{Bound, SizeBound},
+    trace::Carried,
     upstream::{Address, Body, BoxError},
 };
 
@@ -172,12 +174,17 @@ impl<B: HttpBody, G: Observe> TimedBody<B, G> {
     }
 }
 
-/// Watches an answer go by.
+/// Watches a call go by.
 pub trait Observe {
     /// The call is about to be sent again.
     fn retried(&mut self) {}
-    /// The request is about to go to this address, with this target.
-    fn sent(&mut self, _address: &Address, _target: &Uri) {}
+    /// The request is about to go to this address, with this target. Says what
+    /// its headers are to tell of its trace, where that is for us to say.
+    fn sent(&mut self, _address: &Address, _target: &Uri) -> Option<Carried> {
+        None
+    }
+    /// What was sent was answered with this status, or not at all.
+    fn tried(&mut self, _outcome: Result<u16, &ForwardError>) {}
     /// The answer's head arrived with this status.
     fn head(&mut self, status: StatusCode);
     /// Some bytes of data went by.

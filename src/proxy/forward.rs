@@ -170,11 +170,16 @@ where
     let (mut retries, mut skipped) = (0, 0);
     let (response, in_flight) = loop {
         let in_flight = upstream.endpoint.begin();
-        if let Some(observer) = observer.as_mut() {
-            observer.sent(upstream.endpoint.address(), request.uri());
+        if let Some(observer) = observer.as_mut()
+            && let Some(carried) = observer.sent(upstream.endpoint.address(), request.uri())
+        {
+            headers::set_trace(request.headers_mut(), carried, call.headers.request_changes.as_deref());
         }
         let mut tried = attempt(call, &upstream, request, upload.as_deref()).await;
         note(call.settings, &upstream.endpoint, outcome(&tried));
+        if let Some(observer) = observer.as_mut() {
+            observer.tried(outcome(&tried));
+        }
         if let Err(failed) = &mut tried
             && let Some(next) = elsewhere(&failed.error, skipped, &mut choose)
             && let Some(unsent) = failed.unsent.take()
@@ -439,6 +444,21 @@ pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> ForwardEr
 }
 
 impl ForwardError {
+    /// In a word, for those who count.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Broken(_) => "broken",
+            Self::AnswerTimeout(_) => "answer_timeout",
+            Self::ReceiveTimeout(_) => "receive_timeout",
+            Self::Unreadable(_) => "request_unreadable",
+            Self::RequestTooLarge(_) => "request_too_large",
+            Self::AnswerTooLarge(_) => "answer_too_large",
+            Self::Switched => "switched_protocols",
+            Self::Target(_) => "bad_target",
+        }
+    }
+
     /// Whether the function failed to answer, rather than the caller to ask.
     fn is_the_functions(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::AnswerTimeout(_))

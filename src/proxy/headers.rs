@@ -5,7 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::Authority};
 
-use crate::config::HeaderChanges;
+use crate::{
+    config::HeaderChanges,
+    trace::{Carried, TraceContext},
+};
 
 /// Identifies a call; kept when the caller sent one.
 pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
@@ -23,6 +26,14 @@ pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for")
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Beginning of the original path that a route took off.
 pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// A request's place in its trace (W3C Trace Context).
+pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What those on the way know of the trace.
+pub const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+/// The caller's certificate (RFC 9440), where callers are asked for one.
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// Further certificates of the caller; never told.
+pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
@@ -159,6 +170,20 @@ pub fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: &str) {
     }
 }
 
+/// Tells a function which certificate the caller showed. What the caller itself
+/// says of that goes (RFC 9440 section 2.4).
+pub fn set_client_cert(headers: &mut HeaderMap, certificate: Option<HeaderValue>) {
+    headers.remove(CLIENT_CERT_CHAIN);
+    match certificate {
+        Some(certificate) => {
+            headers.insert(CLIENT_CERT, certificate);
+        }
+        None => {
+            headers.remove(CLIENT_CERT);
+        }
+    }
+}
+
 /// Whether the caller's own connection was encrypted, as the proxy nearest to
 /// it says.
 pub fn came_by_https(headers: &HeaderMap) -> bool {
@@ -180,6 +205,29 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
         headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// The caller's place in its trace; none when it names several, or none that is valid.
+pub fn trace_parent(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACE_PARENT).iter();
+    let first = values.next()?;
+    values.next().is_none().then(|| TraceContext::parse(first.as_bytes()))?
+}
+
+/// Tells a function its place in the trace, unless the operator has a say in
+/// that header: `changes` were made before.
+pub fn set_trace(headers: &mut HeaderMap, carried: Carried, changes: Option<&HeaderChanges>) {
+    let ours = |name: &HeaderName| {
+        changes.is_none_or(|changes| !changes.remove.contains(name) && changes.set.iter().all(|(set, _)| set != name))
+    };
+    if ours(&TRACE_PARENT)
+        && let Ok(parent) = HeaderValue::from_bytes(&carried.context.parent())
+    {
+        headers.insert(TRACE_PARENT, parent);
+    }
+    if carried.begins && ours(&TRACE_STATE) {
+        headers.remove(TRACE_STATE);
     }
 }
 
@@ -360,6 +408,46 @@ mod tests {
         for hidden in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.0"] {
             let headers = map(&[("upgrade", hidden), ("connection", "upgrade, http2-settings")]);
             assert!(requested_upgrade(&headers).is_none(), "{hidden}");
+        }
+    }
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn one_valid_parent_counts() {
+        let parent = |headers: &[(&'static str, &'static str)]| trace_parent(&map(headers));
+        assert_eq!(parent(&[]), None);
+        assert_eq!(parent(&[("traceparent", PARENT), ("traceparent", PARENT)]), None);
+        assert_eq!(parent(&[("traceparent", "00-x")]), None);
+        let found = parent(&[("traceparent", PARENT)]).expect("valid");
+        assert_eq!(found.parent(), PARENT.as_bytes());
+    }
+
+    #[test]
+    fn a_trace_is_told_unless_the_operator_tells_another() {
+        let carried = |begins| Carried {
+            context: TraceContext::parse(PARENT.as_bytes()).expect("valid"),
+            begins,
+        };
+        let given = map(&[("traceparent", "theirs"), ("tracestate", "a=b"), ("tracestate", "c=d")]);
+        let changes = |set: bool, remove: &[HeaderName]| HeaderChanges {
+            set: if set {
+                vec![(TRACE_PARENT, HeaderValue::from_static("set"))]
+            } else {
+                Vec::new()
+            },
+            remove: remove.to_vec(),
+        };
+        for (begins, changes, parent, states) in [
+            (false, changes(false, &[]), PARENT, 2),
+            (true, changes(false, &[]), PARENT, 0),
+            (true, changes(true, &[]), "theirs", 0),
+            (true, changes(false, &[TRACE_PARENT, TRACE_STATE]), "theirs", 2),
+        ] {
+            let mut headers = given.clone();
+            set_trace(&mut headers, carried(begins), Some(&changes));
+            assert_eq!(headers[TRACE_PARENT], parent);
+            assert_eq!(headers.get_all(TRACE_STATE).iter().count(), states);
         }
     }
 

@@ -2,7 +2,7 @@
 //! became of it.
 //!
 //! One line with the target `audit`, so that it can be kept apart from the
-//! rest. Mistakes and warnings have lines of their own; here they are counted.
+//! rest, and a span where spans are exported. Mistakes and warnings have lines of their own; here they are counted.
 //! Keys and files are named, values never.
 
 use std::fmt::Display;
@@ -10,6 +10,12 @@ use std::fmt::Display;
 use tracing::info;
 
 use super::{Outcome, Verdict};
+use crate::trace::{Span, SpanId, SpanKind, TraceContext, TraceId, Value};
+
+/// What a span says of a reload, for which OpenTelemetry has no names.
+const TRIGGER: &str = "faas_gateway.reload.trigger";
+const RESULT: &str = "faas_gateway.reload.result";
+const GENERATION: &str = "faas_gateway.generation";
 
 /// Writes the line. `failing` is whether the one before failed.
 pub(super) fn log(outcome: &Outcome, failing: bool) {
@@ -35,6 +41,32 @@ pub(super) fn log(outcome: &Outcome, failing: bool) {
         errors = (outcome.verdict == Verdict::Failed).then_some(outcome.errors.len()),
         "{message}"
     );
+}
+
+/// The span of a reload that changed something or was to, in a trace of its own:
+/// there are few, so each is recorded.
+pub(super) fn span(outcome: &Outcome, (trace, span): (u128, u64)) -> Option<Span> {
+    let failed = match outcome.verdict {
+        Verdict::Applied => false,
+        Verdict::Failed => true,
+        Verdict::Unchanged | Verdict::Superseded => return None,
+    };
+    let generation = i64::try_from(outcome.generation).unwrap_or(i64::MAX);
+    Some(Span {
+        context: TraceContext::root(TraceId::new(trace), SpanId::new(span), true),
+        parent: None,
+        state: String::new(),
+        name: "reload".to_owned(),
+        kind: SpanKind::Internal,
+        began: outcome.began.into(),
+        ended: outcome.at.into(),
+        attributes: vec![
+            (TRIGGER, outcome.trigger.as_str().into()),
+            (RESULT, outcome.verdict.as_str().into()),
+            (GENERATION, Value::Number(generation)),
+        ],
+        failed,
+    })
 }
 
 /// Items for people; `None`, which leaves the field out, when there are none.

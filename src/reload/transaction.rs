@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tracing::{error, warn};
 
 use super::{Ask, Caller, Live, Outcome, Trigger, Verdict, audit};
@@ -22,6 +22,7 @@ pub(super) const SECOND_LOOK: Duration = Duration::from_millis(150);
 pub(super) struct Asked {
     pub(super) trigger: Trigger,
     pub(super) callers: Vec<Caller>,
+    pub(super) began: DateTime<Utc>,
 }
 
 impl Asked {
@@ -32,6 +33,7 @@ impl Asked {
         Self {
             trigger: explicit.or(asks.first()).map_or(Trigger::Poll, |ask| ask.trigger),
             callers: asks.iter().filter_map(|ask| ask.caller.clone()).collect(),
+            began: Utc::now(),
         }
     }
 }
@@ -41,6 +43,7 @@ impl From<Trigger> for Asked {
         Self {
             trigger,
             callers: Vec::new(),
+            began: Utc::now(),
         }
     }
 }
@@ -310,6 +313,7 @@ pub(super) fn ended(live: &dyn Live, asked: &Asked, verdict: Verdict) -> Outcome
         changed: Vec::new(),
         pending_restart: Vec::new(),
         shadowed: Vec::new(),
+        began: asked.began,
         at: Utc::now(),
     }
 }

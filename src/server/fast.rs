@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{Service, activity::Limits, listener::GOODBYE, socket::Socket};
 use crate::shutdown::{Cancelled, Stop};
@@ -45,6 +45,8 @@ pub(super) struct Caller {
     peer: SocketAddr,
     /// `peer` as functions see it.
     shown: Box<str>,
+    /// Requests so far.
+    served: u64,
     alarm: Alarm,
 }
 
@@ -55,6 +57,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
         input: Buffer::default(),
         peer,
         shown: peer.to_string().into_boxed_str(),
+        served: 0,
         alarm: Alarm::default(),
     };
     let mut stopped = stop.cancelled();
@@ -66,12 +69,16 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
             Limits::new(&snapshot.config.server)
         };
         let Some(plan) = caller.next(&service, limits, begun, &mut stopped).await else {
-            return;
+            return caller.leave().await;
         };
         begun = false;
         let then = match plan {
-            // In memory of its own, which a connection that waits does not have.
-            Plan::Call(call) => Box::pin(call.run(&mut caller, stop.is_cancelled())).await,
+            Plan::Call(call) => {
+                caller.served += 1;
+                let last = stop.is_cancelled() || limits.is_last(caller.served);
+                // In memory of its own, which a connection that waits does not have.
+                Box::pin(call.run(&mut caller, last)).await
+            }
             Plan::Partial | Plan::Base => match Box::pin(lent::serve(caller, &service, limits, &stop)).await {
                 Some(back) => {
                     caller = back;
@@ -86,7 +93,7 @@ pub(super) async fn serve(socket: Socket, peer: SocketAddr, service: Service, st
             Then::Cut => return,
         }
         if stop.is_cancelled() && caller.input.is_empty() {
-            return;
+            return caller.leave().await;
         }
     }
 }
@@ -132,11 +139,8 @@ impl Caller {
             if stopped && self.input.is_empty() {
                 return Poll::Ready(None);
             }
-            let bound = if stopped {
-                GOODBYE.min(limits.read())
-            } else {
-                limits.read()
-            };
+            let bound = if begun { limits.head } else { limits.idle };
+            let bound = if stopped { GOODBYE.min(bound) } else { bound };
             let since = *since.get_or_insert_with(Instant::now);
             self.alarm.poll(cx, since + bound).map(|()| None)
         })
@@ -165,6 +169,17 @@ impl Caller {
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+
+    /// Ends a connection on which nothing is under way. TLS tells the other end,
+    /// which could not know otherwise that nobody cut it off.
+    async fn leave(self) {
+        if !self.socket.is_tls() {
+            return;
+        }
+        let mut socket = self.socket;
+        // Whoever is gone already need not be told.
+        let _told = Box::pin(tokio::time::timeout(GOODBYE, socket.shutdown())).await;
     }
 
     /// Lets the rest of a head be read.

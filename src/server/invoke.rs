@@ -13,13 +13,15 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Reach, Service, access_log::Record, mirror::RequestBody, problem_response};
+use super::{Reach, Service, access_log::Record, activity::Busy, mirror::RequestBody, problem_response, spans::Wait};
 use crate::{
-    config::{CallAnnotations, Config, FunctionSettings, Visibility},
+    config::{CallAnnotations, CompressionSettings, Config, FunctionSettings, Visibility},
     model::FunctionRef,
     policy::{Admitted, Pass, Policy, Standing, Subject},
     problem::{Form, Problem},
@@ -27,6 +29,7 @@ use crate::{
     proxy::{
         self, Answer, Call, Switched,
         body::{self, Deadline, Observe},
+        compression::{self, body::Compressed},
         headers::{self, CallHeaders},
         target, upgrade,
     },
@@ -69,6 +72,7 @@ pub(super) async fn call(
     record.function_call();
     record.call_id(call_headers.call_id.as_bytes());
     let downstream = request.extensions_mut().remove::<OnUpgrade>();
+    let busy = request.extensions_mut().remove::<Arc<Busy>>();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let (mut record, mut policy) = (Some(record), None);
     let answered = forward(
@@ -85,7 +89,7 @@ pub(super) async fn call(
     let mut response = match answered {
         Ok(Answer { response, switched }) => {
             if let Some((switched, downstream)) = switched.zip(downstream) {
-                tunnel(tasks, downstream, switched);
+                tunnel(tasks, downstream, switched, busy);
             }
             response
         }
@@ -126,6 +130,9 @@ async fn forward(
     let (raw_name, rest) = target::split(uri.path())
         .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this is not a function's path"))?;
     let function = resolve(snapshot, &target::decode_name(raw_name), called).await?;
+    if let Some(record) = record {
+        record.function(&function);
+    }
     if function.settings.internal && reach == Reach::Public {
         return Err(ProviderError::unknown_function(&function.function).into());
     }
@@ -143,11 +150,15 @@ async fn forward(
         activation: function.settings.activation,
         ..snapshot.policy
     };
-    snapshot
-        .scaling
-        .ensure(&function.function, activation)
-        .await
-        .map_err(|error| unavailable(&function.function, error))?;
+    let since = record.as_ref().and_then(Record::watch);
+    let ready = snapshot.scaling.ensure(&function.function, activation).await;
+    if let Some(record) = record {
+        record.waited(Wait::Activation, since);
+    }
+    let waited = ready.map_err(|error| unavailable(&function.function, error))?;
+    if let Some((waited, metrics)) = waited.zip(function.metrics.as_ref()) {
+        metrics.activated(waited);
+    }
 
     if let Some(record) = record
         && let Some(metrics) = &function.metrics
@@ -178,6 +189,11 @@ async fn forward(
             .upstream(&function.function)
             .map_err(|error| unavailable(&function.function, error))
     };
+    let compression = function.settings.compression.as_ref();
+    let compression = compression.map(|settings| {
+        let asked = compression::Asked::new(settings, request.method(), request.headers());
+        (settings, asked)
+    });
     let answer = proxy::forward(request, rest, &call, choose, record).await;
     if let Some(pass) = pass {
         match &answer {
@@ -187,10 +203,25 @@ async fn forward(
             Err(_) => drop(pass),
         }
     }
-    answer.map_err(|problem| Problem {
+    let mut answer = answer.map_err(|problem| Problem {
         detail: format!("function {}: {}", function.function, problem.detail),
         ..problem
-    })
+    })?;
+    if let Some((settings, asked)) = compression {
+        answer.response = compressed(answer.response, settings, asked);
+    }
+    Ok(answer)
+}
+
+/// The answer as its caller gets it, compressed or not.
+fn compressed(response: Response<Body>, settings: &CompressionSettings, asked: compression::Asked) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let length = body.size_hint().exact();
+    let body = match compression::apply(settings, asked, &mut parts, length) {
+        Some(algorithm) => Compressed::new(body, algorithm).boxed_unsync(),
+        None => body,
+    };
+    Response::from_parts(parts, body)
 }
 
 /// Returns when the call may go on, and holds its slot in the record. The pass
@@ -202,7 +233,12 @@ async fn admit(
     peer: SocketAddr,
     record: &mut Option<Record>,
 ) -> Result<Option<Pass>, Problem> {
-    match policy.admit(request.headers(), peer.ip()).await {
+    let since = record.as_ref().and_then(Record::watch);
+    let admitted = policy.admit(request.headers(), peer.ip()).await;
+    if let Some(record) = record {
+        record.waited(Wait::Turn, since);
+    }
+    match admitted {
         Ok(Admitted { pass, slot }) => {
             if let Some(record) = record {
                 record.hold(slot);
@@ -361,8 +397,10 @@ pub(super) fn unavailable(function: &FunctionRef, error: ProviderError) -> Probl
 }
 
 /// Joins caller and function until both have closed or the process aborts.
-fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>) {
+/// `busy` keeps the caller's connection, where that carries more than this.
+fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>, busy: Option<Arc<Busy>>) {
     tasks.spawn(async move {
+        let _busy = busy;
         let Switched {
             upstream,
             idle,

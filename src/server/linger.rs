@@ -38,6 +38,8 @@ pub(super) struct Lingering<S> {
     closing: Option<Closing>,
     /// Runs while the caller takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// What is stalled was written and waits below to get out.
+    flushing: bool,
 }
 
 struct Closing {
@@ -89,6 +91,7 @@ impl<S> Lingering<S> {
             activity,
             closing: None,
             stalled: None,
+            flushing: false,
         }
     }
 
@@ -132,7 +135,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // Without TLS there is nothing to flush: that says nothing about a write that waits.
+        let was_flushing = std::mem::replace(&mut self.flushing, flushed.is_pending());
+        if flushed.is_pending() || was_flushing {
+            return self.unless_stalled(cx, flushed);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,12 +1,12 @@
 //! Accepting connections and serving HTTP/1.1 and h2c on them until drained.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use http::Request;
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -16,10 +16,14 @@ use tokio::{
 
 use super::{
     Service,
-    activity::{Activity, Held, Limits},
-    fast,
+    activity::{Activity, End, Limits},
+    connections::{Connections, Open},
+    fast, handshake,
+    held::Held,
+    http2::{self, Streams},
+    limits,
     linger::Lingering,
-    socket::Socket,
+    socket::{Socket, Stream},
 };
 use crate::{config, shutdown::Stop};
 
@@ -37,20 +41,25 @@ const LAST_REQUEST: Duration = Duration::from_millis(500);
 /// Accepts connections until `stop`, then returns; connections that are open
 /// finish their requests as tasks of the service. The listener closes when
 /// nobody else holds it.
-pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Stop) {
+pub async fn serve(listener: Arc<TcpListener>, connections: Arc<Connections>, service: Service, stop: Stop) {
     let mut pause = ACCEPT_PAUSE;
     let finish = Stop::new();
     loop {
+        let next = async {
+            connections.room(&service.current).await;
+            listener.accept().await
+        };
         let accepted = tokio::select! {
             // First: from then on, connections are another's.
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
-                let connection = connection(stream, peer, service.clone(), finish.clone());
+                let open = connections.accepted();
+                let connection = connection(stream, peer, open, service.clone(), finish.clone());
                 service.tasks.spawn(connection);
             }
             Err(error) => {
@@ -73,7 +82,8 @@ pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Stop) {
     let last = Stop::new();
     let mut waiting = 0;
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        let connection = connection(stream, peer, service.clone(), last.clone());
+        let open = connections.accepted();
+        let connection = connection(stream, peer, open, service.clone(), last.clone());
         service.tasks.spawn(connection);
         waiting += 1;
     }
@@ -84,20 +94,42 @@ pub async fn serve(listener: Arc<TcpListener>, service: Service, stop: Stop) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, service: Service, stop: Stop) {
+async fn connection(stream: TcpStream, peer: SocketAddr, open: Open, service: Service, stop: Stop) {
     // Only delays small writes if it fails; not worth refusing a caller.
     let _ = stream.set_nodelay(true);
-    let (fast, limits) = {
+    let (fast, bounds, tls, patience) = {
         // Let go at once: connections may stay for hours, and must not keep a snapshot.
         let snapshot = service.current.get();
         let server = &snapshot.config.server;
-        (server.fast_lane, Limits::new(server))
+        (
+            server.fast_lane,
+            Limits::new(server),
+            snapshot.tls.clone(),
+            server.read_timeout,
+        )
     };
-    let socket = Socket::Tcp(stream);
-    if fast {
+    let (socket, service) = match tls {
+        None => (Socket::new(Stream::Tcp(stream), open), service),
+        Some(tls) => {
+            let handshake = tokio::select! {
+                ended = handshake::accept(stream, &tls) => ended,
+                () = tokio::time::sleep(patience) => Err(io::ErrorKind::TimedOut.into()),
+                () = async { stop.cancelled().await; tokio::time::sleep(GOODBYE).await } => return,
+            };
+            match handshake {
+                Ok((stream, transport)) => (Socket::new(Stream::Tls(stream), open), service.over(transport)),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "no TLS handshake");
+                    return;
+                }
+            }
+        }
+    };
+    // What only we know is told by the base lane.
+    if fast && !service.transport.is_sanitised() {
         return fast::serve(socket, peer, service, stop).await;
     }
-    let activity = Activity::new(limits);
+    let activity = Activity::new(bounds, 0);
     let stream = Lingering::new(socket, Arc::clone(&activity));
     // It is large, and the fast lane's connections do not need the room.
     Box::pin(base(stream, peer, service, activity, stop)).await;
@@ -113,30 +145,45 @@ where
         builder(&snapshot.config.server)
     };
     let requests = Arc::clone(&activity);
-    let respond = service_fn(move |request: Request<Incoming>| {
-        let under_way = requests.request(request.version());
+    let respond = service_fn(move |mut request: Request<Incoming>| {
+        let bounds = Limits::new(&service.current.get().config.server);
+        let version = request.version();
+        let under_way = requests.request(version, bounds);
+        if version == Version::HTTP_2 && request.method() == Method::CONNECT {
+            // Its stream may become a tunnel, which has no answer's body to end it.
+            request.extensions_mut().insert(Arc::new(requests.busy()));
+        }
         let service = service.clone();
         async move {
-            let response = service.call(request, peer).await?;
-            Ok::<_, Infallible>(response.map(|body| Held::new(body, under_way)))
+            let mut response = service.call(request, peer).await?;
+            // Callers of HTTP/2 are told apart from their answers.
+            if under_way.is_last() && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, version, under_way)))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => Some(ended),
-        () = stop.cancelled() => None,
-        () = activity.overdue() => None,
+        ended = connection.as_mut() => Ok(ended),
+        () = stop.cancelled() => Err(End::Soon),
+        end = activity.over() => Err(end),
     };
-    let ended = if ended.is_some() {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => break Some(ended),
-                () = tokio::time::sleep(GOODBYE) => if activity.is_quiet() { break None },
+    let ended = match ended {
+        Ok(ended) => Some(ended),
+        Err(End::AtOnce) => None,
+        Err(End::Soon) => {
+            connection.as_mut().graceful_shutdown();
+            loop {
+                tokio::select! {
+                    ended = connection.as_mut() => break Some(ended),
+                    () = tokio::time::sleep(GOODBYE) => if activity.is_quiet() { break None },
+                    () = activity.cut_off() => break None,
+                }
             }
         }
     };
@@ -146,8 +193,8 @@ where
     }
 }
 
-fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(server: &config::Server) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams::new(server));
     builder
         .http1()
         // As Go writes them: scripts look for `X-Call-Id` in what `curl -i` prints.
@@ -155,11 +202,8 @@ fn builder(server: &config::Server) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // `Activity` bounds heads, and idle connections apart from them.
         .header_read_timeout(None)
-        .max_buf_size(server.max_header_bytes.as_usize());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(server.max_header_bytes.0).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(server.read_timeout));
+        .max_buf_size(server.max_header_bytes.as_usize())
+        .max_headers(limits::headers_read(server));
+    http2::configure(&mut builder, server);
     builder
 }

@@ -35,9 +35,10 @@ use super::{
 };
 use crate::{
     problem::Form,
-    proxy::target,
+    proxy::{headers, target},
     routing::{Route, mirror::Mirror},
     snapshot::Snapshot,
+    trace::Carried,
     upstream::BoxError,
 };
 
@@ -89,13 +90,15 @@ struct Sending {
 }
 
 /// Starts to copy a call that goes along `route`, and is in the form in which
-/// [`invoke`] takes it, for a number in `[0, 1)`.
+/// [`invoke`] takes it, for a number in `[0, 1)`. The copy's trace is what the
+/// call's own says, where it says something.
 pub(super) fn copy(
     service: &Service,
     snapshot: &Arc<Snapshot>,
     route: &Arc<Route>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
+    trace: Option<Carried>,
     number: f64,
 ) -> (Request<RequestBody>, Option<Arc<Copying>>) {
     let copying = (|| {
@@ -128,7 +131,7 @@ pub(super) fn copy(
                     },
                     snapshot: Arc::clone(snapshot),
                     route: Arc::clone(route),
-                    parts: parts(&request, mirror)?,
+                    parts: parts(&request, mirror, trace)?,
                     peer,
                     _place: place,
                 }),
@@ -143,7 +146,7 @@ pub(super) fn copy(
 }
 
 /// The head of the copy: the call's own, for the other function.
-fn parts(request: &Request<Incoming>, mirror: &Mirror) -> Option<Parts> {
+fn parts(request: &Request<Incoming>, mirror: &Mirror, trace: Option<Carried>) -> Option<Parts> {
     let (_, rest) = target::split(request.uri().path())?;
     let path = format!("{}{}{rest}", target::FUNCTION_PREFIX, mirror.target.function);
     let mut copy = Request::new(());
@@ -154,6 +157,9 @@ fn parts(request: &Request<Incoming>, mirror: &Mirror) -> Option<Parts> {
     // Its body has a length of its own.
     copy.headers_mut().remove(header::CONTENT_LENGTH);
     copy.headers_mut().remove(header::TRANSFER_ENCODING);
+    if let Some(trace) = trace {
+        headers::set_trace(copy.headers_mut(), trace, None);
+    }
     Some(copy.into_parts().0)
 }
 
@@ -229,7 +235,7 @@ impl Sending {
             let request = Request::from_parts(parts, RequestBody::Kept(Full::new(body)));
             let mut record = Record::new(&snapshot, Kind::Mirror, &request, peer, Instant::now());
             record.route(&route);
-            let form = Form::wanted(request.headers());
+            let form = Form::wanted(request.version(), request.headers());
             let answer = invoke::call(snapshot, &service, request, &called, record, peer, form).await;
             let mut answer = answer.into_body();
             // To its end, which is what its time and size are counted by.

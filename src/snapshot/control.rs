@@ -153,6 +153,8 @@ pub struct Outcome {
     pub pending_restart: Vec<&'static str>,
     /// Keys that changed in the files to no effect.
     pub shadowed: Vec<Shadowed>,
+    /// When it began.
+    pub began: DateTime<Utc>,
     /// When it ended.
     pub at: DateTime<Utc>,
 }

@@ -4,10 +4,14 @@
 //! A gateway knows that it belongs here by the name of its test's thread, which
 //! begins with this module's: see [`is_wanted`].
 
+#[path = "access_log.rs"]
+mod access_log;
 #[path = "connections.rs"]
 mod connections;
 #[path = "direct.rs"]
 mod direct;
+#[path = "limits.rs"]
+mod limits;
 #[path = "policy.rs"]
 mod policy;
 #[path = "proxy.rs"]
@@ -20,6 +24,10 @@ mod smuggling;
 mod streaming;
 #[path = "timeouts.rs"]
 mod timeouts;
+#[path = "tls.rs"]
+mod tls;
+#[path = "traces.rs"]
+mod traces;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {

@@ -1,596 +1,562 @@
-//! Functions that are called in HTTP/2: what gRPC needs, shared connections,
-//! and what becomes of calls when either side goes away.
+//! HTTP/2 on the listener: what streams carry, how they end, and what one may
+//! do to the others. Functions speak HTTP/1.1.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use futures_util::{StreamExt, stream};
+use h2::{Reason, RecvStream, SendStream, client::SendRequest};
+use http::{HeaderMap, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, client::conn::http2::SendRequest, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
-use serde_json::json;
+use http_body_util::{BodyExt, StreamBody};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    net::TcpListener,
+    sync::mpsc,
 };
 
-use crate::support::{Gateway, eventually, soon, wire::Wire};
+use crate::support::{
+    Gateway, Upstream, eventually,
+    gateway::field,
+    soon,
+    upstream::{body, echoed, text},
+    wire::{Wire, frames},
+};
 
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-type Sent = mpsc::UnboundedSender<Frame<Bytes>>;
+type Caller = SendRequest<Bytes>;
 
-/// What a test's function `f` does with a call.
-type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-
-/// A provider with the function `f`, which takes its calls in HTTP/2.
-struct Function {
-    address: SocketAddr,
-    /// Connections that carried calls.
-    connections: Arc<AtomicUsize>,
+/// A connection whose windows are the caller's to open.
+async fn caller(gateway: &Gateway) -> Caller {
+    frames(gateway.address(), &h2::client::Builder::new()).await.0
 }
 
-impl Function {
-    async fn start<A>(streams: Option<u32>, answer: impl Fn(Request<Incoming>) -> A + Send + Sync + 'static) -> Self
-    where
-        A: Future<Output = Response<Body>> + Send + 'static,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let function = Self {
-            address: listener.local_addr().expect("bound"),
-            connections: Arc::default(),
-        };
-        let connections = Arc::clone(&function.connections);
-        let answer: Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync> =
-            Arc::new(move |request| Box::pin(answer(request)));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (answer, connections, first) = (Arc::clone(&answer), Arc::clone(&connections), AtomicUsize::new(0));
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let called = request.uri().path().starts_with("/function/");
-                    if called && first.swap(1, Ordering::Relaxed) == 0 {
-                        connections.fetch_add(1, Ordering::Relaxed);
-                    }
-                    let answer = Arc::clone(&answer);
-                    async move {
-                        Ok::<_, std::convert::Infallible>(if called {
-                            answer(request).await
-                        } else {
-                            text(200, &status())
-                        })
-                    }
-                });
-                tokio::spawn(async move {
-                    let mut builder = auto::Builder::new(TokioExecutor::new());
-                    builder.http2().max_concurrent_streams(streams);
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        function
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
+fn post(path: &str) -> http::request::Builder {
+    Request::post(format!("http://gw.test{path}"))
 }
 
-fn status() -> String {
-    json!({"name": "f", "image": "scripted", "replicas": 1, "availableReplicas": 1}).to_string()
-}
-
-async fn before(address: SocketAddr, config: &str) -> Gateway {
-    Gateway::before(&format!("http://{address}"))
-        .config(&format!(
-            "[reload]\nwatch = \"off\"\n[metrics]\nrefresh_interval = \"1h\"\n[functions.f]\nupstream_protocol = \
-             \"h2c\"\n{config}"
-        ))
-        .start()
-        .await
-}
-
-fn text(status: u16, text: &str) -> Response<Body> {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
-    response
-}
-
-fn full(text: &str) -> Body {
-    http_body_util::Full::new(Bytes::from(text.to_owned()))
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-fn data(text: &'static str) -> Frame<Bytes> {
-    Frame::data(Bytes::from_static(text.as_bytes()))
-}
-
-fn grpc_status(status: &'static str) -> Frame<Bytes> {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static(status));
-    Frame::trailers(trailers)
-}
-
-/// A body that is written piece by piece.
-fn written() -> (Sent, Body) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let frames = futures_util::stream::unfold(receiver, |mut receiver: mpsc::UnboundedReceiver<_>| async {
-        Some((Ok(receiver.recv().await?), receiver))
-    });
-    (sender, StreamBody::new(frames).boxed_unsync())
-}
-
-/// Answers each piece with the same piece, and ends with trailers.
-async fn echo(request: Request<Incoming>) -> Response<Body> {
-    assert_eq!(request.version(), Version::HTTP_2);
-    let (sender, body) = written();
-    let mut response = Response::new(body);
-    let seen = json!({
-        "authority": request.uri().authority().map(ToString::to_string),
-        "path": request.uri().path(),
-        "host": request.headers().get("host").is_some(),
-        "te": request.headers().get("te").map(|te| te.to_str().expect("text")),
-        "upgrade": request.headers().get("upgrade").is_some(),
-    });
-    let headers = response.headers_mut();
-    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    // Callers of HTTP/1.1 get the trailers that are announced.
-    headers.insert("trailer", HeaderValue::from_static("grpc-status"));
-    headers.insert("x-seen", HeaderValue::try_from(seen.to_string()).expect("text"));
-    tokio::spawn(async move {
-        let mut incoming = request.into_body();
-        while let Some(Ok(frame)) = incoming.frame().await {
-            if let Ok(data) = frame.into_data() {
-                let _ = sender.send(Frame::data(data));
-            }
-        }
-        let _ = sender.send(grpc_status("0"));
-    });
-    response
-}
-
-/// A caller's HTTP/2 connection.
-async fn caller(address: SocketAddr) -> SendRequest<Body> {
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .expect("h2c");
-    tokio::spawn(connection);
-    sender
-}
-
-fn call(name: &str, body: Body) -> Request<Body> {
-    Request::post(format!("http://caller.example/function/{name}/pkg.Service/Method"))
+fn grpc(path: &str) -> Request<()> {
+    let request = post(path)
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(body)
-        .expect("a request")
+        .header("te", "trailers");
+    request.body(()).expect("a request")
 }
 
-/// The next piece of an answer, as text.
-async fn next(body: &mut Incoming) -> String {
-    let frame = soon("a piece", body.frame()).await.expect("more").expect("no failure");
-    String::from_utf8_lossy(&frame.into_data().expect("data")).into_owned()
+async fn opened(caller: &Caller, request: Request<()>, end: bool) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+    let mut ready = caller.clone().ready().await.expect("open");
+    ready.send_request(request, end).expect("open")
 }
 
-/// The code that a stream was reset with.
-fn reset(error: &hyper::Error) -> Option<h2::Reason> {
-    let cause = std::error::Error::source(error)?;
-    cause.downcast_ref::<h2::Error>()?.reason()
+/// Sends a request without a body and returns its answer.
+async fn asked(caller: &Caller, request: Request<()>) -> Response<RecvStream> {
+    let (answer, _) = opened(caller, request, true).await;
+    soon("an answer", answer).await.expect("an answer")
 }
 
-#[tokio::test]
-async fn a_unary_call_has_its_trailers() {
-    let function = Function::start(None, echo).await;
-    let gateway = before(function.address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    let answer = soon("an answer", caller.send_request(call("f", full("message"))))
-        .await
-        .expect("answered");
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["content-type"], "application/grpc");
-    let seen: serde_json::Value = serde_json::from_slice(answer.headers()["x-seen"].as_bytes()).expect("JSON");
-    let expected = json!({
-        "authority": function.address.to_string(), "path": "/function/f/pkg.Service/Method",
-        "host": false, "te": "trailers", "upgrade": false,
-    });
-    assert_eq!(seen, expected);
-    let whole = answer.into_body().collect().await.expect("a body");
-    assert_eq!(whole.trailers().expect("trailers")["grpc-status"], "0");
-    assert_eq!(whole.to_bytes(), "message");
-}
-
-#[tokio::test]
-async fn both_directions_stream_at_once() {
-    let function = Function::start(None, echo).await;
-    let gateway = before(function.address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    let (sender, body) = written();
-    let answer = soon("a head", caller.send_request(call("f", body)))
-        .await
-        .expect("answered");
-    let mut answer = answer.into_body();
-    for message in ["one", "two", "three"] {
-        sender.send(data(message)).expect("under way");
-        assert_eq!(next(&mut answer).await, message);
+/// The next piece of a body.
+async fn piece(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+    let data = soon("a piece", body.data()).await?;
+    if let Ok(data) = &data {
+        body.flow_control().release_capacity(data.len()).expect("received");
     }
-    drop(sender);
-    let end = soon("trailers", answer.frame())
-        .await
-        .expect("trailers")
-        .expect("no failure");
-    assert_eq!(end.trailers_ref().expect("trailers")["grpc-status"], "0");
+    Some(data)
 }
 
-#[tokio::test]
-async fn callers_of_http1_reach_it_too() {
-    let function = Function::start(None, echo).await;
-    let gateway = before(function.address, "").await;
-    let answer = Wire::exchange(
-        gateway.address(),
-        "POST /function/f HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close, upgrade\r\nUpgrade: \
-         websocket\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-    )
-    .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("hello") && answer.contains("Grpc-Status: 0"),
-        "{answer}"
-    );
-    assert!(answer.contains("\"upgrade\":false"), "{answer}");
-    // Also when it is known, and plain.
-    assert_eq!(gateway.invoke("/function/f", "again").await, "again");
-}
-
-#[tokio::test]
-async fn large_bodies_cross_whole() {
-    let function = Function::start(None, echo).await;
-    let gateway = before(function.address, "").await;
-    let sent: Vec<u8> = (0..8 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
-    let answer = gateway.post("/function/f").body(sent.clone()).send().await;
-    let answer = answer.expect("an answer").bytes().await.expect("a body");
-    assert!(answer == sent, "the body changed on its way");
-}
-
-#[tokio::test]
-async fn many_calls_share_a_few_connections() {
-    let go = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&go);
-    for (streams, invoke, connections) in [
-        (None, "", 1),
-        (Some(25), "", 4),
-        (
-            Some(10),
-            "[invoke]\nmax_conns_per_host = 3\nconnect_timeout = \"1m\"\n",
-            2,
-        ),
-    ] {
-        let gate = Arc::clone(&gate);
-        let function = Function::start(streams, move |_| {
-            let gate = Arc::clone(&gate);
-            async move {
-                gate.acquire().await.expect("open").forget();
-                text(200, "done")
-            }
-        })
-        .await;
-        let gateway = before(function.address, invoke).await;
-        let mut caller = caller(gateway.address()).await;
-        soon("room for all", caller.ready()).await.expect("open");
-        let calls: Vec<_> = (0..100).map(|_| caller.send_request(call("f", full("x")))).collect();
-        let calls = tokio::spawn(join_all(calls));
-        let inflight = "gateway_function_invocation_inflight{function_name=\"f\"}";
-        eventually("all calls", || async {
-            (gateway.metric(inflight).await? >= 100.0).then_some(())
-        })
-        .await;
-        go.add_permits(100);
-        let answers = soon("all answers", calls).await.expect("no panic");
-        assert!(
-            answers
-                .iter()
-                .all(|answer| answer.as_ref().expect("answered").status() == 200)
-        );
-        drop(answers);
-        let opened = function.connections();
-        assert!(opened >= 1 && opened <= connections + 1, "{opened} for {streams:?}");
+async fn whole(mut body: RecvStream) -> Result<(Bytes, Option<HeaderMap>), h2::Error> {
+    let mut all = Vec::new();
+    while let Some(data) = piece(&mut body).await {
+        all.extend_from_slice(&data?);
     }
+    Ok((all.into(), body.trailers().await?))
 }
 
-#[tokio::test]
-async fn a_connection_ends_when_it_is_idle_or_old() {
-    let function = Function::start(None, |_| async { text(200, "done") }).await;
-    let gateway = before(function.address, "[invoke]\nidle_conn_timeout = \"50ms\"\n").await;
-    gateway.invoke("/function/f", "").await;
-    eventually("its end", || async {
-        let open = "gateway_upstream_connections{state=\"idle\"}";
-        (gateway.metric(open).await? == 0.0).then_some(())
-    })
-    .await;
-    gateway.invoke("/function/f", "").await;
-    assert_eq!(function.connections(), 2);
-
-    let gateway = before(function.address, "[invoke]\nmax_conn_age = \"50ms\"\n").await;
-    gateway.invoke("/function/f", "").await;
-    tokio::time::sleep(Duration::from_millis(60)).await;
-    gateway.invoke("/function/f", "").await;
-    assert_eq!(function.connections(), 4);
-}
-
-/// One connection of a function that is told each frame to send.
-struct Frames(TcpStream);
-
-const HEADERS: u8 = 1;
-const DATA: u8 = 0;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-impl Frames {
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        // The gateway may have gone.
-        let _ = self.0.write_all(&frame).await;
-    }
-
-    /// Answers 200, with nothing more when `end`.
-    async fn answer(&mut self, stream: u32, end: bool) {
-        let flags = END_HEADERS | if end { END } else { 0 };
-        // HPACK: `:status: 200` of the static table.
-        self.send(HEADERS, flags, stream, &[0x88]).await;
-    }
-
-    /// The next frame of a kind, and its stream; `None` when there is none.
-    async fn next(&mut self, kind: u8) -> Option<(u32, Vec<u8>)> {
-        loop {
-            let mut head = [0; 9];
-            self.0.read_exact(&mut head).await.ok()?;
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; length as usize];
-            self.0.read_exact(&mut payload).await.ok()?;
-            if head[3] == SETTINGS && head[4] == 0 {
-                self.send(SETTINGS, 1, 0, &[]).await;
-            }
-            if head[3] == kind {
-                return Some((u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload));
-            }
-        }
-    }
-}
-
-/// A provider whose function's connections are a test's, in the order in which
-/// they come.
-async fn frames() -> (SocketAddr, mpsc::UnboundedReceiver<Frames>) {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A provider that speaks bytes: answers each call with these, then closes.
+async fn raw(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let sender = sender.clone();
             tokio::spawn(async move {
-                let mut first = vec![0; PREFACE.len()];
-                while stream.peek(&mut first).await.is_ok_and(|length| length < 3) {}
-                if first.starts_with(b"PRI") {
-                    stream.read_exact(&mut first).await.expect("a preface");
-                    let mut frames = Frames(stream);
-                    frames.send(SETTINGS, 0, 0, &[]).await;
-                    let _ = sender.send(frames);
-                    return;
+                let mut head = Vec::new();
+                let mut chunk = [0; 4096];
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    match stream.read(&mut chunk).await {
+                        Ok(count @ 1..) => head.extend_from_slice(&chunk[..count]),
+                        _ => return,
+                    }
                 }
-                let status = service_fn(|_| async { Ok::<_, std::convert::Infallible>(text(200, &status())) });
-                let connection = hyper::server::conn::http1::Builder::new();
-                let _ = connection.serve_connection(TokioIo::new(stream), status).await;
+                let answer = if head.starts_with(b"POST /function/") {
+                    answer
+                } else {
+                    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                };
+                stream.write_all(answer).await.expect("the gateway reads");
             });
         }
     });
-    (address, receiver)
+    url
 }
 
 #[tokio::test]
-async fn a_connection_that_its_server_closes_loses_no_call() {
-    let (address, mut connections) = frames().await;
-    let gateway = before(address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    soon("room", caller.ready()).await.expect("open");
-    let calls: Vec<_> = (0..5)
-        .map(|_| caller.send_request(call("f", full("message"))))
-        .collect();
-    let calls = tokio::spawn(join_all(calls));
-    let mut closing = soon("a connection", connections.recv()).await.expect("one");
-    for _ in 0..5 {
-        soon("a call", closing.next(DATA)).await.expect("whole");
-    }
-    // It will answer the first two, and has not looked at the others.
-    closing.send(GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]).await;
-    let mut fresh = soon("another connection", connections.recv()).await.expect("one");
-    for _ in 0..3 {
-        let (stream, body) = soon("a call again", fresh.next(DATA)).await.expect("whole");
-        assert_eq!(body, b"message");
-        fresh.answer(stream, true).await;
-    }
-    for stream in [1, 3] {
-        closing.answer(stream, true).await;
-    }
-    let answers = soon("all answers", calls).await.expect("no panic");
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.as_ref().is_ok_and(|answer| answer.status() == 200))
-    );
-    let later = tokio::spawn(caller.send_request(call("f", full("later"))));
-    let (stream, _) = soon("a call on the open one", fresh.next(DATA)).await.expect("whole");
-    fresh.answer(stream, true).await;
-    assert_eq!(later.await.expect("no panic").expect("answered").status(), 200);
-}
-
-#[tokio::test]
-async fn a_refused_call_is_sent_once_more() {
-    let (address, mut connections) = frames().await;
-    let gateway = before(address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    let mut frames = None;
-    for (refusals, status) in [(1, 200), (2, 502)] {
-        let answer = tokio::spawn(caller.send_request(call("f", full("message"))));
-        let frames = match &mut frames {
-            None => frames.insert(soon("a connection", connections.recv()).await.expect("one")),
-            Some(frames) => frames,
-        };
-        for _ in 0..refusals {
-            let (stream, body) = soon("a call", frames.next(DATA)).await.expect("whole");
-            assert_eq!(body, b"message");
-            frames.send(RST_STREAM, 0, stream, &[0, 0, 0, 7]).await;
-        }
-        if refusals == 1 {
-            let (stream, body) = soon("the call again", frames.next(DATA)).await.expect("whole");
-            assert_eq!(body, b"message");
-            frames.answer(stream, true).await;
-        }
-        assert_eq!(answer.await.expect("no panic").expect("answered").status(), status);
-    }
-}
-
-#[tokio::test]
-async fn a_caller_that_resets_its_call_cancels_the_functions_and_no_other() {
-    const CANCEL: [u8; 4] = [0, 0, 0, 8];
-    let (address, mut connections) = frames().await;
-    let gateway = before(address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    // Before its head, and in the middle of both bodies.
-    let waiting = tokio::spawn(caller.send_request(call("f", full("message"))));
-    let mut frames = soon("a connection", connections.recv()).await.expect("one");
-    let (first, _) = soon("a call", frames.next(DATA)).await.expect("whole");
-    let (sender, body) = written();
-    let streaming = tokio::spawn(caller.send_request(call("f", body)));
-    let (second, _) = soon("another call", frames.next(HEADERS)).await.expect("a head");
-    sender.send(data("part")).expect("under way");
-    soon("its body", frames.next(DATA)).await.expect("a part");
-    frames.answer(second, false).await;
-    let streaming = streaming.await.expect("no panic").expect("a head");
-    waiting.abort();
-    assert_eq!(
-        soon("a reset", frames.next(RST_STREAM)).await,
-        Some((first, CANCEL.to_vec()))
-    );
-    drop(streaming);
-    drop(sender);
-    let (stream, _) = soon("a reset", frames.next(RST_STREAM)).await.expect("one");
-    assert_eq!(stream, second);
-    let last = tokio::spawn(caller.send_request(call("f", full("message"))));
-    let (stream, _) = soon("a call", frames.next(DATA)).await.expect("the connection is open");
-    frames.answer(stream, true).await;
-    assert_eq!(last.await.expect("no panic").expect("answered").status(), 200);
-}
-
-#[tokio::test]
-async fn a_function_that_goes_away_ends_its_calls() {
-    let (address, mut connections) = frames().await;
-    let gateway = before(address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    let (begun, waiting) = (
-        caller.send_request(call("f", full("message"))),
-        caller.send_request(call("f", full("message"))),
-    );
-    let both = tokio::spawn(async move { tokio::join!(begun, waiting) });
-    let mut frames = soon("a connection", connections.recv()).await.expect("one");
-    let (first, _) = soon("a call", frames.next(DATA)).await.expect("whole");
-    soon("another call", frames.next(DATA)).await.expect("whole");
-    frames.answer(first, false).await;
-    frames.send(DATA, 0, first, b"half").await;
-    // Until the half has arrived, so that it is not lost with the connection.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    drop(frames);
-    let (begun, waiting) = both.await.expect("no panic");
-    let (begun, waiting) = (begun.expect("a head"), waiting.expect("a head"));
-    let mut answers = [begun, waiting];
-    answers.sort_by_key(Response::status);
-    let [begun, waiting] = answers;
-    assert_eq!((begun.status().as_u16(), waiting.status().as_u16()), (200, 502));
-    let mut body = begun.into_body();
-    assert_eq!(next(&mut body).await, "half");
-    let error = soon("a reset", body.frame())
-        .await
-        .expect("no end")
-        .expect_err("a reset");
-    assert!(reset(&error).is_some(), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_functions_reset_reaches_the_caller() {
-    let (address, mut connections) = frames().await;
-    let gateway = before(address, "").await;
-    let mut caller = caller(gateway.address()).await;
-    let answer = tokio::spawn(caller.send_request(call("f", full("message"))));
-    let mut frames = soon("a connection", connections.recv()).await.expect("one");
-    let (stream, _) = soon("a call", frames.next(DATA)).await.expect("whole");
-    frames.answer(stream, false).await;
-    let mut body = answer.await.expect("no panic").expect("a head").into_body();
-    frames.send(RST_STREAM, 0, stream, &[0, 0, 0, 11]).await;
-    let error = soon("a reset", body.frame())
-        .await
-        .expect("no end")
-        .expect_err("a reset");
-    assert_eq!(reset(&error), Some(h2::Reason::ENHANCE_YOUR_CALM));
-}
-
-#[tokio::test]
-async fn a_function_that_does_not_speak_it_is_told_apart() {
-    let upstream = crate::support::Upstream::start().await;
-    let config = "[functions.echo]\nupstream_protocol = \"h2c\"";
-    let gateway = Gateway::before(&upstream.url()).config(config).start().await;
-    let answer = gateway.get("/function/echo").send().await.expect("an answer");
-    assert_eq!(answer.status(), 502);
-    let text = answer.text().await.expect("text");
-    assert!(text.contains("HTTP/2"), "{text}");
-}
-
-#[tokio::test]
-async fn a_local_function_of_grpc_works() {
-    let gateway = Gateway::new().start().await;
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/grpc.js");
-    gateway
-        .deploy(&json!({
-            "service": "f", "image": "local", "envProcess": format!("node '{}'", path.display()),
-            "envVars": {"mode": "http"}, "annotations": {"com.openfaas.upstream.protocol": "h2c"},
-        }))
-        .await;
-    let mut caller = caller(gateway.address()).await;
-    let (sender, body) = written();
-    sender.send(data("one")).expect("under way");
-    let answer = soon("a head", caller.send_request(call("f", body)))
-        .await
-        .expect("answered");
+async fn a_call_of_grpc_has_its_trailers_though_nobody_announced_them() {
+    let url = raw(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n\
+                    7\r\n\0\0\0\0\x02hi\r\n0\r\ngrpc-status: 0\r\ngrpc-message: fine\r\n\r\n",
+    )
+    .await;
+    let gateway = Gateway::before(&url).start().await;
+    let answer = asked(&caller(&gateway).await, grpc("/function/greeter/pkg.Greeter/Hello")).await;
     assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["x-te"], "trailers");
-    assert_eq!(answer.headers()["x-authority"], "caller.example");
-    let mut answer = answer.into_body();
-    assert_eq!(next(&mut answer).await, "one");
-    sender.send(data("two")).expect("under way");
-    assert_eq!(next(&mut answer).await, "two");
-    drop(sender);
-    let end = soon("trailers", answer.frame())
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    assert!(!answer.headers().contains_key("transfer-encoding"));
+    let (data, trailers) = whole(answer.into_body()).await.expect("a body");
+    assert_eq!(data, &b"\0\0\0\0\x02hi"[..]);
+    let trailers = trailers.expect("trailers");
+    assert_eq!(
+        (&trailers["grpc-status"], &trailers["grpc-message"]),
+        (&"0".parse().expect("a value"), &"fine".parse().expect("a value"))
+    );
+}
+
+#[tokio::test]
+async fn both_directions_of_a_call_flow_at_once() {
+    let upstream = Upstream::start().await.function("chat", |request| async move {
+        assert_eq!(request.headers()["te"], "trailers");
+        let trailers = stream::once(async {
+            let status = ("grpc-status".parse().expect("a name"), "0".parse().expect("a value"));
+            Ok(Frame::trailers(HeaderMap::from_iter([status])))
+        });
+        let incoming = request
+            .into_body()
+            .into_data_stream()
+            .map(|data| data.map(Frame::data).map_err(std::io::Error::other));
+        let mut answer = body(200, StreamBody::new(incoming.chain(trailers)));
+        answer
+            .headers_mut()
+            .insert("trailer", "grpc-status".parse().expect("a value"));
+        answer
+    });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let caller = caller(&gateway).await;
+    for _ in 0..2 {
+        let (answer, mut request) = opened(&caller, grpc("/function/chat"), false).await;
+        request.send_data(Bytes::from_static(b"one"), false).expect("open");
+        let mut answer = soon("the head", answer).await.expect("an answer").into_body();
+        assert_eq!(piece(&mut answer).await.expect("open").expect("data"), "one");
+        for word in ["two", "three"] {
+            request.send_data(Bytes::from(word), false).expect("open");
+            assert_eq!(piece(&mut answer).await.expect("open").expect("data"), word);
+        }
+        request.send_data(Bytes::new(), true).expect("open");
+        let (rest, trailers) = whole(answer).await.expect("a body");
+        assert!(rest.is_empty());
+        assert_eq!(trailers.expect("trailers")["grpc-status"], "0");
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_reach_the_function() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let request = post("/function/echo")
+        .header("trailer", "x-sum")
+        .body(())
+        .expect("a request");
+    let (answer, mut stream) = opened(&caller(&gateway).await, request, false).await;
+    stream.send_data(Bytes::from_static(b"abc"), false).expect("open");
+    let sum = ("x-sum".parse().expect("a name"), "17".parse().expect("a value"));
+    stream.send_trailers(HeaderMap::from_iter([sum])).expect("open");
+    let (seen, _) = whole(answer.await.expect("an answer").into_body())
         .await
-        .expect("trailers")
-        .expect("no failure");
-    assert_eq!(end.trailers_ref().expect("trailers")["grpc-status"], "0");
-    assert_eq!(gateway.invoke("/function/f", "plain").await, "plain");
+        .expect("a body");
+    let seen: serde_json::Value = serde_json::from_slice(&seen).expect("JSON");
+    assert_eq!(
+        (&seen["body"], &seen["trailers"]),
+        (&"abc".into(), &serde_json::json!([["x-sum", "17"]]))
+    );
+}
+
+#[tokio::test]
+async fn errors_are_told_as_grpc_tells_them() {
+    let upstream = Upstream::start()
+        .await
+        .function("slow", |_| std::future::pending())
+        .function("refuses", |_| async {
+            let mut answer = text(200, "");
+            for (name, value) in [("grpc-status", "5"), ("content-type", "application/grpc")] {
+                answer.headers_mut().insert(name, value.parse().expect("a value"));
+            }
+            answer
+        });
+    let gateway = Gateway::before(&upstream.url())
+        .config("[scaling]\nfrom_zero = true\n[functions.slow]\ntimeouts.total = \"100ms\"\n[functions.echo]\nbody.max_request = 1")
+        .start()
+        .await;
+    let caller = caller(&gateway).await;
+    for (path, status, message, ours) in [
+        ("/function/nobody", "12", "nobody not found", true),
+        ("/function/slow", "14", "timeouts.total", true),
+        ("/pkg.Service/Method", "12", "", true),
+        ("/function/refuses", "5", "", false),
+    ] {
+        let answer = asked(&caller, grpc(path)).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        let value = |name: &str| {
+            answer
+                .headers()
+                .get(name)
+                .map(|value| value.to_str().expect("text").to_owned())
+        };
+        assert_eq!(value("grpc-status").as_deref(), Some(status), "{path}: {answer:?}");
+        assert!(
+            value("grpc-message").unwrap_or_default().contains(message),
+            "{path}: {answer:?}"
+        );
+        assert_eq!(value("x-openfaas-internal").is_some(), ours);
+        assert!(
+            answer.body().is_end_stream(),
+            "{path}: there is nothing behind the head"
+        );
+    }
+    let request = post("/function/echo")
+        .header("content-type", "application/grpc")
+        .header("content-length", 4);
+    let (answer, _stream) = opened(&caller, request.body(()).expect("a request"), false).await;
+    assert_eq!(
+        soon("an answer", answer).await.expect("an answer").headers()["grpc-status"],
+        "8"
+    );
+    // What is counted and logged is what went wrong.
+    let series = r#"gateway_function_invocation_total{code="504",function_name="slow"}"#;
+    assert_eq!(gateway.metric(series).await, Some(1.0));
+    let line = gateway
+        .logged("the 404", |line| field(line, "path") == "/pkg.Service/Method")
+        .await;
+    assert_eq!(field(&line, "status"), 404);
+    // Others are told as ever.
+    let plain = asked(&caller, post("/function/nobody").body(()).expect("a request")).await;
+    assert_eq!(plain.status(), 404);
+}
+
+#[tokio::test]
+async fn a_function_that_breaks_off_resets_its_stream_and_no_other() {
+    let (breaks, broken) = tokio::sync::oneshot::channel::<()>();
+    let broken = Mutex::new(Some(broken));
+    let upstream = Upstream::start().await.function("breaks", move |_| {
+        let broken = broken.lock().expect("no panic").take().expect("called once");
+        let first = stream::once(async { Ok(Frame::data(Bytes::from_static(b"half"))) });
+        let second = stream::once(async move {
+            broken.await.expect("the test says when");
+            Err(std::io::Error::other("gone"))
+        });
+        async { body(200, StreamBody::new(Box::pin(first.chain(second)))) }
+    });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let caller = caller(&gateway).await;
+    let mut answer = asked(&caller, post("/function/breaks").body(()).expect("a request"))
+        .await
+        .into_body();
+    assert_eq!(piece(&mut answer).await.expect("open").expect("data"), "half");
+    breaks.send(()).expect("the function waits");
+    let error = piece(&mut answer).await.expect("no end").expect_err("a reset");
+    assert!(error.is_reset() && error.is_remote(), "{error:?}");
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+    let answer = asked(&caller, post("/function/echo").body(()).expect("a request")).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_reset_while_the_answer_flows_cancels_the_call() {
+    let (gone, mut noticed) = mpsc::channel::<()>(1);
+    let gone = Mutex::new(Some(gone));
+    let upstream = Upstream::start().await.function("streams", move |_| {
+        let held = gone.lock().expect("no panic").take();
+        async move {
+            let endless = stream::unfold(held, |held| async {
+                tokio::task::yield_now().await;
+                Some((Ok(Frame::data(Bytes::from_static(b"more"))), held))
+            });
+            body(200, StreamBody::new(endless))
+        }
+    });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let (answer, mut stream) = opened(
+        &caller(&gateway).await,
+        post("/function/streams").body(()).expect("a request"),
+        false,
+    )
+    .await;
+    let mut answer = soon("the head", answer).await.expect("an answer").into_body();
+    piece(&mut answer).await.expect("open").expect("data");
+    stream.send_reset(Reason::CANCEL);
+    assert!(
+        soon("the end of the call", noticed.recv()).await.is_none(),
+        "nobody sends"
+    );
+    gateway
+        .logged("the call", |line| {
+            field(line, "path") == "/function/streams" && field(line, "aborted") == true
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_early_answer_is_whole_and_the_rest_of_the_request_is_not_wanted() {
+    let upstream = Upstream::start()
+        .await
+        .function("knows", |_| async { text(403, "no need to read that") });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let (answer, mut request) = opened(
+        &caller(&gateway).await,
+        post("/function/knows").body(()).expect("a request"),
+        false,
+    )
+    .await;
+    request
+        .send_data(Bytes::from_static(b"the beginning"), false)
+        .expect("open");
+    let answer = soon("the answer", answer).await.expect("an answer");
+    assert_eq!(answer.status(), 403);
+    let (data, _) = whole(answer.into_body()).await.expect("a whole answer");
+    assert_eq!(data, "no need to read that");
+    let reason = soon("a reset", std::future::poll_fn(|cx| request.poll_reset(cx))).await;
+    assert_eq!(reason.expect("a reason"), Reason::NO_ERROR);
+}
+
+#[tokio::test]
+async fn lengths_are_kept_and_held_to() {
+    let upstream = Upstream::start()
+        .await
+        .function("sized", |_| async { text(200, "12345") });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let caller = caller(&gateway).await;
+    let answer = asked(&caller, post("/function/sized").body(()).expect("a request")).await;
+    assert_eq!(answer.headers()["content-length"], "5");
+    for (length, sent, expected) in [(3, "abc", Some("abc")), (4, "abc", None), (2, "abc", None)] {
+        let request = post("/function/echo")
+            .header("content-length", length)
+            .body(())
+            .expect("a request");
+        let (answer, mut stream) = opened(&caller, request, false).await;
+        stream.send_data(Bytes::from(sent), true).expect("open");
+        let Some(expected) = expected else {
+            let refused = match soon("an end", answer).await {
+                Ok(answer) => answer.status() == 400,
+                Err(error) => error.reason() == Some(Reason::PROTOCOL_ERROR),
+            };
+            assert!(refused, "{length} for {sent}");
+            continue;
+        };
+        let (seen, _) = whole(answer.await.expect("an answer").into_body())
+            .await
+            .expect("a body");
+        let seen: serde_json::Value = serde_json::from_slice(&seen).expect("JSON");
+        assert_eq!(
+            (&seen["body"], echoed(&seen, "content-length")),
+            (&expected.into(), vec!["3".to_owned()])
+        );
+        assert!(echoed(&seen, "transfer-encoding").is_empty());
+    }
+    let (answer, mut stream) = opened(&caller, post("/function/echo").body(()).expect("a request"), false).await;
+    stream.send_data(Bytes::from_static(b"abc"), true).expect("open");
+    let (seen, _) = whole(answer.await.expect("an answer").into_body())
+        .await
+        .expect("a body");
+    let seen: serde_json::Value = serde_json::from_slice(&seen).expect("JSON");
+    assert_eq!(echoed(&seen, "transfer-encoding"), ["chunked"]);
+}
+
+/// An endless answer.
+fn flood() -> Response<crate::support::upstream::Body> {
+    let chunk = || Ok(Frame::data(Bytes::from_static(&[b'x'; 1 << 14])));
+    body(200, StreamBody::new(stream::repeat_with(chunk)))
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_holds_up_no_other() {
+    let upstream = Upstream::start()
+        .await
+        .function("deaf", |request| async move {
+            let _unread = request;
+            std::future::pending::<()>().await;
+            text(200, "")
+        })
+        .function("floods", |_| async { flood() });
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let caller = caller(&gateway).await;
+    // Functions that read nothing, with as much as the windows take, and
+    // answers that are not read.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let (_, mut stream) = opened(&caller, post("/function/deaf").body(()).expect("a request"), false).await;
+        stream.send_data(vec![0; 1 << 20].into(), false).expect("open");
+        let unread = asked(&caller, post("/function/floods").body(()).expect("a request")).await;
+        held.push((stream, unread));
+    }
+    let sent = vec![b'x'; 1 << 18];
+    let (answer, mut stream) = opened(&caller, post("/function/echo").body(()).expect("a request"), false).await;
+    stream.send_data(sent.clone().into(), true).expect("open");
+    let answer = soon("the answer", answer).await.expect("an answer");
+    // The caller's own window for all is full of what it does not read.
+    drop(held);
+    let (seen, _) = whole(answer.into_body()).await.expect("a body");
+    assert!(seen.len() > sent.len());
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_nothing_of_a_stream_loses_it_and_no_other() {
+    let upstream = Upstream::start()
+        .await
+        .function("floods", |_| async { flood() })
+        .function("long", |_| async { text(200, &"y".repeat(100_000)) });
+    let gateway = Gateway::before(&upstream.url())
+        .env("write_timeout", "1s")
+        .start()
+        .await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_connection_window_size(1 << 24);
+    let (caller, _connection) = frames(gateway.address(), &builder).await;
+    // Nothing of these is taken beyond the window of 64 KiB.
+    let (first, _) = opened(&caller, post("/function/floods").body(()).expect("a request"), true).await;
+    let (second, _) = opened(&caller, post("/function/long").body(()).expect("a request"), true).await;
+    let stalled = [first.await.expect("an answer"), second.await.expect("an answer")];
+    for answer in stalled {
+        let mut body = answer.into_body();
+        let series = "gateway_function_invocation_inflight";
+        eventually("the end of the call", || async {
+            let page = gateway.metrics().await;
+            let under_way = page
+                .lines()
+                .filter(|line| line.starts_with(series) && !line.ends_with(" 0"));
+            (under_way.count() == 0).then_some(())
+        })
+        .await;
+        let error = loop {
+            match body.data().await.expect("no end") {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.is_remote(), error.reason()), (true, Some(Reason::CANCEL)));
+    }
+    let answer = asked(&caller, post("/function/echo").body(()).expect("a request")).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn settings_say_what_a_connection_may_do() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url())
+        .config("[server]\nmax_header_bytes = \"16KiB\"\n[server.http2]\nmax_concurrent_streams = 7\nstream_window = \"32KiB\"")
+        .start()
+        .await;
+    let caller = caller(&gateway).await;
+    asked(&caller, post("/function/echo").body(()).expect("a request")).await;
+    assert_eq!(caller.current_max_send_streams(), 7);
+    assert!(caller.is_extended_connect_protocol_enabled());
+    let large = post("/function/echo")
+        .header("x-large", "x".repeat(20_000))
+        .body(())
+        .expect("a request");
+    let (answer, _) = opened(&caller, large, true).await;
+    match soon("a refusal", answer).await {
+        Ok(answer) => assert_eq!(answer.status(), 431),
+        // The caller knew, and did not send it.
+        Err(error) => assert!(!error.is_io(), "{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_no_ping_is_dropped() {
+    let upstream = Upstream::start().await.function("waits", |_| std::future::pending());
+    let gateway = Gateway::before(&upstream.url())
+        .config("[server.http2]\nkeep_alive_interval = \"200ms\"\nkeep_alive_timeout = \"300ms\"")
+        .start()
+        .await;
+    let mut wire = Wire::connect(gateway.address()).await;
+    wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    // GET /function/waits, with indexed names and plain values.
+    let path = b"/function/waits";
+    let mut head = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).expect("short")];
+    head.extend_from_slice(path);
+    head.extend_from_slice(b"\x01\x01x");
+    let mut frame = vec![0, 0, u8::try_from(head.len()).expect("short"), 1, 5, 0, 0, 0, 1];
+    frame.extend_from_slice(&head);
+    wire.send(frame).await;
+    eventually("the call", || async {
+        (gateway
+            .metric("gateway_function_invocation_inflight{function_name=\"waits\"}")
+            .await?
+            > 0.0)
+            .then_some(())
+    })
+    .await;
+    wire.rest().await;
+    eventually("its end", || async {
+        (gateway
+            .metric("gateway_function_invocation_inflight{function_name=\"waits\"}")
+            .await?
+            < 1.0)
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn curl_speaks_it_without_tls() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream.url()).start().await;
+    let url = format!("{}/function/echo/x", gateway.url());
+    for (arguments, expected) in [
+        (&["--data", "hello", "--write-out", " %{http_version}"][..], " 2"),
+        (&["--head"], "HTTP/2 200"),
+        (&["--http1.1", "--write-out", " %{http_version}"], " 1.1"),
+    ] {
+        let mut curl = tokio::process::Command::new("curl");
+        let curl = curl.args(["--silent", "--show-error", "--http2-prior-knowledge"]);
+        let output = curl
+            .args(arguments)
+            .arg(&url)
+            .output()
+            .await
+            .expect("curl is installed");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(expected), "{arguments:?}: '{said}'");
+    }
+}
+
+#[tokio::test]
+async fn streams_under_way_survive_the_end_of_their_gateway_and_no_new_ones_begin() {
+    let (release, held) = tokio::sync::oneshot::channel::<()>();
+    let held = Arc::new(Mutex::new(Some(held)));
+    let upstream = Upstream::start().await.function("holds", move |_| {
+        let held = held.lock().expect("no panic").take().expect("called once");
+        async move {
+            held.await.expect("the test says when");
+            text(200, "after all")
+        }
+    });
+    let mut gateway = Gateway::before(&upstream.url()).start().await;
+    let (caller, connection) = frames(gateway.address(), &h2::client::Builder::new()).await;
+    let (answer, _) = opened(&caller, post("/function/holds").body(()).expect("a request"), true).await;
+    eventually("the call", || async {
+        (gateway
+            .metric("gateway_function_invocation_inflight{function_name=\"holds\"}")
+            .await?
+            > 0.0)
+            .then_some(())
+    })
+    .await;
+    gateway.signal(nix::sys::signal::Signal::SIGTERM);
+    gateway
+        .logged("the stop", |line| field(line, "message") == "stopping")
+        .await;
+    release.send(()).expect("the function waits");
+    let (data, _) = whole(answer.await.expect("an answer").into_body())
+        .await
+        .expect("a body");
+    assert_eq!(data, "after all");
+    drop(caller);
+    let ended = soon("the end", connection).await.expect("no panic");
+    assert!(ended.is_ok(), "{ended:?}");
+    assert!(gateway.ended().await.success());
 }

@@ -8,11 +8,13 @@
 
 mod support;
 
+mod access_log;
 mod activation;
 mod api;
 mod auth;
 mod base_lane;
 mod cli;
+mod compression;
 mod config;
 mod config_api;
 mod connections;
@@ -21,9 +23,12 @@ mod direct;
 mod faas_cli;
 mod framework;
 mod functions;
+mod h2c;
 mod http2;
+mod http2_websocket;
 mod lanes;
 mod lifecycle;
+mod limits;
 mod live;
 mod metrics;
 mod mirror;
@@ -34,7 +39,10 @@ mod reload;
 mod remote;
 mod retries;
 mod routing;
+mod scaling;
 mod smuggling;
 mod streaming;
 mod timeouts;
+mod tls;
+mod traces;
 mod watchdog;

@@ -57,13 +57,11 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
     drop(under_way);
 }
 
-#[test]
-fn names_labels_and_types_are_those_of_openfaas() {
-    let metrics = Metrics::new();
-    called(&metrics, "figlet.openfaas-fn", 200);
+/// Something of everything that has a series.
+fn feed(metrics: &Metrics, states: &Arc<States>) {
+    called(metrics, "figlet.openfaas-fn", 200);
     metrics.function("figlet.openfaas-fn").refused("rate_limit");
-    let states = Arc::new(States::default());
-    metrics.show_states(Arc::clone(&states));
+    metrics.show_states(Arc::clone(states));
     metrics.show_connections(Connections::default);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
@@ -73,13 +71,24 @@ fn names_labels_and_types_are_those_of_openfaas() {
         limits: &figlet,
         standing: Standing::Exists,
     };
-    Policy::new(subject, &limited.function(&figlet), &states, 1).expect("limits");
+    Policy::new(subject, &limited.function(&figlet), states, 1).expect("limits");
     metrics.set_services(&[replicas::service(&status("figlet", "openfaas-fn"))]);
     metrics.api_request(&Method::GET, "/system/functions", 200, Duration::from_millis(1));
     metrics.config_read(true, SystemTime::UNIX_EPOCH + Duration::from_secs(12));
     metrics.config_reload("api", "applied");
     metrics.config_live("aaaa", 1, 0);
     metrics.config_live("bbbb", 2, 3);
+    let listener = metrics.listener("main");
+    for _ in 0..2 {
+        listener.accepted();
+    }
+    listener.closed();
+}
+
+#[test]
+fn names_labels_and_types_are_those_of_openfaas() {
+    let (metrics, states) = (Metrics::new(), Arc::new(States::default()));
+    feed(&metrics, &states);
     let in_use = [metrics.live_generation(), metrics.live_generation()];
     let text = metrics.render();
 
@@ -102,6 +111,8 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "http_request_duration_seconds_count{method,path,status}",
         "http_request_duration_seconds_sum{method,path,status}",
         "http_requests_total{method,path,status}",
+        "gateway_connections_open{listener}",
+        "gateway_connections_accepted_total{listener}",
         "gateway_config_last_reload_successful",
         "gateway_config_last_reload_success_timestamp_seconds",
         "gateway_config_reloads_total{result,trigger}",
@@ -126,6 +137,10 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "# TYPE gateway_function_breaker_open gauge",
         "# TYPE gateway_service_count gauge",
         "# TYPE http_requests_total counter",
+        "# TYPE gateway_connections_open gauge",
+        "# TYPE gateway_connections_accepted_total counter",
+        r#"gateway_connections_open{listener="main"} 1"#,
+        r#"gateway_connections_accepted_total{listener="main"} 2"#,
         "# TYPE http_request_duration_seconds histogram",
         r#"gateway_function_invocation_total{code="200",function_name="figlet.openfaas-fn"} 1"#,
         r#"gateway_function_invocation_started{function_name="figlet.openfaas-fn"} 1"#,
@@ -159,6 +174,31 @@ fn names_labels_and_types_are_those_of_openfaas() {
     assert!(
         text.contains("process_resident_memory_bytes"),
         "process metrics are there"
+    );
+}
+
+#[test]
+fn what_is_lost_of_the_gateways_own_accounts_has_a_series_from_the_start() {
+    let metrics = Metrics::new();
+    metrics.show_telemetry(Arc::default());
+    let text = metrics.render();
+    for name in [
+        "gateway_access_log_dropped_total",
+        "gateway_log_dropped_total",
+        "gateway_traces_exported_total",
+        "gateway_traces_export_failures_total",
+        r#"gateway_traces_dropped_total{reason="queue_full"}"#,
+        r#"gateway_traces_dropped_total{reason="export_failed"}"#,
+        r#"gateway_traces_dropped_total{reason="rejected"}"#,
+    ] {
+        assert!(
+            text.lines().any(|line| line == format!("{name} 0")),
+            "{name} is not in\n{text}"
+        );
+    }
+    assert!(
+        text.contains("# TYPE gateway_access_log_dropped_total counter"),
+        "{text}"
     );
 }
 

@@ -50,6 +50,7 @@ fn operation_ids_are_fixed() {
             "deleteSecret",
             "deployFunction",
             "diffConfig",
+            "explainScaling",
             "getConfig",
             "getConfigStatus",
             "getFunction",
@@ -90,6 +91,8 @@ fn schema_names_are_fixed() {
     assert_eq!(
         names,
         [
+            "Alert",
+            "AlertNotification",
             "ConfigActor",
             "ConfigAttempt",
             "ConfigCandidate",
@@ -117,6 +120,8 @@ fn schema_names_are_fixed() {
             "Problem",
             "ProviderInfo",
             "ScaleServiceRequest",
+            "ScalingChange",
+            "ScalingStatus",
             "Secret",
             "VersionInfo",
         ]

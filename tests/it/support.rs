@@ -1,8 +1,11 @@
 //! The harness: the real binary on port 0, scripted upstreams, raw sockets.
 
+pub(crate) mod collector;
 pub(crate) mod gateway;
 pub(crate) mod hold;
+pub(crate) mod load;
 pub(crate) mod provider;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::{Found, cut_short, syntax};
+use super::{Found, cut_short, scaling, syntax};
 use crate::config::{
     Config,
     calls::{Function, HeaderEdits},
@@ -124,6 +124,7 @@ impl At<'_> {
 pub(super) fn values(path: &[String], table: &Function, config: &Config, found: &mut Found) {
     let mut at = At { path, found };
     durations(table, &mut at);
+    scaling::table(table, config, &mut at);
     if let Some(total) = table.timeouts.as_ref().and_then(|timeouts| timeouts.total)
         && total > config.server.write_timeout
     {
@@ -175,6 +176,9 @@ pub(super) fn values(path: &[String], table: &Function, config: &Config, found: 
             headers.response.as_ref(),
             &[(FRAMING, framing), (ABOUT_THE_CALL, ours)],
         );
+    }
+    if let Some(compression) = &table.compression {
+        at.each("compression.types", compression.types.as_ref(), syntax::media_type);
     }
     if let Some(cors) = &table.cors {
         at.each("cors.origins", cors.origins.as_ref(), syntax::origin);

@@ -225,6 +225,13 @@ fn contradictions(tables: &[Table], config: &Config) -> Vec<Contradiction> {
             add(&["breaker.failures"], true, message);
         }
     }
+    if let Some(compression) = &table.compression
+        && compression.algorithms.is_none()
+        && only("compression.", "compression.algorithms")
+    {
+        let message = "is not set: the other keys of compression have no effect".to_owned();
+        add(&["compression.algorithms"], true, message);
+    }
     if let Some(cors) = &table.cors {
         let any = cors.origins.iter().flatten().any(|origin| origin == "*");
         if any && cors.credentials == Some(true) {

@@ -71,6 +71,19 @@ pub(super) fn host(text: &str) -> Result<(), String> {
     }
 }
 
+/// A media type (RFC 9110 section 8.3.1) without parameters, or all of one kind.
+pub(super) fn media_type(text: &str) -> Result<(), String> {
+    let token = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        !part.is_empty() && part.bytes().all(plain)
+    };
+    match text.split_once('/') {
+        Some(("*", "*")) => Ok(()),
+        Some((kind, rest)) if token(kind) && (rest == "*" || token(rest)) => Ok(()),
+        _ => Err("must be a media type such as application/json or text/*, without parameters".to_owned()),
+    }
+}
+
 /// An origin as browsers send it (RFC 6454 section 7), `*.` before the host, or `*`.
 pub(super) fn origin(text: &str) -> Result<(), String> {
     const FORM: &str = "must be \"*\", \"https://host\", \"https://host:port\" or \"https://*.host\", without a path";

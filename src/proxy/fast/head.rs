@@ -46,6 +46,10 @@ pub enum Known {
     Other,
     /// `Host`.
     Host,
+    /// `traceparent`.
+    TraceParent,
+    /// `tracestate`.
+    TraceState,
     /// It concerns this connection only, or is written anew.
     Hop,
 }
@@ -67,6 +71,8 @@ pub struct Head<'s, 'b> {
     pub close: bool,
     /// The caller's id of the call, not empty.
     pub call_id: Option<&'b [u8]>,
+    /// `traceparent`; empty, and so not valid, when there are several.
+    pub trace_parent: Option<&'b [u8]>,
     /// Whether there is an `X-Forwarded-For`.
     pub forwarded_for: bool,
     /// Whether there is an `X-Forwarded-Host`.
@@ -85,6 +91,11 @@ impl<'s, 'b> Head<'s, 'b> {
     /// The path of the target, without its query.
     pub fn path(&self) -> &'b str {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// How many fields there are.
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
     }
 
     /// Where the host is in the head's bytes.
@@ -147,6 +158,7 @@ fn understand<'s, 'b>(
         body: Body::Ended,
         close: false,
         call_id: None,
+        trace_parent: None,
         forwarded_for: false,
         forwarded_host: false,
         forwarded_proto: false,
@@ -187,6 +199,12 @@ fn understand<'s, 'b>(
                     return None;
                 }
                 Known::Hop
+            }
+            10 if is(headers::TRACE_STATE.as_str()) => Known::TraceState,
+            11 if is(headers::TRACE_PARENT.as_str()) => {
+                let first = head.trace_parent.is_none();
+                head.trace_parent = Some(if first { field.value } else { b"" });
+                Known::TraceParent
             }
             14 if is(header::CONTENT_LENGTH.as_str()) => {
                 framings += 1;

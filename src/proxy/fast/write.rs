@@ -10,7 +10,7 @@ use super::{
     body::Body,
     head::{self, Known},
 };
-use crate::proxy::headers;
+use crate::{proxy::headers, trace::Carried};
 
 /// Longest call id of a plain call; others take the base lane.
 pub const MAX_CALL_ID: usize = 64;
@@ -83,15 +83,26 @@ pub struct Told<'t> {
     pub call: &'t CallLine,
     /// The caller's address.
     pub peer: &'t str,
+    /// The scheme of the caller's request.
+    pub proto: &'t str,
     /// What a route took off the path; may be empty.
     pub prefix: &'t str,
+    /// Its place in the trace, which [`start`] writes; without it what the
+    /// caller says of that is kept.
+    pub trace: Option<Carried>,
 }
 
 /// Writes the header fields of a request to a function, all but `Host`, and the
 /// empty line (compatibility.md section 1.3).
 pub fn fields(out: &mut Vec<u8>, head: &head::Head<'_, '_>, told: &Told<'_>) {
     for (known, field) in head.fields() {
-        if known == Known::Other {
+        let kept = match known {
+            Known::Other => true,
+            Known::TraceParent => told.trace.is_none(),
+            Known::TraceState => told.trace.is_none_or(|trace| !trace.begins),
+            Known::Hop | Known::Host => false,
+        };
+        if kept {
             line(out, field.name, field.value);
         }
     }
@@ -111,7 +122,7 @@ pub fn fields(out: &mut Vec<u8>, head: &head::Head<'_, '_>, told: &Told<'_>) {
         line(out, headers::FORWARDED_FOR.as_str(), told.peer.as_bytes());
     }
     if !head.forwarded_proto {
-        line(out, headers::FORWARDED_PROTO.as_str(), b"http");
+        line(out, headers::FORWARDED_PROTO.as_str(), told.proto.as_bytes());
     }
     if !head.forwarded_host {
         line(out, headers::FORWARDED_HOST.as_str(), head.host);
@@ -123,8 +134,9 @@ pub fn fields(out: &mut Vec<u8>, head: &head::Head<'_, '_>, told: &Told<'_>) {
 }
 
 /// Writes the beginning of a request to a function, with the function's own
-/// name or the caller's for it. [`fields`] follow.
-pub fn start(out: &mut Vec<u8>, method: &[u8], target: Target<'_>, host: &[u8]) {
+/// name or the caller's for it, and with its place in the trace where that is for
+/// us to say. [`fields`] follow.
+pub fn start(out: &mut Vec<u8>, method: &[u8], target: Target<'_>, host: &[u8], trace: Option<Carried>) {
     push(
         out,
         &[
@@ -137,6 +149,9 @@ pub fn start(out: &mut Vec<u8>, method: &[u8], target: Target<'_>, host: &[u8]) 
         ],
     );
     line(out, header::HOST.as_str(), host);
+    if let Some(trace) = trace {
+        line(out, headers::TRACE_PARENT.as_str(), &trace.context.parent());
+    }
 }
 
 /// What the gateway adds to an answer.
@@ -295,12 +310,17 @@ fn titled(out: &mut Vec<u8>, name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::TraceContext;
 
     fn call(id: &str) -> CallLine {
         CallLine::new(id.as_bytes(), SystemTime::UNIX_EPOCH + Duration::from_nanos(17)).expect("short")
     }
 
     fn sent(text: &str, target: Target<'_>) -> String {
+        traced(text, target, None)
+    }
+
+    fn traced(text: &str, target: Target<'_>, trace: Option<Carried>) -> String {
         let mut storage = head::storage();
         let head::Read::Plain(head) = head::read(&mut storage, text.as_bytes()) else {
             panic!("{text:?} is plain")
@@ -309,9 +329,11 @@ mod tests {
         let told = Told {
             call: &call("new"),
             peer: "1.2.3.4:5",
+            proto: "https",
             prefix: "/v1",
+            trace,
         };
-        start(&mut out, head.method.as_bytes(), target, b"fn:8080");
+        start(&mut out, head.method.as_bytes(), target, b"fn:8080", trace);
         fields(&mut out, &head, &told);
         String::from_utf8(out).expect("text")
     }
@@ -327,7 +349,7 @@ mod tests {
         assert_eq!(
             sent(text, base),
             "POST /base/function/f/x?y HTTP/1.1\r\nhost: fn:8080\r\nA: b\r\nContent-Length: 3\r\nx-call-id: new\r\n\
-             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: http\r\nx-forwarded-host: gw\r\n\
+             x-start-time: 17\r\nx-forwarded-for: 1.2.3.4:5\r\nx-forwarded-proto: https\r\nx-forwarded-host: gw\r\n\
              x-forwarded-prefix: /v1\r\n\r\n"
         );
         let trimmed = Target { base: "", rest: "?y" };
@@ -340,6 +362,33 @@ mod tests {
                 "GET /?y HTTP/1.1\r\nhost: fn:8080\r\n{given}transfer-encoding: chunked\r\nx-start-time: 17\r\n\r\n"
             )
         );
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_or_told_anew() {
+        const OURS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let context = TraceContext::parse(OURS.as_bytes()).expect("valid");
+        let theirs = "Traceparent: theirs\r\ntracestate: a=b\r\n";
+        let text = format!("GET / HTTP/1.1\r\nHost: gw\r\n{theirs}Tracestate: c=d\r\n\r\n");
+        let target = Target { base: "", rest: "/" };
+        let lines = |trace| {
+            let sent = traced(&text, target, trace);
+            let about = sent
+                .lines()
+                .filter(|line| line.to_ascii_lowercase().starts_with("trace"));
+            about.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let ours = format!("traceparent: {OURS}");
+        assert_eq!(
+            lines(None),
+            ["Traceparent: theirs", "tracestate: a=b", "Tracestate: c=d"]
+        );
+        for (begins, expected) in [
+            (false, &[&*ours, "tracestate: a=b", "Tracestate: c=d"][..]),
+            (true, &[&*ours]),
+        ] {
+            assert_eq!(lines(Some(Carried { context, begins })), expected);
+        }
     }
 
     fn answered(text: &str, close: bool) -> String {

@@ -18,7 +18,7 @@ use crate::{
     problem::{Form, Problem},
     proxy::{
         self, ForwardError,
-        body::Deadline,
+        body::{Deadline, Observe},
         fast::{
             body::Body,
             write::{self, Target},
@@ -27,7 +27,7 @@ use crate::{
         target,
     },
     scaling,
-    server::{access_log::Record, invoke},
+    server::{access_log::Record, invoke, spans::Wait},
     snapshot::{CalledFunction, Snapshot},
     upstream::{Address, PathForm, PlainConnection, SendError, Upstream},
 };
@@ -160,12 +160,16 @@ impl Call {
             let in_flight = upstream.endpoint.begin();
             let exchange = Exchange::new(caller, &self.asked, &bounds, &mut up, connection, stopping);
             let (ended, used) = exchange.run(&upstream.endpoint).await;
-            match &ended {
+            let outcome = match &ended {
                 Ended::Answered { status, .. } | Ended::BrokenOff(status, _) | Ended::Left(Some(status), _) => {
-                    proxy::note(&function.settings, &upstream.endpoint, Ok(*status));
+                    Some(Ok(*status))
                 }
-                Ended::Failed(error) => proxy::note(&function.settings, &upstream.endpoint, Err(error)),
-                Ended::Stale | Ended::Left(None, _) => {}
+                Ended::Failed(error) => Some(Err(error)),
+                Ended::Stale | Ended::Left(None, _) => None,
+            };
+            if let Some(outcome) = outcome {
+                proxy::note(&function.settings, &upstream.endpoint, outcome);
+                self.record.tried(outcome);
             }
             let answered = |pass: &mut Option<Pass>, status| {
                 if let Some(pass) = pass.take() {
@@ -223,7 +227,10 @@ impl Call {
                 Turn::Free => Ok((pass, None)),
                 Turn::Now(slot) => Ok((pass, Some(slot))),
                 Turn::Later(queue) => {
-                    let queued = caller.while_here(policy.queued(&queue)).await?;
+                    let since = self.record.watch();
+                    let queued = caller.while_here(policy.queued(&queue)).await;
+                    self.record.waited(Wait::Turn, since);
+                    let queued = queued?;
                     queued.map(|slot| (pass, Some(slot)))
                 }
             },
@@ -261,9 +268,14 @@ impl Call {
                 activation: self.function.settings.activation,
                 ..self.snapshot.policy
             };
+            let since = self.record.watch();
             let ready = self.snapshot.scaling.ensure(&self.function.function, policy);
-            let ready = caller.while_here(ready).await?;
-            ready.map_err(|error| invoke::unavailable(&self.function.function, error))?;
+            let ready = caller.while_here(ready).await;
+            self.record.waited(Wait::Activation, since);
+            let waited = ready?.map_err(|error| invoke::unavailable(&self.function.function, error))?;
+            if let Some((waited, metrics)) = waited.zip(self.function.metrics.as_ref()) {
+                metrics.activated(waited);
+            }
             self.asked.called = Instant::now();
             self.count(self.asked.called);
         }
@@ -318,6 +330,7 @@ impl Call {
             if let Some(connection) = kept {
                 return Ok((upstream, connection));
             }
+            self.record.trying(upstream.endpoint.address());
             let opened = tokio::time::timeout_at(due.at, upstream.endpoint.open_plain(fresh));
             let error = match caller.while_here(opened).await? {
                 Ok(Ok(connection)) => return Ok((upstream, connection)),
@@ -325,18 +338,19 @@ impl Call {
                 Err(_) => ForwardError::AnswerTimeout(due.passed),
             };
             proxy::note(&self.function.settings, &upstream.endpoint, Err(&error));
+            self.record.tried(Err(&error));
             fresh = false;
             next = proxy::elsewhere(&error, skipped, choose);
             if next.is_some() {
                 skipped += 1;
-                proxy::body::Observe::retried(&mut self.record);
+                self.record.retried();
                 continue;
             }
             let Some(pause) = proxy::connect_again(&error, tries) else {
                 return Err(self.told(Problem::from(error)).into());
             };
             tries += 1;
-            proxy::body::Observe::retried(&mut self.record);
+            self.record.retried();
             tokio::time::sleep(pause).await;
         }
     }
@@ -391,14 +405,14 @@ impl Call {
                 rest: &whole[target::FUNCTION_PREFIX.len() + name..],
             },
         };
-        self.record.sent_to(upstream.endpoint.address(), || to.path());
+        let trace = self.record.sent_to(upstream.endpoint.address(), || to.path());
         let host = match upstream.endpoint.address() {
             // A socket file has no name of its own, so the function sees the caller's.
             Address::Unix(_) => &head[host.clone()],
             Address::Tcp { .. } => upstream.endpoint.host().as_bytes(),
         };
         let mut out = Vec::with_capacity(fields.len() + whole.len() + 256);
-        write::start(&mut out, &head[..*method], to, host);
+        write::start(&mut out, &head[..*method], to, host, trace);
         out.append(fields);
         let body = std::mem::replace(body, Body::Ended);
         caller.input.consume(std::mem::take(length));
@@ -440,7 +454,11 @@ impl Call {
         self.record.outcome(Some(problem.status), 0, true);
         let bound = self.snapshot.config.server.write_timeout;
         drop(self);
-        match tokio::time::timeout(bound, caller.socket.write_all(&out)).await {
+        let written = async {
+            caller.socket.write_all(&out).await?;
+            caller.socket.flush().await
+        };
+        match tokio::time::timeout(bound, written).await {
             Ok(Ok(())) if close => Then::Close,
             Ok(Ok(())) => Then::Next,
             _ => Then::Cut,

@@ -51,7 +51,7 @@ struct Lent {
 pub(super) async fn serve(caller: Caller, service: &Service, limits: Limits, stop: &Stop) -> Option<Caller> {
     let peer = caller.peer;
     let home = Home::default();
-    let activity = Activity::new(limits);
+    let activity = Activity::new(limits, caller.served);
     let lent = Lent {
         allowed: whole_request(&caller),
         caller: Some(caller),
@@ -61,9 +61,11 @@ pub(super) async fn serve(caller: Caller, service: &Service, limits: Limits, sto
         ended: false,
     };
     let stream = Lingering::new(lent, Arc::clone(&activity));
-    listener::base(stream, peer, service.clone(), activity, stop.clone()).await;
+    listener::base(stream, peer, service.clone(), Arc::clone(&activity), stop.clone()).await;
     let mut home = home.lock().unwrap_or_else(PoisonError::into_inner);
-    home.take()
+    let mut caller = home.take()?;
+    caller.served = activity.served();
+    Some(caller)
 }
 
 /// The length of the request at the beginning of what came, where it can be

@@ -27,6 +27,7 @@ use crate::{
     server::{
         Reach, Service,
         access_log::{Kind, Record},
+        limits,
         way::{self, Way},
     },
     snapshot::{CalledFunction, Snapshot},
@@ -45,7 +46,9 @@ pub(super) enum Plan<C> {
 /// The call that the head in `input` asks for, of a caller at this address, which
 /// functions see in this form.
 pub(super) fn plan(input: &Buffer, service: &Service, caller: (SocketAddr, &str)) -> Plan<Call> {
-    read(input, |head| call(head, called(head, service)?, caller))
+    read(input, |head| {
+        call(head, called(head, service)?, caller, service.transport.proto())
+    })
 }
 
 /// Whether the head in `input` asks for a call.
@@ -75,7 +78,10 @@ struct Led {
 fn called(head: &Head<'_, '_>, service: &Service) -> Option<Led> {
     let snapshot = service.current.get();
     let long = head.call_id.is_some_and(|id| id.len() > MAX_CALL_ID);
-    if !snapshot.config.server.fast_lane || long {
+    let server = &snapshot.config.server;
+    // Refusals are written on the base lane.
+    let too_much = limits::excess(server, head.field_count(), head.target.len()).is_some();
+    if !server.fast_lane || long || too_much {
         return None;
     }
     let own = |skip: usize| {
@@ -144,7 +150,7 @@ fn routed(
     ))
 }
 
-fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str)) -> Option<Call> {
+fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str), proto: &str) -> Option<Call> {
     let Led {
         snapshot,
         function,
@@ -160,26 +166,20 @@ fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str)) -> Option<Cal
         let id = Uuid::new_v4().hyphenated().encode_lower(&mut text);
         CallLine::new(id.as_bytes(), SystemTime::now())?
     };
-    let mut record = Record::of(
-        &snapshot,
-        Kind::Function,
-        || {
-            let method = Method::from_bytes(head.method.as_bytes()).unwrap_or_default();
-            (method, head.path().to_owned())
-        },
-        peer,
-        started,
-    );
+    let mut record = Record::new(&snapshot, Kind::Function, head, peer, started);
     record.call_id(line.id());
     record.fast();
     if let Some(route) = &route {
         record.route(route);
     }
+    record.function(&function);
     let mut fields = Vec::with_capacity(head.length + 256);
     let told = Told {
         call: &line,
         peer: shown,
+        proto,
         prefix: route.as_ref().map_or("", |route| &route.path),
+        trace: record.carried(),
     };
     write::fields(&mut fields, head, &told);
     Some(Call {
@@ -212,6 +212,7 @@ fn is_plain(function: &CalledFunction, reach: Reach) -> bool {
     function.metrics.is_some()
         && settings.retries.is_none()
         && !settings.may_be_http2()
+        && settings.compression.is_none()
         && !(settings.internal && reach == Reach::Public)
         && function.policy.as_ref().is_none_or(|policy| policy.is_plain())
 }

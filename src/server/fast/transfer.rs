@@ -193,6 +193,8 @@ impl Transfer {
             }
             self.waits = Waits::Writing;
             ready!(self.poll_write(cx, buffer, to)).map_err(Broken::Write)?;
+            // Of what TLS has taken, some may not be out yet.
+            ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Broken::Write)?;
             if self.body.is_ended() {
                 return Poll::Ready(Ok(()));
             }

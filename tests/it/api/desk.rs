@@ -9,12 +9,13 @@ use faas_gateway::{
     metrics::{Metrics, query::Prometheus},
     provider::{Provider, ProviderError},
     routing::RouteTable,
-    scaling::{Policy, Scaling},
+    scaling::{Policy, Scaling, autoscaler::Autoscaler, journal, lease::Alone},
     shutdown::Tasks,
     snapshot::{
         Current, FunctionTable, Snapshot, Source,
         control::{Caller, Control, Journal, Outcome},
     },
+    telemetry::{Telemetry, Traces},
 };
 use http::{HeaderMap, Method, StatusCode};
 use poem::{Body, Endpoint, Request, Response, endpoint::BoxEndpoint};
@@ -70,11 +71,17 @@ impl Desk {
         let provider = Arc::new(Scripted::default());
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let metrics = Arc::new(Metrics::new());
+        let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics)));
         let snapshot = Snapshot {
+            access_log: Telemetry::none().access_log(),
+            traces: Traces::default(),
             generation: 1,
-            scaling: Scaling::new(Arc::clone(&shared), Tasks::new()),
+            scaling: Scaling::new(Arc::clone(&shared), Tasks::new(), Arc::clone(&journal)),
+            autoscaler: Autoscaler::new(journal, Tasks::new()),
+            lease: Arc::new(Alone),
             policy: Policy::new(&config),
             auth: Auth::load(&config.auth).expect("the test's credentials are there"),
+            tls: None,
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),

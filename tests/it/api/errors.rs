@@ -76,11 +76,3 @@ async fn a_providers_own_answer_is_passed_on() {
         .await
         .is_error(418, "the provider answered 418 I'm a teapot");
 }
-
-#[tokio::test]
-async fn alerts_are_for_a_later_version() {
-    Desk::new().post("/system/alert", r#"{"alerts":[]}"#).await.is_error(
-        501,
-        "this version does not scale by alerts; use /system/scale-function/{name}",
-    );
-}

@@ -115,10 +115,15 @@ fn every_key_has_a_variable() {
             let name = "FAAS__PROVIDER__PROCESS__IMAGES__functions/shasum:latest__COMMAND";
             sources.environment.insert(name.to_owned(), "cat".to_owned());
         }
-        // A limit by header is nothing without these three.
-        let content = (entry.path.iter().any(|part| part == "rate_limit")).then_some(
-            "[functions.\"figlet.openfaas-fn\"]\nrate_limit = { requests = 1, by = \"header\", header = \"X\" }",
-        );
+        // What is nothing without the rest of its table.
+        let within = |table: &str| entry.path.iter().any(|part| part == table);
+        let content = if within("rate_limit") {
+            Some("[functions.\"figlet.openfaas-fn\"]\nrate_limit = { requests = 1, by = \"header\", header = \"X\" }")
+        } else if within("tls") {
+            Some("[server.tls]\ncert_file = \"a\"\nkey_file = \"b\"\nclient_ca_file = \"c\"")
+        } else {
+            None
+        };
         let loaded = parse(content, &sources).unwrap_or_else(|errors| panic!("{variable}: {errors:?}"));
         assert_eq!(
             value(&loaded, &key),
@@ -151,10 +156,13 @@ fn every_example_is_valid() {
 
 /// The table in the README has every variable of the program and no other.
 #[test]
-fn the_readme_lists_every_openfaas_variable() {
+fn the_readme_lists_every_variable_of_others() {
     let readme = fs::read_to_string(root().join("config/README.md")).expect("read");
     for (variable, _, key, _) in super::environment::OPENFAAS {
         assert!(readme.contains(&format!("| `{variable}` | `{key}` |")), "{variable}");
+    }
+    for (variable, ..) in super::environment::OTEL {
+        assert!(readme.contains(&format!("| `{variable}` | `tracing.")), "{variable}");
     }
     assert!(
         readme.contains("| `provider.process.state_dir` |"),

@@ -164,6 +164,98 @@ fn the_suffix_must_fit_the_namespace() {
     );
 }
 
+/// Variable, value, key, the key's value then.
+pub(super) const OTEL: &[(&str, &str, &str, &str)] = &[
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://otel:4318",
+        "tracing.otlp_endpoint",
+        "\"http://otel:4318/\"",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "authorization=Bearer%20x",
+        "tracing.headers.authorization",
+        "\"Bearer x\"",
+    ),
+    (
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "deployment.environment.name=a%2Cb",
+        "tracing.resource.\"deployment.environment.name\"",
+        "\"a,b\"",
+    ),
+    (
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "service.name=edge",
+        "tracing.service_name",
+        "\"edge\"",
+    ),
+    ("OTEL_SERVICE_NAME", "edge", "tracing.service_name", "\"edge\""),
+];
+
+#[test]
+fn opentelemetrys_variables_set_their_keys_and_are_beneath_our_own() {
+    let defaults = parse(None, &environment(&[])).expect("valid").config;
+    for (variable, text, key, expected) in OTEL {
+        let loaded = parse(None, &environment(&[(variable, text)])).unwrap_or_else(|errors| panic!("{errors:?}"));
+        assert_eq!(
+            value(&loaded, key),
+            ((*expected).to_owned(), format!("environment variable {variable}"))
+        );
+        let empty = parse(None, &environment(&[(variable, "")])).expect("valid").config;
+        assert_eq!(empty, defaults, "{variable}");
+    }
+    let both = environment(&[
+        ("OTEL_SERVICE_NAME", "named"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=attribute"),
+    ]);
+    assert_eq!(
+        value(&parse(None, &both).expect("valid"), "tracing.service_name").0,
+        "\"named\""
+    );
+    let own = environment(&[("OTEL_SERVICE_NAME", "theirs"), ("FAAS__TRACING__SERVICE_NAME", "ours")]);
+    assert_eq!(
+        value(&parse(None, &own).expect("valid"), "tracing.service_name").0,
+        "\"ours\""
+    );
+}
+
+#[test]
+fn what_goes_to_the_receiver_of_traces_is_shown_without_its_secrets() {
+    for (variable, text) in [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=%ffhunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "=hunter2"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://a:hunter2@otel/"),
+    ] {
+        let found = errors(parse(None, &environment(&[(variable, text)])));
+        assert!(found.len() == 1 && !found[0].contains("hunter2"), "{found:?}");
+        assert!(
+            found[0].starts_with(&format!("environment variable {variable}: ")),
+            "{found:?}"
+        );
+    }
+    let content = "[tracing]\notlp_endpoint = \"http://a:hunter2@otel\"\nheaders = { X-Key = \"hunter2\" }\n";
+    let loaded = file(content).expect("valid");
+    for entry in loaded.config.entries() {
+        let shown = entry.shown(&loaded.origins).unwrap_or_default();
+        assert!(!shown.contains("hunter2"), "{}: {shown}", entry.key());
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = directory.path().join("key");
+    std::fs::write(&secret, "hunter2\n").expect("a file");
+    let content = format!("[tracing]\notlp_endpoint = \"http://otel\"\nheaders_file = {{ X-Key = {secret:?} }}\n");
+    let loaded = file(&content).expect("valid");
+    assert_eq!(loaded.config.tracing.headers["X-Key"], "hunter2");
+    let alone = file("[tracing.headers]\nX-Key = \"hunter2\"").expect("valid").warnings;
+    assert_eq!(
+        alone,
+        ["tracing.headers is set but has no effect: tracing.otlp_endpoint is not set"]
+    );
+}
+
 #[test]
 fn variables_without_effect_are_warned_about() {
     let warnings = |variables: &[(&str, &str)]| parse(None, &environment(variables)).expect("valid").warnings;

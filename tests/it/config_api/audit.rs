@@ -114,7 +114,9 @@ async fn point_24_paths_are_told_without_what_variables_gave() {
         let told = eventually("the status", || async {
             let answer = gateway.get(STATUS).send().await.expect("an answer");
             let status: Value = answer.json().await.ok()?;
-            (status["generation"] == generation).then_some(status)
+            // What is live is told of a moment later.
+            let told = generation == 1 || status["history"][0]["to_generation"] == generation;
+            (status["generation"] == generation && told).then_some(status)
         })
         .await;
         let path = directory.path().join("***/basic-auth-password").display().to_string();
@@ -127,5 +129,12 @@ async fn point_24_paths_are_told_without_what_variables_gave() {
             );
         }
     }
+    // Nor in what is wrong with a file there.
+    std::fs::write(secrets.join("basic-auth-password"), "").expect("a file");
+    let refused = |line: &Value| line.to_string().contains("basic-auth-password: is empty");
+    gateway.logged("the refusal", refused).await;
+    let status = gateway.get(STATUS).send().await.expect("an answer");
+    let told = status.text().await.expect("text");
+    assert!(!told.contains("hunter2"), "{told}");
     assert_eq!(gateway.log_count(|line| line.to_string().contains("hunter2")), 0);
 }

@@ -137,10 +137,9 @@ async fn point_01_polling_needs_no_events_and_the_mode_changes_live() {
     let gateway = Gateway::new().config(&with("one", poll)).start().await;
     write(gateway.config_file(), &with("two", poll));
     becomes(&gateway, "two").await;
-    assert_eq!(
-        gateway.log_count(|line| is_reload(line) && says("\"trigger\":\"poll\"")(line)),
-        1
-    );
+    let polled = |line: &serde_json::Value| is_reload(line) && says("\"trigger\":\"poll\"")(line);
+    gateway.logged("the reload", polled).await;
+    assert_eq!(gateway.log_count(polled), 1);
 
     // From here on by events.
     write(gateway.config_file(), &marked("three"));

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{becomes, live, marked, successful, write};
-use crate::support::{Gateway, eventually, gateway::can_mount};
+use crate::support::{Gateway, eventually, gateway::can_mount, tls::Secured};
 
 /// A ConfigMap or Secret volume: links to `..data`, which is a link to a
 /// directory named after the time, and is replaced by a rename.
@@ -111,6 +111,36 @@ async fn point_07_a_secret_update_alone_goes_live() {
         gateway.sign_in("admin", allowed.replace(password));
         let answer = gateway.get("/system/functions").send().await.expect("an answer");
         assert_eq!(answer.status(), 401, "the old password");
+    }
+}
+
+#[tokio::test]
+async fn point_07_a_certificate_update_alone_goes_live() {
+    let secured = Secured::new();
+    let mounted = secured.directory.path().join("mounted");
+    fs::create_dir(&mounted).expect("created");
+    let volume = Volume::new(&mounted);
+    let publish = || {
+        let pair = secured.authority.issue();
+        volume.publish(&[("tls.crt", pair.cert.clone()), ("tls.key", pair.key.clone())]);
+        pair.der()
+    };
+    let first = publish();
+    let at = |name: &str| mounted.join(name).display().to_string();
+    let (cert, key) = (at("tls.crt"), at("tls.key"));
+    let toml = format!(
+        "{}[server.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n",
+        marked("m")
+    );
+    let gateway = Gateway::new().config(&toml).start().await;
+    let caller = secured.caller();
+    assert!(caller.shown(gateway.address()).await == first);
+    for _ in 0..3 {
+        let next = publish();
+        eventually("the new certificate", || async {
+            (caller.shown(gateway.address()).await == next).then_some(())
+        })
+        .await;
     }
 }
 

@@ -163,6 +163,11 @@ impl Gateway {
         text
     }
 
+    /// Where the metrics are.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// The metrics page.
     pub(crate) async fn metrics(&self) -> String {
         let url = format!("http://{}/metrics", self.metrics);

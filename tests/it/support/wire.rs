@@ -3,23 +3,32 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::soon;
 
-/// One TCP connection, bytes in and bytes out.
+/// What carries bytes.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carrier for S {}
+
+/// One connection, bytes in and bytes out.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Carrier>,
     received: Vec<u8>,
 }
 
 impl Wire {
     /// Connects.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.expect("a connection"))
+    }
+
+    /// Over a connection that is there.
+    pub(crate) fn over(stream: impl Carrier + 'static) -> Self {
         Self {
-            stream: TcpStream::connect(address).await.expect("a connection"),
+            stream: Box::new(stream),
             received: Vec::new(),
         }
     }
@@ -27,6 +36,7 @@ impl Wire {
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the peer reads");
+        self.stream.flush().await.expect("the peer reads");
     }
 
     /// Reads until `marker` has come and returns everything up to its end.
@@ -72,6 +82,20 @@ impl Wire {
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// An HTTP/2 connection of which frames can be told, without TLS; and what ends
+/// with it, with the error if there is one.
+pub(crate) async fn frames(
+    address: SocketAddr,
+    builder: &h2::client::Builder,
+) -> (
+    h2::client::SendRequest<bytes::Bytes>,
+    tokio::task::JoinHandle<Result<(), h2::Error>>,
+) {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let (sender, connection) = builder.handshake(stream).await.expect("h2c");
+    (sender, tokio::spawn(connection))
 }
 
 /// An HTTP/2 connection without TLS.

@@ -1,0 +1,97 @@
+//! One reading of the provider's functions for all that need it, so that the
+//! provider is asked once.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::Config, metrics::replicas, model::FunctionStatus, policy::States, provider::Provider,
+    scaling::autoscaler::View, shutdown::Tasks, snapshot::Current,
+};
+
+/// Reads the provider's functions again and again: for the gauges, for what calls
+/// and the autoscaler know of them, and so that what is kept of those that went
+/// away or were changed elsewhere is let go.
+pub(super) async fn functions(current: Current, states: Arc<States>, background: Tasks) {
+    let (listed, mut read) = watch::channel(Listed::default());
+    let version = Arc::new(AtomicU64::new(0));
+    let view = current.clone();
+    let before = Arc::clone(&version);
+    let source = move || {
+        let snapshot = view.get();
+        // With their series, one reading later.
+        states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
+        before.store(snapshot.scaling.version(), Ordering::SeqCst);
+        replicas::Source {
+            generation: snapshot.generation,
+            provider: Arc::clone(&snapshot.provider),
+            metrics: Arc::clone(&snapshot.metrics),
+            interval: pause(&snapshot.config),
+        }
+    };
+    let view = current.clone();
+    let compare = move |reader: &replicas::Reader| {
+        let snapshot = view.get();
+        snapshot.functions.compare(reader.functions());
+        if reader.is_complete() {
+            snapshot.scaling.learn_all(
+                reader.functions(),
+                snapshot.provider.default_namespace(),
+                version.load(Ordering::SeqCst),
+                // The next reading may take its time.
+                pause(&snapshot.config) * 2 + Duration::from_secs(1),
+            );
+        }
+        listed.send_replace(Listed {
+            provider: Some(Arc::downgrade(&snapshot.provider)),
+            functions: reader.functions().cloned().collect(),
+        });
+    };
+    let reading = replicas::refresh_forever(source, compare, background.draining().clone());
+    let scaling = async {
+        while read.changed().await.is_ok() {
+            let Listed { provider, functions } = read.borrow_and_update().clone();
+            let snapshot = current.get();
+            let same = provider
+                .and_then(|provider| provider.upgrade())
+                .is_some_and(|provider| Arc::ptr_eq(&provider, &snapshot.provider));
+            if !same {
+                continue;
+            }
+            let view = View {
+                config: &snapshot.config,
+                provider: &snapshot.provider,
+                scaling: &snapshot.scaling,
+                metrics: &snapshot.metrics,
+                states: &snapshot.states,
+                prometheus: snapshot.prometheus.as_ref(),
+                lease: &*snapshot.lease,
+            };
+            snapshot.autoscaler.tick(&view, &functions).await;
+        }
+    };
+    futures_util::join!(reading, scaling);
+}
+
+/// What a reading found, and of whom.
+#[derive(Clone, Default)]
+struct Listed {
+    provider: Option<Weak<dyn Provider>>,
+    functions: Vec<FunctionStatus>,
+}
+
+/// Pause between two readings of all functions.
+fn pause(config: &Config) -> Duration {
+    if config.scaling.autoscale {
+        config.metrics.refresh_interval.min(config.scaling.interval)
+    } else {
+        config.metrics.refresh_interval
+    }
+}
