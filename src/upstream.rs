@@ -10,6 +10,7 @@ use std::sync::Arc;
 mod choice;
 mod connect;
 mod driven;
+mod fate;
 mod health;
 mod idle;
 mod life;

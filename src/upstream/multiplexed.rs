@@ -9,7 +9,6 @@
 //! is spoken there is agreed upon in its handshake, which nobody asks yet.
 
 use std::{
-    error::Error as _,
     fmt,
     future::{Future, poll_fn},
     io,
@@ -34,6 +33,7 @@ use super::{
     Body, ConnectError, Endpoint, PoolLimits, SendError, SendFailure,
     connect::Stream,
     driven::AnswerBody,
+    fate::{Failed, Fate},
     life::Life,
     preface::Greeted,
     replay::Replay,
@@ -459,44 +459,6 @@ impl Multiplexed {
         let left = !connections.is_empty();
         self.swept.store(left, Ordering::SeqCst);
         left
-    }
-}
-
-/// Why a request got no answer.
-enum Failed {
-    /// The connection did not take it.
-    Unsent,
-    /// It may have been sent.
-    Sent(hyper::Error),
-}
-
-/// What became of a call that got no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It was never begun, because its connection is being closed.
-    Closing,
-    /// It was never begun, because its server has too much to do.
-    Refused,
-    /// It may have been.
-    Unknown,
-}
-
-impl Failed {
-    fn fate(&self) -> Fate {
-        let Self::Sent(error) = self else {
-            return Fate::Closing;
-        };
-        let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else {
-            return Fate::Unknown;
-        };
-        if error.is_go_away() && error.is_remote() {
-            // Told of a stream only where it is beyond the last one that was begun.
-            Fate::Closing
-        } else if error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
-            Fate::Refused
-        } else {
-            Fate::Unknown
-        }
     }
 }
 
