@@ -109,6 +109,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let current = Current::new(builder.snapshot(loaded.clone()).await.map_err(told)?);
     metrics.config_read(true, SystemTime::now());
     current.get().announce();
+    let live = current.clone();
+    metrics.show_connections(move || live.get().provider.connections());
 
     let serving = Tasks::new();
     let control = Arc::new(Reloads {

@@ -54,7 +54,8 @@ pub use annotations::CallAnnotations;
 pub use blocking::blocking;
 pub use calls::{
     Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionScaling, HeaderEdits, Headers, Mirror,
-    RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, Visibility,
+    RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, UpstreamProtocol,
+    Visibility,
 };
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use duration::parse as parse_duration;

@@ -20,8 +20,9 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use crate::{policy::States, telemetry::Counts};
+use crate::{policy::States, telemetry::Counts, upstream::Connections};
 
+mod connections;
 pub mod exporter;
 mod function;
 mod generation;
@@ -89,6 +90,8 @@ pub const CONFIG_PENDING: &str = "gateway_config_pending_restart";
 /// Configurations that are in use: the live one, and those that requests
 /// under way began with.
 pub const CONFIG_ALIVE: &str = "gateway_config_live_generations";
+/// Connections to functions, or to the provider in front of them.
+pub const UPSTREAM_CONNECTIONS: &str = "gateway_upstream_connections";
 /// Lines of the access log that were dropped.
 pub const ACCESS_LOG_DROPPED: &str = "gateway_access_log_dropped_total";
 /// Other log lines that were dropped.
@@ -315,6 +318,11 @@ impl Metrics {
     /// Shows what limits and breakers come to. Call once.
     pub fn show_states(&self, states: Arc<States>) {
         Adder(&self.registry).collector(load::Loads::new(states));
+    }
+
+    /// Shows what the connections to upstreams come to. Call once.
+    pub fn show_connections(&self, count: impl Fn() -> Connections + Send + Sync + 'static) {
+        Adder(&self.registry).collector(connections::Gauges::new(count));
     }
 
     /// Shows what was lost of log lines and spans. Call once.

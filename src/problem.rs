@@ -227,6 +227,11 @@ impl From<ForwardError> for Problem {
             ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) => {
                 problem(StatusCode::GATEWAY_TIMEOUT).setting("invoke.connect_timeout")
             }
+            ForwardError::Unreachable(SendError::Connect(ConnectError::Full { .. })) => {
+                problem(StatusCode::SERVICE_UNAVAILABLE)
+                    .component("gateway")
+                    .setting("invoke.max_conns_per_host")
+            }
             ForwardError::Unreachable(_) | ForwardError::Broken(_) | ForwardError::Switched => {
                 problem(StatusCode::BAD_GATEWAY)
             }

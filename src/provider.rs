@@ -19,7 +19,7 @@ use crate::{
     model::{
         FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogMessage, LogQuery, ProviderInfo, Secret,
     },
-    upstream::{PoolLimits, Upstream},
+    upstream::{Connections, PoolLimits, Upstream},
 };
 
 pub mod memory;
@@ -33,6 +33,8 @@ pub fn pool_limits(invoke: &config::Invoke) -> PoolLimits {
         max_idle: invoke.max_idle_conns_per_host.min(invoke.max_idle_conns),
         idle_timeout: invoke.idle_conn_timeout,
         connect_timeout: invoke.connect_timeout,
+        max_conns: invoke.max_conns_per_host,
+        max_age: invoke.max_conn_age,
     }
 }
 
@@ -184,8 +186,20 @@ pub trait Provider: Send + Sync + 'static {
         true
     }
 
+    /// Whether calls go to the functions themselves, so that what they say about
+    /// how they are called counts, and not to somebody who passes them on.
+    fn calls_functions(&self) -> bool {
+        true
+    }
+
     /// Namespace of functions named without one; may be empty.
     fn default_namespace(&self) -> &str;
+
+    /// The connections that calls use. Providers that have none of their own
+    /// say nothing.
+    fn connections(&self) -> Connections {
+        Connections::default()
+    }
 
     /// Resolves when something about a function changed that a waiting call
     /// would want to know (a replica became ready). Providers that cannot tell

@@ -13,9 +13,11 @@ pub mod compression;
 pub mod fast;
 mod forward;
 pub mod headers;
+mod keep;
+mod protocol;
 pub mod retry;
 pub mod target;
 pub mod upgrade;
 mod upload;
 
-pub use forward::{Answer, Call, ForwardError, Guards, Switched, connect_again, forward, note};
+pub use forward::{Answer, Call, ForwardError, Guards, Switched, connect_again, elsewhere, forward, note};

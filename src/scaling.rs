@@ -14,14 +14,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use chrono::Utc;
 use futures_util::FutureExt;
 use tokio::{sync::watch, time::Instant};
@@ -37,11 +33,13 @@ pub mod alert;
 pub mod autoscaler;
 pub mod bounds;
 pub mod decide;
+mod facts;
 pub mod journal;
 pub mod lease;
 pub mod rules;
 
 use bounds::Bounds;
+use facts::Facts;
 use journal::{Cause, Change, Journal};
 
 /// The settings in force for one call.
@@ -100,14 +98,6 @@ impl Policy {
     }
 }
 
-/// What was last seen of a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Facts {
-    ready: bool,
-    /// Until when that is believed.
-    until: Instant,
-}
-
 /// The result of one shared look-up or activation: whether the function can
 /// take a call. Whoever waits for it is a receiver.
 type Landing = watch::Sender<Option<Result<bool, ProviderError>>>;
@@ -120,10 +110,7 @@ type Passenger = watch::Receiver<Option<Result<bool, ProviderError>>>;
 pub struct Scaling {
     provider: Arc<dyn Provider>,
     tasks: Tasks,
-    /// Read by every call, so without a lock.
-    facts: ArcSwap<HashMap<FunctionRef, Facts>>,
-    /// Counts what was forgotten, so that what was read before does not come back.
-    forgotten: AtomicU64,
+    facts: Facts,
     journal: Arc<Journal>,
     flights: Mutex<HashMap<(FunctionRef, Flight), Landing>>,
     /// Functions that the provider could not be asked about the last time: the
@@ -138,9 +125,6 @@ enum Flight {
     /// Bringing the function up.
     Activate,
 }
-
-/// Facts kept at most; beyond it the oldest knowledge is dropped and asked for again.
-const MAX_FACTS: usize = 10_000;
 
 /// Functions that the log is told of at most while the provider is in trouble:
 /// anybody can make names up.
@@ -190,8 +174,7 @@ impl Scaling {
         Arc::new(Self {
             provider,
             tasks,
-            facts: ArcSwap::default(),
-            forgotten: AtomicU64::new(0),
+            facts: Facts::default(),
             journal,
             flights: Mutex::default(),
             doubted: Mutex::default(),
@@ -200,17 +183,12 @@ impl Scaling {
 
     /// Forgets what is known of a function, because it was changed.
     pub fn forget(&self, function: &FunctionRef) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.facts.rcu(|facts| {
-            let mut facts = HashMap::clone(facts);
-            facts.retain(|known, _| !known.may_be(function));
-            facts
-        });
+        self.facts.forget(function);
     }
 
     /// What [`Scaling::learn_all`] must be given; taken before the list is read.
     pub fn version(&self) -> u64 {
-        self.forgotten.load(Ordering::SeqCst)
+        self.facts.version()
     }
 
     /// Takes what a list of all functions says, which is believed so long. Nothing
@@ -222,24 +200,8 @@ impl Scaling {
         version: u64,
         believed: Duration,
     ) {
-        if self.provider.tracks_replicas() {
-            return;
-        }
-        let until = Instant::now() + believed;
-        let mut learnt = HashMap::new();
-        for status in listed.take(MAX_FACTS) {
-            let namespace = status.namespace.as_deref().unwrap_or_default();
-            let facts = Facts {
-                ready: can_serve(status),
-                until,
-            };
-            if namespace == default_namespace {
-                learnt.insert(FunctionRef::new(&*status.name, ""), facts);
-            }
-            learnt.insert(FunctionRef::new(&*status.name, namespace), facts);
-        }
-        if self.version() == version {
-            self.facts.store(Arc::new(learnt));
+        if !self.provider.tracks_replicas() {
+            self.facts.learn_all(listed, default_namespace, version, believed);
         }
     }
 
@@ -328,30 +290,7 @@ impl Scaling {
     }
 
     fn known_ready(&self, function: &FunctionRef, policy: Policy) -> bool {
-        !policy.cache_ttl.is_zero()
-            && self
-                .facts
-                .load()
-                .get(function)
-                .is_some_and(|facts| facts.ready && facts.until >= Instant::now())
-    }
-
-    fn learn(&self, function: &FunctionRef, status: &FunctionStatus, believed: Duration) -> bool {
-        let ready = can_serve(status);
-        let until = Instant::now() + believed;
-        self.facts.rcu(|facts| {
-            let mut facts = HashMap::clone(facts);
-            if facts.len() >= MAX_FACTS && !facts.contains_key(function) {
-                facts.clear();
-            }
-            // What a list said may be believed for longer.
-            let known = facts.entry(function.clone()).or_insert(Facts { ready, until });
-            if known.ready != ready || known.until < until {
-                *known = Facts { ready, until };
-            }
-            facts
-        });
-        ready
+        !policy.cache_ttl.is_zero() && self.facts.is_ready(function)
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<(FunctionRef, Flight), Landing>> {
@@ -426,7 +365,7 @@ impl Scaling {
 
     async fn look(&self, function: &FunctionRef, policy: Policy) -> Result<FunctionStatus, ProviderError> {
         let status = self.provider.status(function, false).await?;
-        self.learn(function, &status, policy.cache_ttl);
+        self.facts.learn(function, &status, policy.cache_ttl);
         Ok(status)
     }
 
@@ -484,7 +423,7 @@ impl Scaling {
     async fn is_ready(&self, function: &FunctionRef, policy: Policy) -> Result<bool, ProviderError> {
         if !self.provider.tracks_replicas() {
             let status = self.provider.status(function, false).await?;
-            return Ok(self.learn(function, &status, policy.cache_ttl));
+            return Ok(self.facts.learn(function, &status, policy.cache_ttl));
         }
         match self.provider.upstream(function) {
             Ok(_) => Ok(true),

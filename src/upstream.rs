@@ -7,18 +7,30 @@
 
 use std::sync::Arc;
 
+mod choice;
 mod connect;
 mod driven;
+mod fate;
 mod health;
 mod idle;
+mod life;
+mod multiplexed;
 mod plain;
 mod pool;
+mod pools;
+mod preface;
+mod replay;
+mod turns;
+mod ways;
 
+pub use choice::choose;
 pub use connect::{Address, ConnectError, TlsConfig};
 pub use driven::AnswerBody;
-pub use health::{Health, left_out};
+pub use health::Health;
 pub use plain::PlainConnection;
-pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, SendError, SendFailure};
+pub use pool::{Body, BoxError, Endpoint, InFlight, PoolLimits, Protocol, SendError, SendFailure};
+pub use pools::{Connections, Pools};
+pub use replay::BodyError;
 
 /// Where one call goes and which path the function sees.
 #[derive(Debug, Clone)]

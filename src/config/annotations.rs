@@ -4,10 +4,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    calls::Retries,
+    calls::{Retries, UpstreamProtocol},
     duration,
     function::{FAILURES, FunctionSettings, MOST_ATTEMPTS, retries},
 };
+
+/// The annotation that gives `upstream_protocol`.
+const PROTOCOL: &str = "com.openfaas.upstream.protocol";
 
 /// The annotation that gives `retries.attempts`.
 const ATTEMPTS: &str = "com.openfaas.retry.attempts";
@@ -30,7 +33,7 @@ impl CallAnnotations {
     pub fn of(all: Option<&BTreeMap<String, String>>) -> Self {
         let text = |name: &'static str| Some((name, all?.get(name)?.trim().to_owned()));
         Self(
-            [ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT]
+            [PROTOCOL, ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT]
                 .into_iter()
                 .filter_map(text)
                 .collect(),
@@ -53,18 +56,23 @@ impl CallAnnotations {
 }
 
 impl FunctionSettings {
-    /// Takes what the file leaves out of `retries` from the function's
-    /// annotations, where `retries.annotations` says so. They are bounded as the
-    /// file's values are.
+    /// Takes what the file leaves out from the function's annotations: the
+    /// protocol, and what there is of `retries`, where `retries.annotations` says
+    /// so. They are bounded as the file's values are.
     ///
     /// Returns what is wrong with them; a value that cannot be read counts as absent.
     pub fn annotate(&mut self, annotations: &CallAnnotations) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if self.protocol.is_none() {
+            let expected = "h2c or http/1.1";
+            mistakes.extend(annotations.fill(&mut self.own_protocol, PROTOCOL, UpstreamProtocol::parse, expected));
+        }
         let Some(file) = &self.annotated else {
-            return Vec::new();
+            return mistakes;
         };
         let mut table = Retries::clone(file);
         let wait = "a duration such as 10s";
-        let mut mistakes: Vec<String> = [
+        let of_retries = [
             annotations.fill(&mut table.attempts, ATTEMPTS, attempts, "a number of tries"),
             annotations.fill(
                 &mut table.statuses,
@@ -76,8 +84,8 @@ impl FunctionSettings {
             annotations.fill(&mut table.backoff_max, MAX_WAIT, duration::parse, wait),
         ]
         .into_iter()
-        .flatten()
-        .collect();
+        .flatten();
+        mistakes.extend(of_retries);
         if let Some(attempts) = table.attempts.filter(|attempts| *attempts > MOST_ATTEMPTS) {
             mistakes.push(format!(
                 "{ATTEMPTS}: {attempts} is more than {MOST_ATTEMPTS}, which is used"

@@ -40,6 +40,8 @@ section! {
         pub compression: Option<Compression>,
         /// Which listeners the function can be called on.
         pub visibility: Option<Visibility>,
+        /// Which protocol the function is called in, instead of what its `com.openfaas.upstream.protocol` annotation says.
+        pub upstream_protocol: Option<UpstreamProtocol>,
         /// How many replicas it has, above its labels.
         pub scaling: Option<FunctionScaling>,
         /// Fewest replicas by the time of day; the newest of them that has begun holds.
@@ -242,6 +244,16 @@ choice! {
         Public = "public",
         /// Only `server.internal_listen`.
         Internal = "internal",
+    }
+}
+
+choice! {
+    /// Which protocol a function is called in.
+    pub enum UpstreamProtocol {
+        /// HTTP/1.1.
+        Http1 = "http/1.1",
+        /// HTTP/2 without TLS, known beforehand; for gRPC.
+        H2c = "h2c",
     }
 }
 

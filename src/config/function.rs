@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{Algorithm, BodyLimits, Function, FunctionScaling, Retries, Route, Scheduled, Timeouts},
+    calls::{Algorithm, BodyLimits, Function, FunctionScaling, Retries, Route, Scheduled, Timeouts, UpstreamProtocol},
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
@@ -103,6 +103,11 @@ pub struct FunctionSettings {
     pub compression: Option<CompressionSettings>,
     /// Whether only the internal listener leads to it.
     pub internal: bool,
+    /// The protocol that the file says it is called in.
+    pub protocol: Option<UpstreamProtocol>,
+    /// The protocol that the function says it is called in; only where the file
+    /// says none ([`FunctionSettings::annotate`]).
+    pub own_protocol: Option<UpstreamProtocol>,
     /// Where its limits are set.
     pub keys: LimitKeys,
 }
@@ -329,6 +334,7 @@ impl Function {
             cors: None,
             compression: None,
             visibility: None,
+            upstream_protocol: None,
             scaling: None,
             schedule: None,
         }
@@ -359,8 +365,15 @@ impl FunctionSettings {
             cors: None,
             compression: None,
             internal: false,
+            protocol: None,
+            own_protocol: None,
             keys: LimitKeys::default(),
         }
+    }
+
+    /// Whether its calls may have to be made in HTTP/2.
+    pub fn may_be_http2(&self) -> bool {
+        self.protocol.or(self.own_protocol) == Some(UpstreamProtocol::H2c)
     }
 
     /// Takes what has no key of its own to tell about from a table.
@@ -386,6 +399,7 @@ impl FunctionSettings {
             self.response_headers = headers.response.map(changes).unwrap_or_default();
         }
         self.cors = table.cors.and_then(cors);
+        self.protocol = table.upstream_protocol;
         self.compression = table.compression.and_then(compression);
     }
 }

@@ -219,6 +219,12 @@ section! {
         pub max_idle_conns_per_host: usize,
         /// How long an idle connection is kept.
         pub idle_conn_timeout: Duration,
+        /// Connections open at a time to one upstream; 0 is any number.
+        pub max_conns_per_host: usize,
+        /// How long a connection carries calls; 0 is as long as it stays open.
+        pub max_conn_age: Duration,
+        /// How often the addresses of a directly called function are looked up; 0 is with each connection.
+        pub resolve_interval: Duration,
     }
 }
 

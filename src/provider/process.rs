@@ -37,7 +37,7 @@ use crate::{
         FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret, VersionInfo,
     },
     shutdown::Tasks,
-    upstream::{PathForm, Upstream},
+    upstream::{Connections, PathForm, Pools, Upstream},
     watchdog::limits,
 };
 
@@ -78,6 +78,7 @@ pub struct ProcessProvider {
 #[derive(Debug)]
 struct Shared {
     settings: ArcSwap<Settings>,
+    pools: Pools,
     tasks: Tasks,
     supervisors: TaskTracker,
     /// Cancelled when every replica is to end.
@@ -124,6 +125,7 @@ impl ProcessProvider {
         let (sockets, temporary) = socket_directory(&run, &store.sockets_elsewhere())?;
         let default_namespace = settings.default_namespace.clone();
         let shared = Arc::new(Shared {
+            pools: Pools::new(settings.pool),
             settings: ArcSwap::from_pointee(settings),
             tasks,
             supervisors: TaskTracker::new(),
@@ -164,6 +166,7 @@ impl ProcessProvider {
             tracing::warn!("state_dir and default_namespace of the process provider change only with a restart");
         }
         (settings.state_dir, settings.executable, settings.default_namespace) = fixed;
+        self.shared.pools.set_limits(settings.pool);
         self.shared.settings.store(Arc::new(settings));
     }
 
@@ -360,6 +363,10 @@ impl Provider for ProcessProvider {
             endpoint: self.control.get(function)?.endpoint()?,
             path: PathForm::Trimmed,
         })
+    }
+
+    fn connections(&self) -> Connections {
+        self.shared.pools.connections()
     }
 
     fn default_namespace(&self) -> &str {

@@ -26,7 +26,7 @@ use crate::{
         FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret,
         from_json, from_value, to_json,
     },
-    upstream::{Address, Endpoint, PathForm, PoolLimits, Upstream},
+    upstream::{Address, Connections, PathForm, PoolLimits, Pools, Upstream},
 };
 
 mod direct;
@@ -36,7 +36,7 @@ mod rest;
 /// Key of the base URL.
 const URL: &str = "provider.url";
 
-/// What a [`RemoteProvider`] is made of. The last two can change while it runs.
+/// What a [`RemoteProvider`] is made of. The last three can change while it runs.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
     /// Base URL.
@@ -52,6 +52,9 @@ pub struct Settings {
     /// Bounds on connections for calls of functions; its `connect_timeout`
     /// holds for REST calls too.
     pub pool: PoolLimits,
+    /// Between two looks at the addresses of a function that is called
+    /// directly; zero leaves it to each connection.
+    pub resolve_interval: Duration,
 }
 
 impl Settings {
@@ -70,6 +73,7 @@ impl Settings {
                 .then(|| provider.direct_functions_suffix.clone()),
             timeout: invoke.upstream_timeout,
             pool: pool_limits(invoke),
+            resolve_interval: invoke.resolve_interval,
         })
     }
 
@@ -79,6 +83,7 @@ impl Settings {
         let other = Self {
             timeout: self.timeout,
             pool: self.pool,
+            resolve_interval: self.resolve_interval,
             ..other.clone()
         };
         *self == other
@@ -102,6 +107,7 @@ pub struct RemoteProvider {
     /// Base of the log service.
     logs: Url,
     default_namespace: String,
+    pools: Pools,
     /// The provider as the upstream of calls.
     through: Upstream,
     direct: Option<Direct>,
@@ -120,21 +126,24 @@ impl RemoteProvider {
             Some(url) => normalised(url).map_err(unusable(&["provider.logs_url"]))?,
             None => base.clone(),
         };
+        let pools = Pools::new(settings.pool);
         let through = Upstream {
-            endpoint: Endpoint::new(address(&base).map_err(unusable(&[URL]))?, settings.pool),
+            endpoint: pools.endpoint(address(&base).map_err(unusable(&[URL]))?),
             path: PathForm::Full {
                 base: base.path().trim_end_matches('/').into(),
             },
         };
         let rest = Rest::new(base, settings.timeout, settings.pool.connect_timeout, credentials)
             .map_err(unusable(&["auth.secret_path"]))?;
-        let direct = settings
-            .direct_suffix
-            .map(|suffix| Direct::new(suffix, settings.default_namespace.clone(), settings.pool));
+        let direct = settings.direct_suffix.map(|suffix| {
+            let namespace = settings.default_namespace.clone();
+            Direct::new(suffix, namespace, pools.clone(), settings.resolve_interval)
+        });
         Ok(Self {
             rest,
             logs,
             default_namespace: settings.default_namespace,
+            pools,
             through,
             direct,
         })
@@ -143,9 +152,9 @@ impl RemoteProvider {
     /// Changes the bounds of later calls; connections stay.
     pub fn reconfigure(&self, settings: &Settings) {
         self.rest.reconfigure(settings.timeout, settings.pool.connect_timeout);
-        self.through.endpoint.set_limits(settings.pool);
+        self.pools.set_limits(settings.pool);
         if let Some(direct) = &self.direct {
-            direct.set_limits(settings.pool);
+            direct.set_pause(settings.resolve_interval);
         }
     }
 
@@ -250,7 +259,11 @@ impl Provider for RemoteProvider {
                 .query("namespace", namespace)
                 .body(named("functionName", &function.name, namespace).to_string()),
         )
-        .await
+        .await?;
+        if let Some(direct) = &self.direct {
+            direct.forget(function);
+        }
+        Ok(())
     }
 
     async fn scale(&self, function: &FunctionRef, replicas: u64) -> Result<()> {
@@ -399,6 +412,20 @@ impl Provider for RemoteProvider {
         false
     }
 
+    fn calls_functions(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    async fn close(&self) {
+        if let Some(direct) = &self.direct {
+            direct.close();
+        }
+    }
+
+    fn connections(&self) -> Connections {
+        self.pools.connections()
+    }
+
     fn default_namespace(&self) -> &str {
         &self.default_namespace
     }
@@ -442,6 +469,7 @@ fn address(base: &Url) -> Result<Address, String> {
         host: host.to_owned(),
         port,
         tls: (base.scheme() == "https").then(client::tls),
+        at: None,
     })
 }
 
@@ -459,6 +487,7 @@ mod tests {
             direct_suffix: None,
             timeout: Duration::from_secs(1),
             pool: PoolLimits::default(),
+            resolve_interval: Duration::ZERO,
         }
     }
 

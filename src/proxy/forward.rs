@@ -3,12 +3,11 @@
 use std::{
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
@@ -18,6 +17,8 @@ use tokio::time::Instant;
 use super::{
     body::{self, Deadline, DeadlinePassed, Observe, TimedBody, TooLarge, bound_in},
     headers::{self, CallHeaders},
+    keep::{Kept, keep},
+    protocol,
     retry::{self, Budget},
     target,
     upload::Upload,
@@ -25,7 +26,8 @@ use super::{
 use crate::{
     config::{Bound, FunctionSettings},
     upstream::{
-        Address, AnswerBody, Body, BoxError, ConnectError, Endpoint, InFlight, SendError, SendFailure, Upstream,
+        Address, AnswerBody, Body, BoxError, ConnectError, Endpoint, InFlight, Protocol, SendError, SendFailure,
+        Upstream,
     },
 };
 
@@ -140,8 +142,9 @@ where
     TooLarge::check(body.size_hint().lower(), settings.max_request).map_err(ForwardError::RequestTooLarge)?;
     let original = std::mem::take(&mut parts.uri);
     let mut upstream = choose()?;
-    // Only HTTP/1.1 can switch (RFC 9110 section 7.8).
-    let upgrade = headers::requested_upgrade(&parts.headers).filter(|_| parts.version == http::Version::HTTP_11);
+    // Only HTTP/1.1 can switch, on both sides (RFC 9110 section 7.8).
+    let upgrade = headers::requested_upgrade(&parts.headers)
+        .filter(|_| parts.version == http::Version::HTTP_11 && protocol::of(&upstream, settings) == Protocol::Http1);
     headers::set_host(&mut parts.headers, original.authority());
     if parts.version == http::Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
@@ -169,7 +172,7 @@ where
     let (kept, body, upload) = keep(&parts, body, call).await?;
 
     let mut request = Request::from_parts(parts, body);
-    let mut retries = 0;
+    let (mut retries, mut skipped) = (0, 0);
     let (response, in_flight) = loop {
         let in_flight = upstream.endpoint.begin();
         if let Some(observer) = observer.as_mut()
@@ -177,10 +180,21 @@ where
         {
             headers::set_trace(request.headers_mut(), carried, call.headers.request_changes.as_deref());
         }
-        let mut tried = attempt(call, &upstream.endpoint, request, upload.as_deref()).await;
+        let mut tried = attempt(call, &upstream, request, upload.as_deref()).await;
         note(call.settings, &upstream.endpoint, outcome(&tried));
         if let Some(observer) = observer.as_mut() {
             observer.tried(outcome(&tried));
+        }
+        if let Err(failed) = &mut tried
+            && let Some(next) = elsewhere(&failed.error, skipped, &mut choose)
+            && let Some(unsent) = failed.unsent.take()
+        {
+            skipped += 1;
+            if let Some(observer) = observer.as_mut() {
+                observer.retried();
+            }
+            (request, upstream) = (unsent, next);
+            continue;
         }
         let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
@@ -209,57 +223,6 @@ where
     Ok(answer(response, call, upgrade, guards))
 }
 
-/// A request that can be sent again after an upstream may have seen it.
-struct Kept {
-    parts: Parts,
-    body: Bytes,
-}
-
-impl Kept {
-    fn request(&self) -> Request<Body> {
-        Request::from_parts(self.parts.clone(), body::full(self.body.clone()))
-    }
-}
-
-/// The body to send, and what is kept of the request where it may be sent
-/// again: its method is one that may, and its body is known to be small. Such a
-/// body is read here to its end; any other is watched while it comes.
-async fn keep<B>(
-    parts: &Parts,
-    body: B,
-    call: &Call<'_>,
-) -> Result<(Option<Kept>, Body, Option<Arc<Upload>>), ForwardError>
-where
-    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let settings = call.settings;
-    let small = |max| body.is_end_stream() || body.size_hint().exact().is_some_and(|length| length <= max);
-    let keep = settings
-        .retries
-        .as_ref()
-        .is_some_and(|retries| retries.methods.contains(&parts.method) && small(retries.max_body));
-    let kept = |body| Kept {
-        parts: parts.clone(),
-        body,
-    };
-    if body.is_end_stream() {
-        return Ok((
-            keep.then(|| kept(Bytes::new())),
-            body.map_err(Into::into).boxed_unsync(),
-            None,
-        ));
-    }
-    let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request);
-    if !keep {
-        let (upload, body) = Upload::watch(timed(call.receive));
-        return Ok((None, body.boxed_unsync(), Some(upload)));
-    }
-    let whole = timed(call.receive.or_earlier(call.answer)).collect().await;
-    let bytes = whole.map_err(|error| unreadable(&*error))?.to_bytes();
-    Ok((Some(kept(bytes.clone())), body::full(bytes), None))
-}
-
 /// How a try went.
 type Tried = Result<Response<AnswerBody>, Box<Failed>>;
 
@@ -272,19 +235,20 @@ struct Failed {
 
 /// Sends a request once. The function's time for its first byte begins when it
 /// has the whole request, for a caller that sends slowly is none of its doing.
-async fn attempt(call: &Call<'_>, endpoint: &Arc<Endpoint>, request: Request<Body>, upload: Option<&Upload>) -> Tried {
-    let mut sending = pin!(endpoint.send(request));
+async fn attempt(call: &Call<'_>, upstream: &Upstream, request: Request<Body>, upload: Option<&Upload>) -> Tried {
+    let protocol = protocol::of(upstream, call.settings);
+    let mut sending = pin!(upstream.endpoint.send(request, protocol));
     if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {
         tokio::select! {
             biased;
-            sent = sending.as_mut() => return understood(sent, endpoint),
+            sent = sending.as_mut() => return understood(sent, &upstream.endpoint),
             () = upload.ended() => {}
             () = tokio::time::sleep_until(call.answer.at) => {}
         }
     }
     let due = call.first_byte();
     if let Ok(sent) = tokio::time::timeout_at(due.at, sending).await {
-        return understood(sent, endpoint);
+        return understood(sent, &upstream.endpoint);
     }
     let error = if upload.is_some_and(Upload::is_awaited) {
         ForwardError::ReceiveTimeout(call.receive.or_earlier(due).passed)
@@ -304,7 +268,7 @@ fn understood(sent: Result<Response<AnswerBody>, Box<SendFailure>>, endpoint: &E
     match headers::settle_framing(response.status(), response.headers_mut()) {
         Ok(()) => Ok(response),
         Err(why) => {
-            let address = endpoint.address().to_string();
+            let address = endpoint.address().described();
             Err(failed(SendError::Malformed { address, why }, None))
         }
     }
@@ -335,13 +299,39 @@ fn outcome(tried: &Tried) -> Result<u16, &ForwardError> {
         .map_err(|failed| &failed.error)
 }
 
+/// Where a call goes at once that found nobody listening, after it skipped so
+/// many endpoints: one to which a connection can probably be made. This is no
+/// retry: nobody was asked yet.
+pub fn elsewhere<E>(
+    error: &ForwardError,
+    skipped: u32,
+    choose: impl FnOnce() -> Result<Upstream, E>,
+) -> Option<Upstream> {
+    let refused = matches!(
+        error,
+        ForwardError::Unreachable(SendError::Connect(ConnectError::Io { .. }))
+    );
+    if !refused || skipped >= MAX_SKIPPED {
+        return None;
+    }
+    // Why there is none is told by who asks again.
+    let next = choose().ok()?;
+    let reachable = next.endpoint.health().is_reachable(std::time::Instant::now());
+    reachable.then_some(next)
+}
+
+/// How many endpoints a call passes over at most.
+const MAX_SKIPPED: u32 = 16;
+
 /// How long to wait before a call that was not sent is sent to another replica,
 /// after so many tries; `None` to give up.
 pub fn connect_again(error: &ForwardError, tries: u32) -> Option<Duration> {
     // The bound on connecting was the caller's whole wait for a connection.
     let late = matches!(
         error,
-        ForwardError::Unreachable(SendError::Connect(ConnectError::Timeout { .. })) | ForwardError::AnswerTimeout(_)
+        ForwardError::Unreachable(SendError::Connect(
+            ConnectError::Timeout { .. } | ConnectError::Full { .. }
+        )) | ForwardError::AnswerTimeout(_)
     );
     // A replica that just went away is not the caller's concern.
     (!late && tries < MAX_CONNECT_TRIES).then(|| CONNECT_PAUSE * (tries + 1))
@@ -355,6 +345,7 @@ fn pause(call: &Call<'_>, tried: &Tried, kept: bool, retries: u32) -> Option<Dur
         return connect_again(&failed.error, retries);
     };
     let repeatable = match tried {
+        Err(failed) if failed.error.is_for_want_of_connections() => false,
         Ok(response) => kept && settings.statuses.contains(&response.status().as_u16()),
         Err(failed) => unsent || (kept && failed.error.is_the_functions()),
     };
@@ -444,6 +435,7 @@ impl<G: Observe> Observe for Guards<G> {
 fn failed(error: SendError) -> ForwardError {
     match error {
         SendError::Connect(_) => ForwardError::Unreachable(error),
+        SendError::Body(cause) => unreadable(cause.cause()),
         SendError::Lost { .. } | SendError::Malformed { .. } => ForwardError::Broken(error),
         SendError::Broken { ref cause, .. } => match std::error::Error::source(cause) {
             // What the request's body failed with.
@@ -454,7 +446,7 @@ fn failed(error: SendError) -> ForwardError {
 }
 
 /// Why a request's body could not be read.
-fn unreadable(error: &(dyn std::error::Error + 'static)) -> ForwardError {
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> ForwardError {
     if let Some(passed) = bound_in::<DeadlinePassed>(error) {
         return ForwardError::ReceiveTimeout(passed);
     }
@@ -483,5 +475,12 @@ impl ForwardError {
     /// Whether the function failed to answer, rather than the caller to ask.
     fn is_the_functions(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::AnswerTimeout(_))
+            && !self.is_for_want_of_connections()
+    }
+
+    /// Whether all connections that there may be were in use. More tries would
+    /// only make the line longer.
+    fn is_for_want_of_connections(&self) -> bool {
+        matches!(self, Self::Unreachable(SendError::Connect(ConnectError::Full { .. })))
     }
 }

@@ -9,8 +9,8 @@
 use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
-    pin::Pin,
-    task::Poll,
+    pin::{Pin, pin},
+    task::{Context, Poll},
 };
 
 use tokio::{io::AsyncWriteExt, time::Instant};
@@ -31,6 +31,10 @@ use alarm::Alarm;
 use buffer::{Buffer, LARGE};
 use call::{Call, Then};
 use plan::Plan;
+
+/// The caller closed its connection.
+#[derive(Debug)]
+struct Left;
 
 /// A caller's connection.
 #[derive(Debug)]
@@ -139,6 +143,30 @@ impl Caller {
             let bound = if stopped { GOODBYE.min(bound) } else { bound };
             let since = *since.get_or_insert_with(Instant::now);
             self.alarm.poll(cx, since + bound).map(|()| None)
+        })
+        .await
+    }
+
+    /// Whether the caller closed its connection. What it sends meanwhile is the
+    /// rest of its request, or its next one.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        while !self.input.is_full() {
+            match self.input.poll_fill(cx, &mut self.socket, LARGE) {
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return false,
+            }
+        }
+        false
+    }
+
+    /// What comes of `future`, or [`Left`] when the caller does not wait for it.
+    async fn while_here<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Left> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending if self.has_left(cx) => Poll::Ready(Err(Left)),
+            Poll::Pending => Poll::Pending,
         })
         .await
     }

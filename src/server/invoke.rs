@@ -309,7 +309,9 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
         }
     };
     let mut settings = snapshot.config.function_on_route(&function, route);
-    let annotations = if exists && settings.annotated.is_some() {
+    let own_protocol = settings.protocol.is_none() && snapshot.provider.calls_functions();
+    let annotated = exists && (settings.annotated.is_some() || own_protocol);
+    let annotations = if annotated {
         annotate(snapshot, &function, &mut settings).await
     } else {
         None
@@ -332,6 +334,7 @@ async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Resul
         budget: snapshot.states.budget(subject, &settings),
         policy: Policy::new(subject, &settings, &snapshot.states, snapshot.generation),
         settings,
+        annotated,
         annotations,
         metrics,
         function,

@@ -31,8 +31,10 @@ pub struct CalledFunction {
     pub metrics: Option<Arc<FunctionMetrics>>,
     /// What applies to its calls.
     pub settings: FunctionSettings,
-    /// What `settings` have from its annotations; `None` where they leave nothing
-    /// to them, and where they could not be read.
+    /// Whether `settings` leave something to its annotations.
+    pub annotated: bool,
+    /// What they have from them; `None` where nothing is left to them, and where
+    /// they could not be read.
     pub annotations: Option<CallAnnotations>,
     /// How many of its calls may be tried again; with `settings.retries` only.
     pub budget: Option<Arc<Budget>>,
@@ -84,7 +86,7 @@ impl FunctionTable {
     /// resolved with: somebody changed them elsewhere.
     pub fn compare<'s>(&self, listed: impl Iterator<Item = &'s FunctionStatus>) {
         let table = self.functions.load();
-        let annotated = |known: &&Arc<CalledFunction>| known.settings.annotated.is_some();
+        let annotated = |known: &&Arc<CalledFunction>| known.annotated;
         if !table.values().any(|known| annotated(&known)) {
             return;
         }

@@ -2,10 +2,11 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -14,12 +15,15 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
+    time::Instant,
 };
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{ClientConfig, pki_types::ServerName},
 };
+
+use super::ways::Place;
 
 /// TLS settings shared by all connections of a snapshot lineage.
 pub type TlsConfig = Arc<ClientConfig>;
@@ -35,6 +39,9 @@ pub enum Address {
         port: u16,
         /// TLS settings, or plain text.
         tls: Option<TlsConfig>,
+        /// One of the host's addresses; without it, the host is looked up for
+        /// each connection.
+        at: Option<SocketAddr>,
     },
     /// A socket file of this machine.
     Unix(PathBuf),
@@ -44,7 +51,7 @@ impl Address {
     /// The `Host` header for requests to this address.
     pub fn host_header(&self) -> HeaderValue {
         let text = match self {
-            Self::Tcp { host, port, tls } => {
+            Self::Tcp { host, port, tls, .. } => {
                 let host = if host.contains(':') && !host.starts_with('[') {
                     format!("[{host}]")
                 } else {
@@ -57,16 +64,35 @@ impl Address {
         };
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("localhost"))
     }
+
+    /// Which of a host's addresses it is, where it is one.
+    pub fn at(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { at, .. } => *at,
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// For messages: of a host's addresses, the one that it is about.
+    pub fn described(&self) -> String {
+        match self.at() {
+            Some(at) => format!("{self} ({at})"),
+            None => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port, tls: None } => write!(f, "http://{host}:{port}"),
+            Self::Tcp {
+                host, port, tls: None, ..
+            } => write!(f, "http://{host}:{port}"),
             Self::Tcp {
                 host,
                 port,
                 tls: Some(_),
+                ..
             } => write!(f, "https://{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
@@ -90,6 +116,25 @@ pub enum ConnectError {
         /// What the system said.
         cause: io::Error,
     },
+    /// As many connections as may be were open, all in use, for as long.
+    #[error(
+        "invoke.max_conns_per_host ({most}) connections to {address} are in use, and none became free within \
+         invoke.connect_timeout ({after:?})"
+    )]
+    Full {
+        /// Where to.
+        address: String,
+        /// How many there may be.
+        most: usize,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// It answers, but not in HTTP/2.
+    #[error("{address} does not speak HTTP/2 without TLS (h2c), in which the function is to be called")]
+    NotHttp2 {
+        /// Where to.
+        address: String,
+    },
     /// Longer than `invoke.connect_timeout`.
     #[error("cannot connect to {address} within invoke.connect_timeout ({after:?})")]
     Timeout {
@@ -100,41 +145,56 @@ pub enum ConnectError {
     },
 }
 
-/// Opens a connection within `bound`.
-pub(super) async fn connect(address: &Address, bound: Duration) -> Result<Stream, ConnectError> {
-    match tokio::time::timeout(bound, open(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
+/// Opens a connection until `due`, `bound` from when it was wanted. It has the
+/// place for as long as it is open, whoever has it.
+pub(super) async fn connect(
+    address: &Address,
+    place: Place,
+    due: Instant,
+    bound: Duration,
+) -> Result<Stream, ConnectError> {
+    match tokio::time::timeout_at(due, open(address)).await {
+        Ok(Ok(kind)) => Ok(Stream { kind, _place: place }),
         Ok(Err(cause)) => Err(ConnectError::Io {
-            address: address.to_string(),
+            address: address.described(),
             cause,
         }),
         Err(_) => Err(ConnectError::Timeout {
-            address: address.to_string(),
+            address: address.described(),
             after: bound,
         }),
     }
 }
 
-async fn open(address: &Address) -> io::Result<Stream> {
+async fn open(address: &Address) -> io::Result<Kind> {
     match address {
-        Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-        Address::Tcp { host, port, tls } => {
+        Address::Unix(path) => UnixStream::connect(path).await.map(Kind::Unix),
+        Address::Tcp { host, port, tls, at } => {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
-            let tcp = TcpStream::connect((bare, *port)).await?;
+            let tcp = match at {
+                Some(at) => TcpStream::connect(at).await?,
+                None => TcpStream::connect((bare, *port)).await?,
+            };
             tcp.set_nodelay(true)?;
             let Some(tls) = tls else {
-                return Ok(Stream::Tcp(tcp));
+                return Ok(Kind::Tcp(tcp));
             };
             let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
             let stream = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await?;
-            Ok(Stream::Tls(Box::new(stream)))
+            Ok(Kind::Tls(Box::new(stream)))
         }
     }
 }
 
-/// A connection of any kind.
+/// A connection of any kind, counted while it is open.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    kind: Kind,
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
@@ -142,12 +202,32 @@ pub(super) enum Stream {
 
 macro_rules! each {
     ($self:ident, $inner:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Tcp($inner) => $call,
-            Stream::Tls($inner) => $call,
-            Stream::Unix($inner) => $call,
+        match &mut $self.get_mut().kind {
+            Kind::Tcp($inner) => $call,
+            Kind::Tls($inner) => $call,
+            Kind::Unix($inner) => $call,
         }
     };
+}
+
+impl Stream {
+    /// Whether nothing came that nobody asked for. Costs no system call, usually.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut byte = [0];
+        let (ready, read) = match &self.kind {
+            Kind::Tcp(stream) => match stream.poll_read_ready(&mut context) {
+                Poll::Ready(ready) => (ready, stream.try_read(&mut byte)),
+                Poll::Pending => return true,
+            },
+            Kind::Unix(stream) => match stream.poll_read_ready(&mut context) {
+                Poll::Ready(ready) => (ready, stream.try_read(&mut byte)),
+                Poll::Pending => return true,
+            },
+            Kind::Tls(_) => return false,
+        };
+        ready.is_ok() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl AsyncRead for Stream {
@@ -178,10 +258,10 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(inner) => inner.is_write_vectored(),
-            Self::Tls(inner) => inner.is_write_vectored(),
-            Self::Unix(inner) => inner.is_write_vectored(),
+        match &self.kind {
+            Kind::Tcp(inner) => inner.is_write_vectored(),
+            Kind::Tls(inner) => inner.is_write_vectored(),
+            Kind::Unix(inner) => inner.is_write_vectored(),
         }
     }
 }

@@ -25,11 +25,19 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 
-use super::{Body, Endpoint, connect::Stream};
+use super::{
+    Body, Endpoint, PoolLimits,
+    connect::Stream,
+    life::{Aged, Life},
+    multiplexed::Lane,
+    ways::{Carrier, Grant, Place, Wish},
+};
 
 /// A connection and its way in.
 pub(super) struct Driven {
+    life: Life,
     sender: SendRequest<Body>,
     connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     ended: bool,
@@ -40,6 +48,7 @@ impl Driven {
     pub(super) async fn begin(stream: Stream) -> hyper::Result<Self> {
         let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
         Ok(Self {
+            life: Life::begin(),
             sender,
             connection: Box::pin(connection.with_upgrades()),
             ended: false,
@@ -54,7 +63,10 @@ impl Driven {
     }
 
     /// Whether a request can be sent on it. Costs no system call, usually.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(super) fn is_usable(&mut self, limits: &PoolLimits) -> bool {
+        if self.life.is_over(limits.max_age) {
+            return false;
+        }
         let mut context = Context::from_waker(Waker::noop());
         !self.drive(&mut context) && self.sender.is_ready()
     }
@@ -87,6 +99,7 @@ impl Driven {
         let mut body = AnswerBody {
             incoming,
             driven: Some((self, home)),
+            lane: None,
             failed: None,
         };
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -116,16 +129,56 @@ impl Driven {
     }
 }
 
+impl Carrier for Driven {
+    type Claim = ();
+    type Opening = Place;
+
+    fn kept(endpoint: &Arc<Endpoint>, limits: &PoolLimits) -> Option<Self> {
+        let usable = |driven: &mut Self| driven.is_usable(limits);
+        endpoint.idle.take_any(limits.idle_timeout, usable)
+    }
+
+    fn claim(_: &Arc<Endpoint>) -> Option<()> {
+        Some(())
+    }
+
+    fn opening((): (), place: Place) -> Place {
+        place
+    }
+
+    fn wish(fresh: bool, to: oneshot::Sender<Grant<Self>>) -> Wish {
+        Wish::Driven { fresh, to }
+    }
+}
+
+impl Aged for Driven {
+    fn life(&self) -> Life {
+        self.life
+    }
+}
+
 /// The body of an answer. Reading it drives the connection that it comes on,
 /// which goes back to its endpoint at the end; dropping it before closes that.
 pub struct AnswerBody {
     incoming: Incoming,
     driven: Option<(Driven, Weak<Endpoint>)>,
+    /// Its part of a connection that others drive.
+    lane: Option<Lane>,
     /// Told on the next poll: see [`AnswerBody::poll_frame`].
     failed: Option<hyper::Error>,
 }
 
 impl AnswerBody {
+    /// That of an answer on a connection that carries others too.
+    pub(super) fn shared(incoming: Incoming, lane: Lane) -> Self {
+        Self {
+            lane: (!incoming.is_end_stream()).then_some(lane),
+            incoming,
+            driven: None,
+            failed: None,
+        }
+    }
+
     /// Lets the connection go on for as long as it is used for another protocol.
     fn switch(&mut self) {
         let Some((Driven { connection, ended, .. }, _)) = self.driven.take() else {
@@ -147,6 +200,7 @@ impl AnswerBody {
 
     /// The answer has been read.
     fn finish(&mut self, cx: &mut Context<'_>) {
+        self.lane = None;
         let Some((mut driven, endpoint)) = self.driven.take() else {
             return;
         };
@@ -207,7 +261,7 @@ impl HttpBody for AnswerBody {
         let frame = match ready!(self.poll_incoming(cx)) {
             Some(Err(failed)) => {
                 self.failed = Some(failed);
-                self.driven = None;
+                (self.driven, self.lane) = (None, None);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -1,8 +1,10 @@
-//! Whether an endpoint keeps failing, and which of several are then left out.
+//! Whether an endpoint keeps failing, or cannot be reached.
 //!
 //! Each failure in a row from a number on ejects the endpoint for a while, twice
 //! as long each time. What a failure is, the caller says; whether an ejected
-//! endpoint is called all the same, who chooses.
+//! endpoint is called all the same, who chooses ([`super::choice`]). That nobody
+//! listens is noted without anybody asking for it, and for a moment only: an
+//! endpoint on which no call ever begins would else always be the least busy.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -20,7 +22,13 @@ pub struct Health {
     ejections: AtomicU32,
     /// End of the last ejection in milliseconds after `created`; 0 without one.
     until: AtomicU64,
+    /// Until when no call should come because no connection could be made, in
+    /// the same way.
+    unreachable: AtomicU64,
 }
+
+/// How long an endpoint is avoided to which no connection could be made.
+const AVOIDED: Duration = Duration::from_secs(1);
 
 impl Health {
     pub(super) fn new() -> Self {
@@ -29,7 +37,37 @@ impl Health {
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             until: AtomicU64::new(0),
+            unreachable: AtomicU64::new(0),
         }
+    }
+
+    /// No connection could be made.
+    pub fn unreachable(&self) {
+        let until = self.millis(Instant::now() + AVOIDED);
+        self.unreachable.store(until, Ordering::Relaxed);
+    }
+
+    /// A connection was made.
+    pub fn reached(&self) {
+        if self.unreachable.load(Ordering::Relaxed) > 0 {
+            self.unreachable.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a connection can probably be made.
+    pub fn is_reachable(&self, now: Instant) -> bool {
+        let until = self.unreachable.load(Ordering::Relaxed);
+        if until == 0 {
+            return true;
+        }
+        let over = self.millis(now) >= until;
+        if over {
+            // Fails when another attempt has failed, which is right.
+            let _ = self
+                .unreachable
+                .compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        over
     }
 
     /// A call went well.
@@ -58,9 +96,9 @@ impl Health {
         self.until.store(self.millis(end), Ordering::Relaxed);
     }
 
-    /// Whether the endpoint was ejected and nobody has seen the end of it. One load.
+    /// Whether something kept calls away and nobody has seen the end of it. Two loads.
     pub fn is_suspect(&self) -> bool {
-        self.until.load(Ordering::Relaxed) > 0
+        self.until.load(Ordering::Relaxed) > 0 || self.unreachable.load(Ordering::Relaxed) > 0
     }
 
     /// What is left of an ejection; zero without one.
@@ -93,42 +131,12 @@ fn ejection(before: u32, first: Duration, longest: Duration) -> Duration {
         .min(longest)
 }
 
-/// Which endpoints are left out of a choice, given what is left of each one's
-/// ejection: at most half of them, those with the most left, and so never the last.
-pub fn left_out(left: &[Duration]) -> Vec<bool> {
-    let mut ejected: Vec<usize> = (0..left.len()).filter(|&index| !left[index].is_zero()).collect();
-    ejected.sort_by_key(|&index| std::cmp::Reverse(left[index]));
-    let mut out = vec![false; left.len()];
-    for index in ejected.into_iter().take(left.len() / 2) {
-        out[index] = true;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const FIRST: Duration = Duration::from_secs(5);
     const LONGEST: Duration = Duration::from_secs(15);
-
-    #[test]
-    fn at_most_half_are_left_out_and_never_the_last() {
-        for (left, expected) in [
-            (&[][..], &[][..]),
-            (&[0], &[false]),
-            (&[9], &[false]),
-            (&[0, 0], &[false, false]),
-            (&[0, 9], &[false, true]),
-            (&[8, 9], &[false, true]),
-            (&[1, 0, 9], &[false, false, true]),
-            (&[3, 1, 2, 0], &[true, false, true, false]),
-            (&[3, 1, 2, 4, 5], &[false, false, false, true, true]),
-        ] {
-            let left: Vec<_> = left.iter().copied().map(Duration::from_secs).collect();
-            assert_eq!(left_out(&left), expected, "{left:?}");
-        }
-    }
 
     #[test]
     fn ejections_double_until_a_call_goes_well() {
@@ -153,6 +161,18 @@ mod tests {
         assert!(!health.is_ejected_at(now), "counted from the start again");
         fail(now);
         assert_eq!(health.ejected_for(now), FIRST);
+    }
+
+    #[test]
+    fn an_endpoint_is_avoided_for_a_moment_after_no_connection_could_be_made() {
+        let health = Health::new();
+        health.unreachable();
+        let now = Instant::now();
+        assert!(!health.is_reachable(now) && health.is_suspect());
+        assert!(health.is_reachable(now + AVOIDED) && !health.is_suspect());
+        health.unreachable();
+        health.reached();
+        assert!(health.is_reachable(now) && !health.is_suspect());
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! likely to have been closed, and the others age out. Each thread has a list
 //! of its own and looks into the others' only when it is empty, so that cores
 //! do not wait for each other.
+//!
+//! No connection is looked at, or dropped, while a list is locked: dropping one
+//! lets a waiting call go, which may look into the same list.
 
 use std::{
     cell::Cell,
@@ -20,10 +23,12 @@ const MAX_LISTS: usize = 16;
 /// Connections that are kept for the next call.
 #[derive(Debug)]
 pub(super) struct IdleConnections<T> {
-    lists: Box<[Mutex<Vec<Idle<T>>>]>,
+    lists: Box<[List<T>]>,
     /// Whether a task closes those that nobody takes in time.
     swept: AtomicBool,
 }
+
+type List<T> = Mutex<Vec<Idle<T>>>;
 
 #[derive(Debug)]
 struct Idle<T> {
@@ -41,22 +46,41 @@ impl<T> IdleConnections<T> {
     }
 
     /// The newest connection that is not idle for too long and is `usable`.
-    pub(super) fn take(&self, timeout: Duration, mut usable: impl FnMut(&mut T) -> bool) -> Option<T> {
+    /// Lists that others use just now are passed over.
+    pub(super) fn take(&self, timeout: Duration, usable: impl FnMut(&mut T) -> bool) -> Option<T> {
+        self.find(timeout, usable, |list, own| {
+            // Who holds another's takes or brings one: not worth waiting for.
+            if own { Some(lock(list)) } else { list.try_lock().ok() }
+        })
+    }
+
+    /// As [`IdleConnections::take`], of all lists: for calls that would wait else.
+    pub(super) fn take_any(&self, timeout: Duration, usable: impl FnMut(&mut T) -> bool) -> Option<T> {
+        self.find(timeout, usable, |list, _| Some(lock(list)))
+    }
+
+    fn find<'s>(
+        &'s self,
+        timeout: Duration,
+        mut usable: impl FnMut(&mut T) -> bool,
+        lock: impl Fn(&'s List<T>, bool) -> Option<MutexGuard<'s, Vec<Idle<T>>>>,
+    ) -> Option<T> {
         let own = own_list() % self.lists.len();
         (0..self.lists.len()).find_map(|step| {
             let list = &self.lists[(own + step) % self.lists.len()];
-            let mut list = match step {
-                0 => lock(list),
-                // Who holds it takes or brings one: not worth waiting for.
-                _ => list.try_lock().ok()?,
-            };
-            while let Some(Idle { mut connection, since }) = list.pop() {
+            loop {
+                let newest = lock(list, step == 0)?.pop();
+                let Idle { mut connection, since } = newest?;
                 if since.elapsed() < timeout && usable(&mut connection) {
                     return Some(connection);
                 }
             }
-            None
         })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.lists.iter().map(|list| lock(list).len()).sum()
     }
 
     /// Keeps a connection, unless there are as many as `max` already.
@@ -65,43 +89,50 @@ impl<T> IdleConnections<T> {
     /// [`IdleConnections::drop_expired`].
     pub(super) fn put(&self, connection: T, max: usize, timeout: Duration) -> bool {
         let now = Instant::now();
-        {
-            let mut list = lock(&self.lists[own_list() % self.lists.len()]);
-            drop_expired(&mut list, now, timeout);
-            if list.len() >= max.div_ceil(self.lists.len()) {
-                return false;
-            }
+        let mut list = lock(&self.lists[own_list() % self.lists.len()]);
+        // The oldest come first.
+        let expired = list.partition_point(|kept| is_expired(kept, now, timeout));
+        let expired: Vec<_> = list.drain(..expired).collect();
+        let has_room = list.len() < max.div_ceil(self.lists.len());
+        let refused = if has_room {
             list.push(Idle { connection, since: now });
-        }
-        !self.swept.load(Ordering::Relaxed) && !self.swept.swap(true, Ordering::AcqRel)
+            None
+        } else {
+            Some(connection)
+        };
+        drop(list);
+        drop((expired, refused));
+        has_room && !self.swept.load(Ordering::Relaxed) && !self.swept.swap(true, Ordering::AcqRel)
     }
 
-    /// Closes what is idle for too long. Returns whether something is left;
-    /// when not, the next [`IdleConnections::put`] asks for somebody again.
-    pub(super) fn drop_expired(&self, timeout: Duration) -> bool {
+    /// Closes what is idle for too long, or `over`. Returns whether something is
+    /// left; when not, the next [`IdleConnections::put`] asks for somebody again.
+    pub(super) fn drop_expired(&self, timeout: Duration, over: impl Fn(&T) -> bool) -> bool {
         let now = Instant::now();
-        let mut left = self.any_left(now, timeout);
+        let mut left = self.any_left(now, timeout, &over);
         if !left {
             self.swept.store(false, Ordering::Release);
             // One that came meanwhile found that somebody looks after it.
-            left = self.any_left(now, timeout) && !self.swept.swap(true, Ordering::AcqRel);
+            left = self.any_left(now, timeout, &over) && !self.swept.swap(true, Ordering::AcqRel);
         }
         left
     }
 
-    fn any_left(&self, now: Instant, timeout: Duration) -> bool {
+    fn any_left(&self, now: Instant, timeout: Duration, over: &impl Fn(&T) -> bool) -> bool {
         self.lists.iter().fold(false, |left, list| {
             let mut list = lock(list);
-            drop_expired(&mut list, now, timeout);
-            left || !list.is_empty()
+            let is_old = |kept: &mut Idle<T>| is_expired(kept, now, timeout) || over(&kept.connection);
+            let expired: Vec<_> = list.extract_if(.., is_old).collect();
+            let left = left || !list.is_empty();
+            drop(list);
+            drop(expired);
+            left
         })
     }
 }
 
-/// The oldest come first.
-fn drop_expired<T>(list: &mut Vec<Idle<T>>, now: Instant, timeout: Duration) {
-    let expired = list.partition_point(|kept| now.saturating_duration_since(kept.since) >= timeout);
-    list.drain(..expired);
+fn is_expired<T>(kept: &Idle<T>, now: Instant, timeout: Duration) -> bool {
+    now.saturating_duration_since(kept.since) >= timeout
 }
 
 fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,8 +195,11 @@ mod tests {
         idle.put(1, 100, LONG);
         assert_eq!(idle.take(Duration::ZERO, |_| true), None);
         idle.put(1, 100, LONG);
-        assert!(idle.drop_expired(LONG));
-        assert!(!idle.drop_expired(Duration::ZERO));
+        assert!(idle.drop_expired(LONG, |_| false));
+        assert!(!idle.drop_expired(Duration::ZERO, |_| false));
         assert!(idle.put(2, 100, LONG), "somebody is needed again");
+        idle.put(3, 100, LONG);
+        assert!(idle.drop_expired(LONG, |one| *one == 2));
+        assert_eq!((idle.len(), idle.take_any(LONG, |_| true)), (1, Some(3)));
     }
 }

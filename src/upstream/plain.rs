@@ -8,20 +8,26 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
 use super::{
-    Address, ConnectError, Endpoint,
-    connect::{Stream, connect},
+    Address, ConnectError, Endpoint, PoolLimits,
+    connect::Stream,
+    life::{Aged, Life},
+    ways::{self, Carrier, Grant, Place, Wish},
 };
 
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub struct PlainConnection {
     stream: Stream,
+    life: Life,
     /// Whether it carried a call before.
     reused: bool,
 }
@@ -32,30 +38,76 @@ impl Endpoint {
         !matches!(self.address(), Address::Tcp { tls: Some(_), .. })
     }
 
-    /// An idle connection.
+    /// An idle connection, unless calls that came before wait for one.
     pub fn take_plain(&self) -> Option<PlainConnection> {
-        self.plain.take(self.limits().idle_timeout, PlainConnection::is_quiet)
+        let limits = self.limits();
+        if self.has_line(&limits) {
+            return None;
+        }
+        let usable = |connection: &mut PlainConnection| connection.is_usable(&limits);
+        self.plain.take(limits.idle_timeout, usable)
     }
 
-    /// A new connection.
+    /// A connection: a new one, or one that becomes free where there are as many
+    /// as there may be. `fresh` asks for a new one in any case.
     ///
     /// # Errors
-    /// When none could be made; nothing was sent.
-    pub async fn open_plain(&self) -> Result<PlainConnection, ConnectError> {
-        let stream = connect(self.address(), self.limits().connect_timeout).await?;
-        Ok(PlainConnection { stream, reused: false })
+    /// When there was none in time, or none could be made; nothing was sent.
+    pub async fn open_plain(self: &Arc<Self>, fresh: bool) -> Result<PlainConnection, ConnectError> {
+        let limits = self.limits();
+        let due = ways::due(&limits);
+        match self.way(&limits, fresh, due).await? {
+            Grant::Kept(connection) => Ok(connection),
+            Grant::Open(place) => Ok(PlainConnection {
+                stream: self.connect(place, &limits, due).await?,
+                life: Life::begin(),
+                reused: false,
+            }),
+        }
     }
 
     /// Keeps a connection whose call has ended, its answer read to the end.
     pub fn keep_plain(self: &Arc<Self>, connection: PlainConnection) {
+        let limits = self.limits();
+        if self.is_surplus(&limits, connection.life) {
+            return;
+        }
         let kept = PlainConnection {
             reused: true,
             ..connection
         };
-        let limits = self.limits();
         if self.plain.put(kept, limits.max_idle, limits.idle_timeout) {
-            self.sweep(|endpoint| &endpoint.plain);
+            self.sweep(|endpoint, limits| endpoint.plain.drop_old(limits));
         }
+        self.offer();
+    }
+}
+
+impl Carrier for PlainConnection {
+    type Claim = ();
+    type Opening = Place;
+
+    fn kept(endpoint: &Arc<Endpoint>, limits: &PoolLimits) -> Option<Self> {
+        let usable = |connection: &mut Self| connection.is_usable(limits);
+        endpoint.plain.take_any(limits.idle_timeout, usable)
+    }
+
+    fn claim(_: &Arc<Endpoint>) -> Option<()> {
+        Some(())
+    }
+
+    fn opening((): (), place: Place) -> Place {
+        place
+    }
+
+    fn wish(fresh: bool, to: oneshot::Sender<Grant<Self>>) -> Wish {
+        Wish::Plain { fresh, to }
+    }
+}
+
+impl Aged for PlainConnection {
+    fn life(&self) -> Life {
+        self.life
     }
 }
 
@@ -65,22 +117,9 @@ impl PlainConnection {
         self.reused
     }
 
-    /// Whether nothing came since the last answer. Costs no system call, usually.
-    fn is_quiet(&mut self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        let mut byte = [0];
-        let (ready, read) = match &self.stream {
-            Stream::Tcp(stream) => match stream.poll_read_ready(&mut context) {
-                Poll::Ready(ready) => (ready, stream.try_read(&mut byte)),
-                Poll::Pending => return true,
-            },
-            Stream::Unix(stream) => match stream.poll_read_ready(&mut context) {
-                Poll::Ready(ready) => (ready, stream.try_read(&mut byte)),
-                Poll::Pending => return true,
-            },
-            Stream::Tls(_) => return false,
-        };
-        ready.is_ok() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    /// Whether it can carry another call: nothing came since the last answer.
+    fn is_usable(&self, limits: &PoolLimits) -> bool {
+        !self.life.is_over(limits.max_age) && self.stream.is_quiet()
     }
 }
 

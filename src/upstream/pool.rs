@@ -14,13 +14,19 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::{
-    connect::{Address, ConnectError, connect},
+    connect::{Address, ConnectError},
     driven::{AnswerBody, Driven},
     health::Health,
     idle::IdleConnections,
+    life::Aged,
+    multiplexed::Multiplexed,
     plain::PlainConnection,
+    replay::BodyError,
+    turns::Turns,
+    ways::{self, Grant, Wish},
 };
 
 /// Error of a streamed body.
@@ -36,8 +42,12 @@ pub struct PoolLimits {
     pub max_idle: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
-    /// Bound on opening a connection.
+    /// Bound on getting a connection: on waiting for one, and on opening it.
     pub connect_timeout: Duration,
+    /// Most connections open at a time; 0 is any number.
+    pub max_conns: usize,
+    /// How long a connection carries calls; zero is as long as it likes.
+    pub max_age: Duration,
 }
 
 impl Default for PoolLimits {
@@ -46,8 +56,19 @@ impl Default for PoolLimits {
             max_idle: 1024,
             idle_timeout: Duration::from_secs(90),
             connect_timeout: Duration::from_secs(5),
+            max_conns: 0,
+            max_age: Duration::ZERO,
         }
     }
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1: a call at a time.
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on: many calls at a time.
+    Http2,
 }
 
 /// Why a request got no response.
@@ -72,6 +93,9 @@ pub enum SendError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The request's body could not be read to its end.
+    #[error("the request's body failed: {0}")]
+    Body(BodyError),
     /// What came is no answer of HTTP/1.
     #[error("the answer of {address} cannot be understood: {why}")]
     Malformed {
@@ -96,8 +120,11 @@ pub struct Endpoint {
     address: Address,
     host: HeaderValue,
     limits: ArcSwap<PoolLimits>,
-    idle: IdleConnections<Driven>,
+    changed: Arc<Notify>,
+    pub(super) idle: IdleConnections<Driven>,
     pub(super) plain: IdleConnections<PlainConnection>,
+    pub(super) multiplexed: Multiplexed,
+    pub(super) turns: Turns<Wish>,
     in_flight: AtomicUsize,
     health: Health,
 }
@@ -109,8 +136,11 @@ impl Endpoint {
             host: address.host_header(),
             address,
             limits: ArcSwap::from_pointee(limits),
+            changed: Arc::default(),
             idle: IdleConnections::new(),
             plain: IdleConnections::new(),
+            multiplexed: Multiplexed::default(),
+            turns: Turns::new(),
             in_flight: AtomicUsize::new(0),
             health: Health::new(),
         })
@@ -126,9 +156,13 @@ impl Endpoint {
         &self.host
     }
 
-    /// Changes the bounds on its connections; those that are open stay.
-    pub fn set_limits(&self, limits: PoolLimits) {
+    /// Changes the bounds on its connections. Those in use stay; calls that
+    /// wait for one go on if there may be more.
+    pub fn set_limits(self: &Arc<Self>, limits: PoolLimits) {
         self.limits.store(Arc::new(limits));
+        self.changed.notify_waiters();
+        self.give_up_surplus(&limits);
+        self.offer();
     }
 
     pub(super) fn limits(&self) -> PoolLimits {
@@ -151,6 +185,22 @@ impl Endpoint {
         InFlight(Arc::clone(self))
     }
 
+    /// Sends a request and returns its answer, body unread. Dropping the future
+    /// cancels the call upstream.
+    ///
+    /// # Errors
+    /// [`SendFailure`], with the request when nothing was sent.
+    pub async fn send(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        protocol: Protocol,
+    ) -> Result<Response<AnswerBody>, Box<SendFailure>> {
+        match protocol {
+            Protocol::Http1 => self.send_http1(request).await,
+            Protocol::Http2 => Box::pin(self.send_http2(request)).await,
+        }
+    }
+
     /// Sends a request on an idle connection or a new one.
     ///
     /// A kept connection that turns out to be closed before anything was sent
@@ -158,25 +208,17 @@ impl Endpoint {
     /// was most likely being closed when the request came: a request without
     /// body whose method is idempotent goes out once more, on a new connection
     /// (RFC 9110 section 9.2.2). Dropping the future closes the connection in
-    /// use, which cancels the call upstream.
-    ///
-    /// # Errors
-    /// [`SendFailure`], with the request when nothing was sent.
-    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
+    /// use.
+    async fn send_http1(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
         let mut request = request;
-        let mut pooled = true;
+        let mut fresh = false;
         loop {
-            let (driven, reused) = match pooled.then(|| self.take()).flatten() {
-                Some(driven) => (driven, true),
-                None => match self.open().await {
-                    Ok(driven) => (driven, false),
-                    Err(error) => {
-                        return Err(Box::new(SendFailure {
-                            error,
-                            unsent: Some(request),
-                        }));
-                    }
-                },
+            let (driven, reused) = match self.driven(fresh).await {
+                Ok(found) => found,
+                Err(error) => {
+                    let unsent = Some(request);
+                    return Err(Box::new(SendFailure { error, unsent }));
+                }
             };
             let copy = if reused { repeatable(&request) } else { None };
             match driven.send(request, self).await {
@@ -187,11 +229,11 @@ impl Endpoint {
                     request = match (unsent, copy) {
                         (Some(unsent), _) if reused => unsent,
                         (None, Some(copy)) if !cause.is_parse() => {
-                            pooled = false;
+                            fresh = true;
                             copy
                         }
                         (unsent, _) => {
-                            let address = self.address.to_string();
+                            let address = self.address.described();
                             let error = SendError::Broken { address, cause };
                             return Err(Box::new(SendFailure { error, unsent }));
                         }
@@ -201,44 +243,81 @@ impl Endpoint {
         }
     }
 
-    fn take(&self) -> Option<Driven> {
-        self.idle.take(self.limits().idle_timeout, Driven::is_quiet)
+    /// A connection, and whether it carried calls before.
+    async fn driven(self: &Arc<Self>, fresh: bool) -> Result<(Driven, bool), SendError> {
+        let limits = self.limits();
+        if !fresh && !self.has_line(&limits) {
+            let usable = |driven: &mut Driven| driven.is_usable(&limits);
+            if let Some(driven) = self.idle.take(limits.idle_timeout, usable) {
+                return Ok((driven, true));
+            }
+        }
+        let due = ways::due(&limits);
+        match self.way(&limits, fresh, due).await? {
+            Grant::Kept(driven) => Ok((driven, true)),
+            Grant::Open(place) => {
+                let stream = self.connect(place, &limits, due).await?;
+                let driven = Driven::begin(stream).await.map_err(|cause| SendError::Broken {
+                    address: self.address.described(),
+                    cause,
+                })?;
+                Ok((driven, false))
+            }
+        }
     }
 
     /// Keeps a connection on which another request can be sent.
     pub(super) fn keep(self: &Arc<Self>, driven: Driven) {
         let limits = self.limits();
-        if self.idle.put(driven, limits.max_idle, limits.idle_timeout) {
-            self.sweep(|endpoint| &endpoint.idle);
+        if self.is_surplus(&limits, driven.life()) {
+            return;
         }
+        if self.idle.put(driven, limits.max_idle, limits.idle_timeout) {
+            self.sweep(|endpoint, limits| endpoint.idle.drop_old(limits));
+        }
+        self.offer();
     }
 
-    /// Closes idle connections in time even when no more calls come.
-    pub(super) fn sweep<T: 'static>(self: &Arc<Self>, which: fn(&Self) -> &IdleConnections<T>) {
-        let endpoint = Arc::downgrade(self);
-        let mut timeout = self.limits().idle_timeout;
+    /// Closes idle connections in time even when no more calls come. `drop_old`
+    /// says whether some are left.
+    pub(super) fn sweep(self: &Arc<Self>, drop_old: fn(&Self, &PoolLimits) -> bool) {
+        let (endpoint, changed) = (Arc::downgrade(self), Arc::clone(&self.changed));
+        let mut pause = self.limits().sweep();
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with its endpoint, or once nothing is idle"
         )]
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(timeout).await;
+                // Sooner when the bounds change, which may well be shorter now.
+                let _ = tokio::time::timeout(pause, changed.notified()).await;
                 let Some(endpoint) = endpoint.upgrade() else { return };
-                timeout = endpoint.limits().idle_timeout;
-                if !which(&endpoint).drop_expired(timeout) {
+                let limits = endpoint.limits();
+                pause = limits.sweep();
+                if !drop_old(&endpoint, &limits) {
                     return;
                 }
             }
         });
     }
+}
 
-    async fn open(&self) -> Result<Driven, SendError> {
-        let stream = connect(&self.address, self.limits().connect_timeout).await?;
-        Driven::begin(stream).await.map_err(|cause| SendError::Broken {
-            address: self.address.to_string(),
-            cause,
+impl<T: Aged> IdleConnections<T> {
+    /// Closes what is idle for too long, or too old; whether something is left.
+    pub(super) fn drop_old(&self, limits: &PoolLimits) -> bool {
+        self.drop_expired(limits.idle_timeout, |connection| {
+            connection.life().is_over(limits.max_age)
         })
+    }
+}
+
+impl PoolLimits {
+    /// How often idle connections are looked at that nobody takes.
+    fn sweep(&self) -> Duration {
+        match self.max_age {
+            Duration::ZERO => self.idle_timeout,
+            age => self.idle_timeout.min(age),
+        }
     }
 }
 

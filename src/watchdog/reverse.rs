@@ -2,6 +2,8 @@
 //! in front of it.
 //!
 //! Bodies stream both ways with trailers; `Upgrade` joins the two connections.
+//! Calls that come in HTTP/2 go on in HTTP/2, so the gateway's settings say what
+//! the function is called in, and nothing has to be said here.
 //! Nothing is retried: whether a call may run twice is the caller's to know.
 
 use std::{
@@ -31,7 +33,7 @@ use crate::{
         headers, upgrade,
     },
     shutdown::Tasks,
-    upstream::{Address, Body, Endpoint, PoolLimits, SendError},
+    upstream::{Address, Body, Endpoint, PoolLimits, Protocol, SendError},
 };
 
 /// A slot among the concurrent calls, held by everything a call still needs.
@@ -70,6 +72,7 @@ impl Server {
             host: host.clone(),
             port,
             tls: None,
+            at: None,
         };
         let limits = PoolLimits {
             idle_timeout: IDLE,
@@ -138,6 +141,11 @@ impl Server {
         let switch =
             headers::requested_upgrade(request.headers()).map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
         let receive = Deadline::new(start, settings.read_timeout, "read_timeout");
+        // As the caller speaks: it knows what the function wants.
+        let protocol = match request.version() {
+            Version::HTTP_2 => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
         let asked = match self
             .prepare(request, switch.is_some(), settings.buffer_http, receive)
             .await
@@ -146,8 +154,8 @@ impl Server {
             Err(response) => return *response,
         };
         let sent = match deadline {
-            None => Ok(self.endpoint.send(asked).await),
-            Some(deadline) => tokio::time::timeout_at(deadline.at, self.endpoint.send(asked))
+            None => Ok(self.endpoint.send(asked, protocol).await),
+            Some(deadline) => tokio::time::timeout_at(deadline.at, self.endpoint.send(asked, protocol))
                 .await
                 .map_err(|_| deadline.passed),
         };
@@ -201,6 +209,7 @@ impl Server {
     ) -> Result<Request<Body>, Box<Response<Body>>> {
         let (mut parts, body) = request.into_parts();
         let protocol = headers::requested_upgrade(&parts.headers).filter(|_| upgrade);
+        headers::set_host(&mut parts.headers, parts.uri.authority());
         headers::strip_hop_by_hop(&mut parts.headers);
         // Our own server has sent the 100 when the body is first read.
         parts.headers.remove(header::EXPECT);
@@ -246,6 +255,9 @@ fn unreceived(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
 }
 
 fn failed(error: &SendError, took: Duration) -> Response<Body> {
+    if let SendError::Body(cause) = error {
+        return unreceived(cause.cause());
+    }
     if let SendError::Broken { cause, .. } = error
         && bound_in::<DeadlinePassed>(cause).is_some()
     {

@@ -16,8 +16,11 @@ use std::{
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use nix::sys::stat::{Mode as Bits, umask};
 use poem::endpoint::StaticFilesEndpoint;
 use tokio::{
@@ -284,12 +287,21 @@ async fn connection(stream: Box<dyn Connection>, replica: Arc<Replica>, head_tim
         let replica = Arc::clone(&replica);
         async move { Ok::<_, Infallible>(replica.answer(request).await) }
     });
-    let connection = http1::Builder::new()
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
-        .max_header_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+        .max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+    if head_timeout.is_some() {
+        // Which of the two it is would be waited for without a bound.
+        builder = builder.http1_only();
+    }
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -10,6 +10,10 @@ mod aborts;
 mod access_log;
 #[path = "bulk.rs"]
 mod bulk;
+#[path = "connections.rs"]
+mod connections;
+#[path = "direct.rs"]
+mod direct;
 #[path = "limits.rs"]
 mod limits;
 #[path = "messages.rs"]

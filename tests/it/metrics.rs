@@ -26,6 +26,7 @@ use faas_gateway::{
         remote::{RemoteProvider, Settings},
     },
     shutdown::Tasks,
+    upstream::Connections,
 };
 use http::Method;
 use serde_json::json;
@@ -61,6 +62,7 @@ fn feed(metrics: &Metrics, states: &Arc<States>) {
     called(metrics, "figlet.openfaas-fn", 200);
     metrics.function("figlet.openfaas-fn").refused("rate_limit");
     metrics.show_states(Arc::clone(states));
+    metrics.show_connections(Connections::default);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");
@@ -119,6 +121,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "gateway_config_pending_restart",
         "gateway_config_live_generations",
         "gateway_build_info{version}",
+        "gateway_upstream_connections{state}",
     ]
     .map(str::to_owned)
     .into();

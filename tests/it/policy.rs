@@ -10,11 +10,12 @@ use std::sync::{
 use http::{Method, StatusCode};
 use reqwest::Response;
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::support::{
     Gateway, Upstream, eventually,
     gateway::field,
+    hold::Hold,
     provider::{Answer, ScriptedProvider},
     soon,
     upstream::{echoed, text},
@@ -60,35 +61,6 @@ async fn refused(answer: Response, status: u16, key: &str) -> Value {
     assert_eq!(seconds.is_some_and(|seconds| seconds > 0), status != 413, "{problem}");
     assert_eq!(problem["retry_after"].as_u64(), seconds);
     problem
-}
-
-/// The function `hold`: tells that it runs, and answers when it is let go.
-struct Hold {
-    upstream: Upstream,
-    began: mpsc::UnboundedReceiver<String>,
-    go: Arc<Semaphore>,
-}
-
-impl Hold {
-    async fn start() -> Self {
-        let (tell, began) = mpsc::unbounded_channel();
-        let go = Arc::new(Semaphore::new(0));
-        let gate = Arc::clone(&go);
-        let upstream = Upstream::start().await.function("hold", move |request| {
-            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
-            async move {
-                tell.send(request.uri().to_string()).expect("the test listens");
-                gate.acquire().await.expect("open").forget();
-                text(200, "done")
-            }
-        });
-        Self { upstream, began, go }
-    }
-
-    /// The target of the call that begins next.
-    async fn next(&mut self) -> String {
-        soon("a call", self.began.recv()).await.expect("the function is there")
-    }
 }
 
 fn call(gateway: &Gateway, path: &str) -> tokio::task::JoinHandle<u16> {
@@ -160,7 +132,15 @@ async fn a_wait_ends_and_a_caller_that_leaves_frees_its_place() {
     hold.next().await;
     refused(get(&gateway, "/function/hold").await, 429, "queue_timeout").await;
     assert_eq!(count(&gateway, "queue_timeout").await, Some(1.0));
+    hold.go.add_permits(1);
+    assert_eq!(running.await.expect("no panic"), 200);
     change(&gateway, "max_in_flight = 1\nmax_queued = 1\nqueue_timeout = \"1m\"").await;
+    // Known to this configuration from here on, so that the next are plain.
+    hold.go.add_permits(1);
+    assert_eq!(status(&gateway, "/function/hold").await, 200);
+    hold.next().await;
+    let running = call(&gateway, "/function/hold");
+    hold.next().await;
     let mut leaving = Wire::connect(gateway.address()).await;
     leaving.send("GET /function/hold HTTP/1.1\r\nHost: x\r\n\r\n").await;
     queued(&gateway, "hold", 1.0).await;

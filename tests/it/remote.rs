@@ -29,6 +29,7 @@ fn settings(url: &Url) -> Settings {
         direct_suffix: None,
         timeout: Duration::from_secs(10),
         pool: PoolLimits::default(),
+        resolve_interval: Duration::ZERO,
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod collector;
 pub(crate) mod fuzz;
 pub(crate) mod gateway;
+pub(crate) mod hold;
 pub(crate) mod load;
 pub(crate) mod message;
 pub(crate) mod provider;

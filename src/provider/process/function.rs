@@ -3,11 +3,7 @@
 //! Requests read [`View`], which the function's supervisor replaces; they never
 //! wait for it.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -16,7 +12,7 @@ use super::{logs::Logs, store::Record};
 use crate::{
     model::FunctionRef,
     provider::{ProviderError, Result},
-    upstream::{Endpoint, left_out},
+    upstream::{self, Endpoint},
 };
 
 /// A function and its replicas.
@@ -111,7 +107,7 @@ impl Function {
     /// `NotReady`, saying why no replica takes calls.
     pub(super) fn endpoint(&self) -> Result<Arc<Endpoint>> {
         let view = self.view.load();
-        if let Some(endpoint) = choose_healthy(&view.ready, |bound| rand::random_range(0..bound)) {
+        if let Some(endpoint) = upstream::choose(&view.ready) {
             return Ok(endpoint);
         }
         let (reason, retry_after) = match &view.trouble {
@@ -130,85 +126,5 @@ impl Function {
             retry_after,
             setting: None,
         })
-    }
-}
-
-/// As [`choose`], without the endpoints that are ejected because they keep
-/// failing. Where none is, which is nearly always, that costs a load for each.
-fn choose_healthy(ready: &[Arc<Endpoint>], random: impl FnMut(usize) -> usize) -> Option<Arc<Endpoint>> {
-    if !ready.iter().any(|endpoint| endpoint.health().is_suspect()) {
-        return choose(ready, random).cloned();
-    }
-    let now = Instant::now();
-    let left: Vec<_> = ready
-        .iter()
-        .map(|endpoint| endpoint.health().ejected_for(now))
-        .collect();
-    let out = left_out(&left);
-    let healthy: Vec<_> = ready
-        .iter()
-        .zip(out)
-        .filter(|(_, out)| !out)
-        .map(|(endpoint, _)| Arc::clone(endpoint))
-        .collect();
-    choose(&healthy, random).cloned()
-}
-
-/// The less busy of two endpoints taken at random: nearly as even as looking at
-/// all of them, and callers that decide at the same moment do not all pick one.
-fn choose(ready: &[Arc<Endpoint>], mut random: impl FnMut(usize) -> usize) -> Option<&Arc<Endpoint>> {
-    let [first, rest @ ..] = ready else { return None };
-    if rest.is_empty() {
-        return Some(first);
-    }
-    let one = random(ready.len());
-    // Skips `one`, so that the two always differ.
-    let other = (one + 1 + random(ready.len() - 1)) % ready.len();
-    let (one, other) = (&ready[one], &ready[other]);
-    Some(if other.in_flight() < one.in_flight() {
-        other
-    } else {
-        one
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::upstream::{Address, PoolLimits};
-
-    #[test]
-    fn calls_go_to_the_less_busy_of_two() {
-        let endpoints: Vec<_> = (0..3)
-            .map(|number| Endpoint::new(Address::Unix(format!("/{number}").into()), PoolLimits::default()))
-            .collect();
-        let _busy = [endpoints[0].begin(), endpoints[2].begin(), endpoints[2].begin()];
-        for (first, second, expected) in [(0, 0, 1), (1, 0, 1), (2, 0, 0), (2, 1, 1), (0, 1, 0)] {
-            let mut answers = [first, second].into_iter();
-            let chosen = choose(&endpoints, |_| answers.next().expect("asked twice")).expect("some");
-            assert!(
-                Arc::ptr_eq(chosen, &endpoints[expected]),
-                "{first} {second}: {chosen:?}"
-            );
-        }
-        assert!(choose(&endpoints[..1], |_| unreachable!("nothing to choose")).is_some());
-        assert!(choose(&[], |_| unreachable!("nothing to choose")).is_none());
-    }
-
-    #[test]
-    fn calls_do_not_go_to_an_ejected_one() {
-        let endpoints: Vec<_> = (0..2)
-            .map(|number| Endpoint::new(Address::Unix(format!("/{number}").into()), PoolLimits::default()))
-            .collect();
-        let hour = Duration::from_secs(3600);
-        endpoints[0].health().failed(1, hour, hour);
-        let none = |_| unreachable!("nothing to choose");
-        let chosen = choose_healthy(&endpoints, none).expect("some");
-        assert!(Arc::ptr_eq(&chosen, &endpoints[1]));
-        let only = choose_healthy(&endpoints[..1], none).expect("the last is called all the same");
-        assert!(Arc::ptr_eq(&only, &endpoints[0]));
-        endpoints[0].health().succeeded();
-        let chosen = choose_healthy(&endpoints, |_| 0).expect("some");
-        assert!(Arc::ptr_eq(&chosen, &endpoints[0]));
     }
 }

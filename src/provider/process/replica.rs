@@ -25,7 +25,7 @@ use super::{
     lines::Lines,
     store::Record,
 };
-use crate::upstream::{Address, Endpoint};
+use crate::upstream::{Address, Endpoint, Protocol};
 
 /// Between two looks at a replica that starts, at first and after a while.
 const POLL: Duration = Duration::from_millis(20);
@@ -143,7 +143,7 @@ impl Replica {
         pumps.close();
         self.report(Event::Started(process.pid())).await;
 
-        let endpoint = Endpoint::new(Address::Unix(socket), self.shared.settings.load().pool);
+        let endpoint = self.shared.pools.endpoint(Address::Unix(socket));
         let status = tokio::select! {
             status = process.wait() => Some(status),
             () = self.stop.cancelled() => None,
@@ -294,7 +294,7 @@ async fn probe(endpoint: &Arc<Endpoint>) -> bool {
     );
     match request {
         Ok(request) => endpoint
-            .send(request)
+            .send(request, Protocol::Http1)
             .await
             .is_ok_and(|response| response.status() == StatusCode::OK),
         Err(_) => false,

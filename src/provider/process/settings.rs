@@ -48,7 +48,7 @@ pub struct Settings {
     pub stop_timeout: Duration,
     /// What to run for an image name.
     pub images: BTreeMap<String, Image>,
-    /// Bounds on the connections to a replica; replicas started later see a change.
+    /// Bounds on the connections to a replica.
     pub pool: PoolLimits,
     /// Environment beneath the image's and the deployment's; see [`inherited`].
     pub environment: BTreeMap<String, String>,

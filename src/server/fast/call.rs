@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
-    Caller, date,
+    Caller, Left, date,
     exchange::{Asked, Bounds, Ended, Exchange},
     transfer::Transfer,
 };
@@ -90,6 +90,26 @@ pub(super) enum Then {
     Cut,
 }
 
+/// Why a call ended without an answer of its function.
+enum Unanswered {
+    /// Its caller is told of a problem.
+    Problem(Problem),
+    /// Nobody waits for it any more.
+    Left,
+}
+
+impl From<Problem> for Unanswered {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Left> for Unanswered {
+    fn from(_: Left) -> Self {
+        Self::Left
+    }
+}
+
 /// A function's connection and the request for it.
 struct Started {
     upstream: Upstream,
@@ -103,7 +123,11 @@ impl Call {
         let mut pass = None;
         match self.forward(caller, &mut pass, stopping).await {
             Ok(then) => then,
-            Err(problem) => {
+            Err(Unanswered::Left) => {
+                self.record.outcome(None, 0, false);
+                Then::Cut
+            }
+            Err(Unanswered::Problem(problem)) => {
                 if let Some(pass) = pass {
                     // What else there is was the caller's doing, or ours.
                     match problem.status {
@@ -116,7 +140,12 @@ impl Call {
         }
     }
 
-    async fn forward(&mut self, caller: &mut Caller, pass: &mut Option<Pass>, stopping: bool) -> Result<Then, Problem> {
+    async fn forward(
+        &mut self,
+        caller: &mut Caller,
+        pass: &mut Option<Pass>,
+        stopping: bool,
+    ) -> Result<Then, Unanswered> {
         let function = Arc::clone(&self.function);
         if let Some(policy) = &function.policy {
             *pass = self.admit(policy, caller).await?;
@@ -179,19 +208,19 @@ impl Call {
                     } else {
                         Body::UntilClose
                     };
-                    return Err(self.told(Problem::from(error)));
+                    return Err(self.told(Problem::from(error)).into());
                 }
                 Ended::Stale => {
                     drop((used, in_flight));
                     up.start_over();
-                    (upstream, connection) = self.connect(Some(upstream)).await?;
+                    (upstream, connection) = self.connect(caller, Some(upstream)).await?;
                 }
             }
         }
     }
 
     /// Returns when the call may go on, and holds its slot in the record.
-    async fn admit(&mut self, policy: &Policy, caller: &Caller) -> Result<Option<Pass>, Problem> {
+    async fn admit(&mut self, policy: &Policy, caller: &mut Caller) -> Result<Option<Pass>, Unanswered> {
         let length = self.request.body.known_length().filter(|length| *length > 0);
         let admitted = match policy.check(length, &HeaderMap::new(), caller.peer.ip()) {
             Ok(pass) => match policy.turn() {
@@ -199,8 +228,9 @@ impl Call {
                 Turn::Now(slot) => Ok((pass, Some(slot))),
                 Turn::Later(queue) => {
                     let since = self.record.watch();
-                    let queued = policy.queued(&queue).await;
+                    let queued = caller.while_here(policy.queued(&queue)).await;
                     self.record.waited(Wait::Turn, since);
+                    let queued = queued?;
                     queued.map(|slot| (pass, Some(slot)))
                 }
             },
@@ -215,14 +245,14 @@ impl Call {
                 if let Some(metrics) = &self.function.metrics {
                     self.record.refused(metrics, refused.why.reason());
                 }
-                Err(self.told(Problem::from(refused)))
+                Err(self.told(Problem::from(refused)).into())
             }
         }
     }
 
     /// Waits for a replica where there is none, connects to one, and turns the
     /// caller's request into the one it gets.
-    async fn start(&mut self, caller: &mut Caller) -> Result<Started, Problem> {
+    async fn start(&mut self, caller: &mut Caller) -> Result<Started, Unanswered> {
         if let Some(upstream) = self.at_once() {
             self.count(self.asked.called);
             if let Some(connection) = upstream.endpoint.take_plain() {
@@ -239,16 +269,17 @@ impl Call {
                 ..self.snapshot.policy
             };
             let since = self.record.watch();
-            let ready = self.snapshot.scaling.ensure(&self.function.function, policy).await;
+            let ready = self.snapshot.scaling.ensure(&self.function.function, policy);
+            let ready = caller.while_here(ready).await;
             self.record.waited(Wait::Activation, since);
-            let waited = ready.map_err(|error| invoke::unavailable(&self.function.function, error))?;
+            let waited = ready?.map_err(|error| invoke::unavailable(&self.function.function, error))?;
             if let Some((waited, metrics)) = waited.zip(self.function.metrics.as_ref()) {
                 metrics.activated(waited);
             }
             self.asked.called = Instant::now();
             self.count(self.asked.called);
         }
-        let (upstream, connection) = self.connect(None).await?;
+        let (upstream, connection) = self.connect(caller, None).await?;
         let up = self.compose(caller, &upstream);
         Ok(Started {
             upstream,
@@ -280,35 +311,45 @@ impl Call {
 
     /// A connection to a replica: one that is idle, unless `stale` had such a
     /// one, or a new one, to another replica where the first cannot be reached.
-    async fn connect(&mut self, stale: Option<Upstream>) -> Result<(Upstream, PlainConnection), Problem> {
-        let mut pooled = stale.is_none();
+    async fn connect(
+        &mut self,
+        caller: &mut Caller,
+        stale: Option<Upstream>,
+    ) -> Result<(Upstream, PlainConnection), Unanswered> {
+        let mut fresh = stale.is_some();
         let mut next = stale;
-        let mut tries = 0;
+        let (mut tries, mut skipped) = (0, 0);
         let due = self.connect_deadline();
+        let choose = || self.snapshot.provider.upstream(&self.function.function);
         loop {
-            let upstream = if let Some(stale) = next.take() {
-                stale
-            } else {
-                let chosen = self.snapshot.provider.upstream(&self.function.function);
-                chosen.map_err(|error| invoke::unavailable(&self.function.function, error))?
+            let upstream = match next.take() {
+                Some(upstream) => upstream,
+                None => choose().map_err(|error| invoke::unavailable(&self.function.function, error))?,
             };
-            let kept = if pooled { upstream.endpoint.take_plain() } else { None };
+            let kept = if fresh { None } else { upstream.endpoint.take_plain() };
             if let Some(connection) = kept {
                 return Ok((upstream, connection));
             }
             self.record.trying(upstream.endpoint.address());
-            let error = match tokio::time::timeout_at(due.at, upstream.endpoint.open_plain()).await {
+            let opened = tokio::time::timeout_at(due.at, upstream.endpoint.open_plain(fresh));
+            let error = match caller.while_here(opened).await? {
                 Ok(Ok(connection)) => return Ok((upstream, connection)),
                 Ok(Err(error)) => ForwardError::Unreachable(SendError::Connect(error)),
                 Err(_) => ForwardError::AnswerTimeout(due.passed),
             };
             proxy::note(&self.function.settings, &upstream.endpoint, Err(&error));
             self.record.tried(Err(&error));
+            fresh = false;
+            next = proxy::elsewhere(&error, skipped, choose);
+            if next.is_some() {
+                skipped += 1;
+                self.record.retried();
+                continue;
+            }
             let Some(pause) = proxy::connect_again(&error, tries) else {
-                return Err(self.told(Problem::from(error)));
+                return Err(self.told(Problem::from(error)).into());
             };
             tries += 1;
-            pooled = true;
             self.record.retried();
             tokio::time::sleep(pause).await;
         }

@@ -171,7 +171,7 @@ impl<'c> Exchange<'c> {
         if let Some(ended) = self.relay(cx) {
             return Poll::Ready(ended);
         }
-        if !matches!(self.upload, Upload::UnderWay) && self.has_left(cx) {
+        if !matches!(self.upload, Upload::UnderWay) && self.caller.has_left(cx) {
             return Poll::Ready(self.left());
         }
         self.overdue(cx)
@@ -215,7 +215,7 @@ impl<'c> Exchange<'c> {
             let failed = |error| Ended::Failed(ForwardError::Broken(error));
             let malformed = |why| {
                 failed(SendError::Malformed {
-                    address: endpoint.address().to_string(),
+                    address: endpoint.address().described(),
                     why,
                 })
             };
@@ -290,7 +290,7 @@ impl<'c> Exchange<'c> {
             _ => cause,
         };
         let error = ForwardError::Broken(SendError::Lost {
-            address: endpoint.address().to_string(),
+            address: endpoint.address().described(),
             cause,
         });
         let again = self.asked.repeatable || self.up.is_untouched();
@@ -332,20 +332,6 @@ impl<'c> Exchange<'c> {
             Poll::Ready(Err(Broken::Write(_))) => Some(self.left()),
             Poll::Ready(Err(_)) => Some(self.broken_off()),
         }
-    }
-
-    /// Whether the caller closed its connection. What it sends meanwhile is its
-    /// next request.
-    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
-        let Caller { socket, input, .. } = &mut *self.caller;
-        while !input.is_full() {
-            match input.poll_fill(cx, socket, LARGE) {
-                Poll::Ready(Ok(0) | Err(_)) => return true,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return false,
-            }
-        }
-        false
     }
 
     /// Ends the call when a bound has passed.

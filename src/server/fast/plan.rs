@@ -211,6 +211,7 @@ fn is_plain(function: &CalledFunction, reach: Reach) -> bool {
     let settings = &function.settings;
     function.metrics.is_some()
         && settings.retries.is_none()
+        && !settings.may_be_http2()
         && settings.compression.is_none()
         && !(settings.internal && reach == Reach::Public)
         && function.policy.as_ref().is_none_or(|policy| policy.is_plain())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use faas_gateway::{
-    config::{Bound, CallAnnotations, Config, RetrySettings},
+    config::{Bound, CallAnnotations, Config, RetrySettings, UpstreamProtocol},
     model::FunctionRef,
 };
 
@@ -194,6 +194,29 @@ fn annotations_fill_what_the_file_leaves_out() {
         assert_eq!(told.len(), mistakes, "{table} {annotations:?}: {told:?}");
         let found = found.map(|retries| (retries.attempts, retries.statuses));
         assert_eq!(found, expected, "{table} {annotations:?}");
+    }
+}
+
+#[test]
+fn a_function_says_its_protocol_unless_the_file_does() {
+    use UpstreamProtocol::{H2c, Http1};
+    for (table, annotation, expected, mistakes) in [
+        ("", None, (None, None), 0),
+        ("", Some("h2c"), (None, Some(H2c)), 0),
+        ("", Some(" http/1.1 "), (None, Some(Http1)), 0),
+        ("", Some("h2"), (None, None), 1),
+        ("upstream_protocol = \"http/1.1\"", Some("h2c"), (Some(Http1), None), 0),
+        ("upstream_protocol = \"h2c\"", None, (Some(H2c), None), 0),
+        ("upstream_protocol = \"h2c\"", Some("nonsense"), (Some(H2c), None), 0),
+    ] {
+        let config = file(&format!("[functions.a]\n{table}")).expect("valid").config;
+        let mut settings = config.function(&FunctionRef::new("a", ""));
+        let name = "com.openfaas.upstream.protocol".to_owned();
+        let given = annotation.map(|value| [(name, value.to_owned())].into());
+        let told = settings.annotate(&CallAnnotations::of(given.as_ref()));
+        assert_eq!(told.len(), mistakes, "{table} {annotation:?}: {told:?}");
+        let found = (settings.protocol, settings.own_protocol);
+        assert_eq!(found, expected, "{table} {annotation:?}");
     }
 }
 

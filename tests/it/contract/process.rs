@@ -112,7 +112,11 @@ async fn call(provider: &dyn Provider, function: &FunctionRef, body: &str) -> (S
         .header(header::HOST, upstream.endpoint.host())
         .body(body)
         .expect("request");
-    let response = upstream.endpoint.send(request).await.expect("answered");
+    let response = upstream
+        .endpoint
+        .send(request, faas_gateway::upstream::Protocol::Http1)
+        .await
+        .expect("answered");
     let status = response.status();
     let body = response.into_body().collect().await.expect("whole").to_bytes();
     (status, String::from_utf8_lossy(&body).into_owned())
@@ -260,7 +264,11 @@ async fn a_killed_replica_leaves_no_call_behind() {
             .header(header::HOST, "f")
             .body(body)
             .expect("request");
-        upstream.endpoint.send(request).await.expect_err("killed meanwhile");
+        upstream
+            .endpoint
+            .send(request, faas_gateway::upstream::Protocol::Http1)
+            .await
+            .expect_err("killed meanwhile");
     });
     let calls = || processes(&command).into_iter().filter(|pid| !is_watchdog(*pid)).count();
     eventually("the call runs", || async { calls() == 1 }).await;

@@ -78,6 +78,7 @@ impl Remote {
             direct_suffix: None,
             timeout: Duration::from_secs(30),
             pool: PoolLimits::default(),
+            resolve_interval: Duration::ZERO,
         };
         Box::new(Self {
             memory,

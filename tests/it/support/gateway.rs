@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -31,6 +32,7 @@ pub(crate) struct Setup {
     listens_by_file: bool,
     directory: Option<Arc<tempfile::TempDir>>,
     file: Option<PathBuf>,
+    hosts: Option<PathBuf>,
 }
 
 /// A running gateway; killed when dropped.
@@ -62,6 +64,7 @@ impl Gateway {
             listens_by_file: false,
             directory: None,
             file: None,
+            hosts: None,
         }
     }
 
@@ -270,6 +273,13 @@ impl Setup {
         self
     }
 
+    /// Has the names of hosts looked up in this file, which the test may change
+    /// in place. Needs [`can_mount`].
+    pub(crate) fn hosts(mut self, path: PathBuf) -> Self {
+        self.hosts = Some(path);
+        self
+    }
+
     /// Turns basic authentication on, with these credentials.
     pub(crate) fn basic_auth(self, user: &str, password: &str) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
@@ -297,7 +307,17 @@ impl Setup {
                 ("FAAS__METRICS__LISTEN", "127.0.0.1:0"),
             ]
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_faas-gateway"));
+        let program = env!("CARGO_BIN_EXE_faas-gateway");
+        let mut command = match &self.hosts {
+            None => Command::new(program),
+            Some(hosts) => {
+                let mut command = Command::new("unshare");
+                let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+                command.args(["--map-root-user", "--mount", "sh", "-c", script]);
+                command.arg(hosts).arg(program);
+                command
+            }
+        };
         command
             .arg("serve")
             .arg("--config")
@@ -346,6 +366,22 @@ impl Setup {
             directory,
         }
     }
+}
+
+/// Whether this system lets users make mounts; says so where it does not. Not by
+/// a macro: the output of tests that pass is kept back.
+pub(crate) fn can_mount(what: &str) -> bool {
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "true"]);
+    let can = command.output().is_ok_and(|output| output.status.success());
+    if !can {
+        let told = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {what}: this system lets nobody make mounts (unshare --map-root-user --mount)"
+        );
+        told.expect("standard error");
+    }
+    can
 }
 
 /// A client that follows nothing and adds nothing.
