@@ -87,21 +87,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
     metrics.show_telemetry(telemetry.counts());
-    let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics)));
-    let builder = Arc::new(Builder {
-        metrics: Arc::clone(&metrics),
-        states: Arc::clone(&states),
-        tasks: background.clone(),
-        executable,
-        environment: sources.environment.clone(),
-        active: Mutex::default(),
-        telemetry: telemetry.clone(),
-        traces: Mutex::default(),
-        tls: Mutex::default(),
-        autoscaler: Autoscaler::new(Arc::clone(&journal), background.clone()),
-        journal,
-        lease: Mutex::new((None, Arc::new(Alone))),
-    });
+    let builder = Builder::new(&sources, &telemetry, (&metrics, &states), executable, &background);
+    let builder = Arc::new(builder);
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
     let first = Prepared::first(&loaded.config).await;
@@ -260,6 +247,31 @@ struct Remote {
 }
 
 impl Builder {
+    /// Nothing is built yet.
+    fn new(
+        sources: &Sources,
+        telemetry: &Telemetry,
+        (metrics, states): (&Arc<Metrics>, &Arc<States>),
+        executable: PathBuf,
+        tasks: &Tasks,
+    ) -> Self {
+        let journal = Arc::new(journal::Journal::new(Arc::clone(metrics)));
+        Self {
+            metrics: Arc::clone(metrics),
+            states: Arc::clone(states),
+            tasks: tasks.clone(),
+            executable,
+            environment: sources.environment.clone(),
+            active: Mutex::default(),
+            telemetry: telemetry.clone(),
+            traces: Mutex::default(),
+            tls: Mutex::default(),
+            autoscaler: Autoscaler::new(Arc::clone(&journal), tasks.clone()),
+            journal,
+            lease: Mutex::new((None, Arc::new(Alone))),
+        }
+    }
+
     /// Builds everything from a checked configuration. Start-up and reload are
     /// this one function; nothing that runs is touched before all of it worked.
     async fn snapshot(&self, loaded: Loaded) -> Result<Snapshot, Vec<ConfigError>> {

@@ -406,7 +406,7 @@ impl Scaling {
                         load: None,
                         error: None,
                     };
-                    self.journal.note(function, change);
+                    self.journal.note(function, &change);
                     return Ok(());
                 }
                 Err(

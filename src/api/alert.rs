@@ -43,16 +43,16 @@ impl AlertApi {
         Admitted(snapshot): Admitted,
         Json(notification): Json<AlertNotification>,
     ) -> Result<Done, ApiError<Alerting>> {
-        let mut failed = String::new();
+        let mut failed = Vec::new();
         for (index, alert) in notification.alerts.iter().enumerate() {
             if let Err(error) = obey(&snapshot, alert).await {
-                failed.push_str(&format!("[{index}] {error}\n"));
+                failed.push(format!("[{index}] {error}"));
             }
         }
         if failed.is_empty() {
             Ok(Done::Done)
         } else {
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, failed).into())
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, failed.join("\n")).into())
         }
     }
 }
@@ -85,6 +85,6 @@ async fn obey(snapshot: &Snapshot, alert: &Alert) -> Result<(), ProviderError> {
         load: None,
         error: done.as_ref().err().map(ToString::to_string),
     };
-    snapshot.autoscaler.journal().note(&function, change);
+    snapshot.autoscaler.journal().note(&function, &change);
     done
 }

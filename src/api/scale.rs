@@ -86,7 +86,7 @@ impl ScaleApi {
                 load: None,
                 error: None,
             };
-            snapshot.autoscaler.journal().note(&function, change);
+            snapshot.autoscaler.journal().note(&function, &change);
         }
         Ok(Accepted::Accepted)
     }

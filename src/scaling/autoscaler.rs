@@ -244,7 +244,7 @@ impl Autoscaler {
                     load: None,
                     error: None,
                 };
-                self.journal.note(function, change);
+                self.journal.note(function, &change);
             }
         }
         watched.expected = Some(desired);
@@ -306,7 +306,7 @@ impl Autoscaler {
                 load: decision.load,
                 error: done.as_ref().err().map(ToString::to_string),
             };
-            autoscaler.journal.note(&function, change);
+            autoscaler.journal.note(&function, &change);
             if let Some(watched) = autoscaler.functions().get_mut(&function) {
                 watched.changing = false;
                 if done.is_ok() {
@@ -403,14 +403,14 @@ fn query(signal: &Signal, source: Signals, config: &Config) -> Option<String> {
 /// Asks for what the decisions about these functions need.
 async fn find(view: &View<'_>, functions: &[(FunctionRef, &FunctionStatus, FunctionRules)]) -> Found {
     let following = || functions.iter().filter(|(_, _, rules)| rules.follows_load());
-    let queries: BTreeSet<(String, String)> = following()
+    let wanted: BTreeSet<(String, String)> = following()
         .filter_map(|(_, _, rules)| {
             let signal = &rules.rules.signal;
             let query = query(signal, view.config.scaling.signals, view.config)?;
             Some((signal.as_str().to_owned(), query))
         })
         .collect();
-    let queried = join_all(queries.into_iter().map(|(signal, query)| async move {
+    let answers = join_all(wanted.into_iter().map(|(signal, query)| async move {
         let counts = match view.prometheus {
             Some(prometheus) => prometheus.by_function(&query).await,
             None => Err("prometheus.host is not set".to_owned()),
@@ -424,7 +424,7 @@ async fn find(view: &View<'_>, functions: &[(FunctionRef, &FunctionStatus, Funct
         let usage = status.ok().and_then(Result::ok).and_then(|status| status.usage);
         (function.clone(), usage.and_then(|usage| usage.cpu).map(|cpu| cpu.0))
     }));
-    let (queried, cpu) = futures_util::join!(queried, cpu);
+    let (queried, cpu) = futures_util::join!(answers, cpu);
     let queued = view.states.loads().into_iter();
     Found {
         queried: queried.into_iter().collect(),

@@ -77,7 +77,7 @@ impl Journal {
     }
 
     /// Notes a change. The same refusal again is not told again.
-    pub fn note(&self, function: &FunctionRef, change: Change) {
+    pub fn note(&self, function: &FunctionRef, change: &Change) {
         let mut functions = self.functions();
         let changes = functions.entry(function.clone()).or_default();
         let again = |last: &&mut Change| {
@@ -94,20 +94,16 @@ impl Journal {
         drop(functions);
         let Change {
             from, to, cause, load, ..
-        } = change;
+        } = *change;
         let reason = cause.as_str();
         if let Some(error) = &change.error {
             tracing::warn!(target: "scaling", %function, from, to, reason, load, %error, "function not scaled");
             return;
         }
-        self.metrics.function(&function.to_string()).scaled(
-            if from.map_or(to == 0, |from| to < from) {
-                "down"
-            } else {
-                "up"
-            },
-            reason,
-        );
+        let is_down = from.map_or(to == 0, |from| to < from);
+        self.metrics
+            .function(&function.to_string())
+            .scaled(if is_down { "down" } else { "up" }, reason);
         tracing::info!(target: "scaling", %function, from, to, reason, load, "function scaled");
     }
 
@@ -146,10 +142,10 @@ mod tests {
             error: error.map(str::to_owned),
         };
         for number in 0..30 {
-            journal.note(&function, change(number, number + 1, None));
+            journal.note(&function, &change(number, number + 1, None));
         }
         for _ in 0..3 {
-            journal.note(&function, change(30, 31, Some("no room")));
+            journal.note(&function, &change(30, 31, Some("no room")));
         }
         let changes = journal.changes(&function);
         assert_eq!(changes.len(), KEPT);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::{self, kv, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Lease;
@@ -140,18 +140,29 @@ const LOST: &str = "the bucket is gone";
 async fn open(address: &str) -> Result<kv::Store, String> {
     let client = async_nats::connect(address).await.map_err(|error| error.to_string())?;
     let jetstream = jetstream::new(client);
-    let config = kv::Config {
-        bucket: BUCKET.to_owned(),
-        description: "Which gateway scales".to_owned(),
-        history: 1,
+    // As a bucket is made; the crate's own way asks servers for more than those
+    // before 2.10 say.
+    let config = stream::Config {
+        name: format!("KV_{BUCKET}"),
+        description: Some("Which gateway scales".to_owned()),
+        subjects: vec![format!("$KV.{BUCKET}.>")],
+        max_messages_per_subject: 1,
         max_age: LASTS,
-        ..kv::Config::default()
+        discard: stream::DiscardPolicy::New,
+        num_replicas: 1,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..stream::Config::default()
     };
-    match jetstream.create_key_value(config).await {
-        Ok(bucket) => Ok(bucket),
-        // Another version may have made it with other bounds.
-        Err(error) => jetstream.get_key_value(BUCKET).await.map_err(|_| error.to_string()),
-    }
+    let created = jetstream.create_stream(config).await;
+    // Where it is there, another version may have made it with other bounds.
+    let bucket = jetstream.get_key_value(BUCKET).await;
+    bucket.map_err(|error| {
+        created
+            .err()
+            .map_or_else(|| error.to_string(), |error| error.to_string())
+    })
 }
 
 /// Renews the lease, or asks for it: the revision where it is held, and who has it.

@@ -134,7 +134,7 @@ fn recorded() -> Vec<f64> {
 fn turns(points: &[Point]) -> usize {
     let moves: Vec<i64> = points
         .windows(2)
-        .map(|pair| pair[1].desired as i64 - pair[0].desired as i64)
+        .map(|pair| pair[1].desired.cast_signed() - pair[0].desired.cast_signed())
         .filter(|change| *change != 0)
         .collect();
     moves
