@@ -215,10 +215,7 @@ impl Armed {
         }
         self.start(timing, changed);
         let Some(watcher) = &mut self.watcher else { return false };
-        let wanted: BTreeMap<_, _> = directories
-            .iter()
-            .filter_map(|directory| Some((identity(directory)?, directory.clone())))
-            .collect();
+        let wanted: BTreeMap<_, _> = directories.iter().filter_map(|directory| nearest(directory)).collect();
         self.directories.retain(|identity, directory| {
             let keep = wanted.contains_key(identity);
             if !keep {
@@ -270,6 +267,18 @@ impl Armed {
     }
 }
 
+/// The directory, or where it is not there, the nearest above it that is: that is
+/// where it will appear.
+fn nearest(directory: &Path) -> Option<(Identity, PathBuf)> {
+    let mut ancestors = directory
+        .ancestors()
+        .map(|ancestor| match ancestor.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => ancestor,
+        });
+    ancestors.find_map(|ancestor| Some((identity(ancestor)?, ancestor.to_path_buf())))
+}
+
 fn identity(directory: &Path) -> Option<Identity> {
     let metadata = std::fs::metadata(directory).ok()?;
     Some((metadata.dev(), metadata.ino()))
@@ -311,6 +320,21 @@ mod tests {
         {}
         act();
         assert_eq!(next(watch, directories).await, Cause::Event);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_not_there_is_noticed_when_it_comes() {
+        let root = tempfile::tempdir().expect("directory");
+        let etc = root.path().join("a/etc");
+        let directories = BTreeSet::from([etc.clone()]);
+        let mut watch = Watch::new();
+        let create = || fs::create_dir_all(&etc).expect("created");
+        expect_event_after(&mut watch, &directories, create).await;
+        let write = || fs::write(etc.join("gateway.toml"), "b").expect("write");
+        expect_event_after(&mut watch, &directories, write).await;
+        let away = || fs::rename(&etc, root.path().join("old")).expect("renamed");
+        expect_event_after(&mut watch, &directories, away).await;
+        expect_event_after(&mut watch, &directories, create).await;
     }
 
     #[tokio::test]

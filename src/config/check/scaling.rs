@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config, found: &mut Found) {
         found.error(&["scaling.signals", "prometheus.host"], "needs prometheus.host");
     }
     if !scaling.queries.is_empty() && !prometheus {
-        found.error(&["scaling.queries", "prometheus.host"], "needs prometheus.host");
+        found.warn("scaling.queries is set but has no effect: prometheus.host is not set");
     }
     if scaling.leader == Leader::Nats && config.queue.nats_address.is_none() {
         found.error(&["scaling.leader", "queue.nats_address"], "needs queue.nats_address");
