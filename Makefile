@@ -10,7 +10,7 @@ ARGS ?=
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt fuzz bench openapi schema plots tools image
+.PHONY: help run test lint fmt fuzz bench instructions openapi schema plots tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -46,6 +46,10 @@ bench: ## measure beside nginx and haproxy (about 20 minutes; ARGS=--quick: 6)
 	@.ci/install bench
 	cargo build --release --locked
 	python3 tests/bench/run.py $(ARGS)
+
+instructions: ## count the instructions of the pure parts; more than before is an error
+	@.ci/install bench
+	python3 tests/bench/instructions.py $(ARGS)
 
 openapi: ## refresh openapi/openapi.json from the handlers
 	@.ci/install build

@@ -28,6 +28,7 @@ use crate::{
 
 mod admitted;
 mod alert;
+mod async_calls;
 mod config;
 mod counts;
 mod error;
@@ -73,6 +74,8 @@ enum Tag {
     Secrets,
     /// Namespaces that functions live in.
     Namespaces,
+    /// Calls that nobody waits for.
+    Async,
     /// The gateway and its provider.
     System,
     /// The gateway's own configuration.
@@ -89,6 +92,7 @@ type Apis = (
     info::InfoApi,
     config::ConfigApi,
     alert::AlertApi,
+    async_calls::AsyncApi,
     health::HealthApi,
 );
 
@@ -102,6 +106,7 @@ fn apis() -> Apis {
         info::InfoApi,
         config::ConfigApi,
         alert::AlertApi,
+        async_calls::AsyncApi,
         health::HealthApi,
     )
 }

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::OnceCell,
     time::Instant,
 };
 
@@ -24,7 +25,7 @@ use listeners::{Addresses, Listeners, Prepared};
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{Config, ConfigError, Leader, Loaded, Origins, ProviderKind, Sources, Unusable},
+    config::{self, Config, ConfigError, Leader, Loaded, Origins, ProviderKind, QueueKind, Sources, Unusable},
     metrics::{Metrics, query::Prometheus},
     policy::States,
     provider::{
@@ -34,6 +35,7 @@ use crate::{
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
+    queue::{Bounds, Queue, embedded::Embedded, offline::Offline},
     reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     routing::RouteTable,
     scaling::{
@@ -42,6 +44,7 @@ use crate::{
         journal,
         lease::{Alone, Lease, NatsLease},
     },
+    server::{Reach, Service, worker::Worker},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
@@ -105,6 +108,15 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         reloader: OnceLock::new(),
     });
     let api = Arc::new(api::endpoint(current.clone(), Arc::clone(&control) as _));
+    let local = current.get().config.listen();
+    let worker = Service::new(
+        current.clone(),
+        Arc::clone(&api),
+        serving.clone(),
+        local,
+        Reach::Internal,
+    );
+    serving.spawn(Worker::new(worker, serving.clone()).run());
     let listeners = Arc::new(Listeners::new(
         current.clone(),
         api,
@@ -220,6 +232,8 @@ struct Builder {
     tls: Mutex<Option<Arc<Tls>>>,
     journal: Arc<journal::Journal>,
     autoscaler: Arc<Autoscaler>,
+    /// What keeps asynchronous calls, from the first snapshot on.
+    queue: OnceCell<Arc<dyn Queue>>,
     /// The lease in use, and the server that has it.
     lease: Mutex<(Option<String>, Arc<dyn Lease>)>,
 }
@@ -268,6 +282,7 @@ impl Builder {
             tls: Mutex::default(),
             autoscaler: Autoscaler::new(Arc::clone(&journal), tasks.clone()),
             journal,
+            queue: OnceCell::new(),
             lease: Mutex::new((None, Arc::new(Alone))),
         }
     }
@@ -302,6 +317,7 @@ impl Builder {
             generation: 1,
             provider: Arc::clone(&active.provider),
             scaling: Arc::clone(&active.scaling),
+            queue: self.queue(&config).await,
             autoscaler: Arc::clone(&self.autoscaler),
             lease: self.lease(&config),
             policy,
@@ -318,6 +334,37 @@ impl Builder {
             source,
             config,
         })
+    }
+
+    /// What keeps asynchronous calls. Where that cannot be, the gateway works
+    /// without; such calls are told why.
+    async fn queue(&self, config: &Config) -> Arc<dyn Queue> {
+        let bounds = Bounds {
+            jobs: config.queue.max_jobs.into(),
+            bytes: config.queue.max_bytes.0,
+        };
+        let open = async || -> Arc<dyn Queue> {
+            let state = config.provider.process.state_dir.as_ref();
+            let directory = config.queue.path.clone().or_else(|| Some(state?.join("queue")));
+            let opened = match (config.queue.kind, directory) {
+                (QueueKind::Off, _) => Err("queue.kind is \"off\"".to_owned()),
+                (QueueKind::Embedded, None) => Err("there is no state directory; set queue.path".to_owned()),
+                (QueueKind::Embedded, Some(directory)) => {
+                    let opened = config::blocking(move || Embedded::open(&directory, bounds)).await;
+                    opened.map_err(|error| error.to_string())
+                }
+            };
+            match opened {
+                Ok(queue) => Arc::new(queue) as Arc<dyn Queue>,
+                Err(why) => {
+                    tracing::warn!(why, "no asynchronous calls");
+                    Arc::new(Offline(why))
+                }
+            }
+        };
+        let queue = self.queue.get_or_init(open).await;
+        queue.set_bounds(bounds);
+        Arc::clone(queue)
     }
 
     /// Who scales: the lease in use where the server of it stays.

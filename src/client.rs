@@ -40,6 +40,11 @@ pub fn build_streaming(connect_timeout: Duration) -> reqwest::Client {
     finish(builder().connect_timeout(connect_timeout))
 }
 
+/// A client that looks names up in a way of its own.
+pub fn build_resolving(timeout: Duration, resolver: Arc<dyn reqwest::dns::Resolve>) -> reqwest::Client {
+    finish(builder().timeout(timeout).dns_resolver(resolver))
+}
+
 /// TLS settings of every outbound connection: the certificates the system
 /// trusts, TLS 1.2 and 1.3.
 ///

@@ -72,8 +72,8 @@ pub use ratio::Ratio;
 pub use schedule::min_at as scheduled_min;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
-    Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
-    ProviderKind, Queue, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, Jitter, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
+    Provider, ProviderKind, Queue, QueueKind, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;

@@ -28,6 +28,7 @@ pub mod watchdog;
 pub mod config;
 pub mod metrics;
 pub mod model;
+pub mod queue;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;

@@ -100,6 +100,14 @@ pub const LOG_DROPPED: &str = "gateway_log_dropped_total";
 pub const TRACES_DROPPED: &str = "gateway_traces_dropped_total";
 /// Spans that were exported.
 pub const TRACES_EXPORTED: &str = "gateway_traces_exported_total";
+/// Tries of asynchronous calls, by what became of the call.
+pub const ASYNC_CALLS: &str = "gateway_async_calls_total";
+/// Time of tries of asynchronous calls.
+pub const ASYNC_SECONDS: &str = "gateway_async_call_seconds";
+/// Time until an asynchronous call was kept for good.
+pub const ASYNC_ENQUEUE: &str = "gateway_async_enqueue_seconds";
+/// Callbacks by how they ended.
+pub const ASYNC_CALLBACKS: &str = "gateway_async_callbacks_total";
 /// Requests to the receiver of spans that failed.
 pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
 /// Always 1; its label tells the version.
@@ -150,6 +158,10 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     reloads: IntCounterVec,
+    async_calls: IntCounterVec,
+    async_seconds: HistogramVec,
+    async_enqueue: HistogramVec,
+    async_callbacks: IntCounterVec,
     config_info: IntGaugeVec,
     config_generation: IntGauge,
     config_pending: IntGauge,
@@ -236,6 +248,14 @@ impl Metrics {
                 "Attempts to read the configuration again.",
                 &["trigger", "result"],
             ),
+            async_calls: add.counters(
+                ASYNC_CALLS,
+                "Tries of asynchronous calls, by what became of the call.",
+                &["state"],
+            ),
+            async_seconds: add.histograms(ASYNC_SECONDS, "Time of tries of asynchronous calls.", &[]),
+            async_enqueue: add.histograms(ASYNC_ENQUEUE, "Time until an asynchronous call was kept for good.", &[]),
+            async_callbacks: add.counters(ASYNC_CALLBACKS, "Callbacks by how they ended.", &["result"]),
             config_info: add.gauges(
                 CONFIG_INFO,
                 "Always 1; the label tells the fingerprint of the live configuration.",
@@ -338,6 +358,26 @@ impl Metrics {
         self.http_seconds
             .with_label_values(&labels)
             .observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a try of an asynchronous call; `state` is one of a few.
+    pub fn async_call(&self, state: &'static str, took: Duration) {
+        self.async_calls.with_label_values(&[state]).inc();
+        self.async_seconds
+            .with_label_values::<&str>(&[])
+            .observe(took.as_secs_f64());
+    }
+
+    /// An asynchronous call was kept.
+    pub fn async_kept(&self, took: Duration) {
+        self.async_enqueue
+            .with_label_values::<&str>(&[])
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts a callback; `result` is `sent`, `failed` or `denied`.
+    pub fn async_callback(&self, result: &'static str) {
+        self.async_callbacks.with_label_values(&[result]).inc();
     }
 
     /// The metrics of a listener; `name` is one of a few.

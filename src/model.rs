@@ -7,6 +7,7 @@
 //!
 //! No I/O, no clock, no knowledge of who stores or serves these values.
 
+mod async_call;
 mod config;
 mod function;
 mod json;
@@ -18,6 +19,7 @@ mod secret;
 mod system;
 mod wire;
 
+pub use async_call::{AsyncAttempt, AsyncCall, AsyncCalls, AsyncCount, AsyncDone, AsyncResult, AsyncStatus};
 pub use config::{
     ConfigActor, ConfigAttempt, ConfigCandidate, ConfigCandidateFile, ConfigChange, ConfigCheck, ConfigDiff,
     ConfigEvent, ConfigFileChange, ConfigLayer, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue,

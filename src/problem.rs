@@ -22,6 +22,7 @@ use crate::{
     policy::{Refusal, Refused},
     provider::ProviderError,
     proxy::{ForwardError, headers::RETRY_AFTER_SECONDS},
+    queue::QueueError,
     upstream::{ConnectError, SendError},
 };
 
@@ -38,7 +39,7 @@ pub struct Problem {
     pub title: String,
     /// What went wrong and what to do about it.
     pub detail: String,
-    /// Which part failed: `gateway`, `provider` or `function`.
+    /// Which part failed: `gateway`, `provider`, `queue` or `function`.
     pub component: String,
     /// The configuration key that caused it, where there is one.
     #[oai(skip_serializing_if_is_none)]
@@ -184,6 +185,20 @@ fn admits_problem_json(range: &str) -> bool {
                 .strip_prefix("q=")
                 .is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
         })
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        let text = error.to_string();
+        match error {
+            QueueError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, text),
+            QueueError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
+            QueueError::Full { what } => Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+                .component("queue")
+                .setting(what),
+            QueueError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, text).component("queue"),
+        }
+    }
 }
 
 impl From<ProviderError> for Problem {

@@ -31,6 +31,7 @@ use crate::{
 mod access_log;
 mod activity;
 mod connections;
+mod enqueue;
 mod fast;
 mod handshake;
 mod held;
@@ -45,6 +46,7 @@ mod socket;
 mod spans;
 mod way;
 mod websocket;
+pub mod worker;
 
 pub use connections::Connections;
 
@@ -197,8 +199,13 @@ impl Service {
             return invoke::call(snapshot, self, request, &called, record, peer, form).await;
         }
         if path.starts_with(target::ASYNC_PREFIX) {
-            let problem = Problem::new(StatusCode::NOT_FOUND, "this version has no asynchronous calls");
-            return observed(&snapshot, problem_response(&problem, form), record);
+            let answered = if request.method() == Method::DELETE {
+                enqueue::cancel(&snapshot, path).await
+            } else {
+                enqueue::enqueue(&snapshot, request, self.reach, &mut record).await
+            };
+            let response = answered.unwrap_or_else(|problem| problem_response(&problem, form));
+            return observed(&snapshot, response, record);
         }
         if path == own_paths::HEALTH && self.tasks.draining().is_cancelled() {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");

@@ -14,6 +14,7 @@ use crate::{
     metrics::{LiveGeneration, Metrics, query::Prometheus},
     policy::States,
     provider::Provider,
+    queue::Queue,
     routing::RouteTable,
     scaling::{Policy, Scaling, autoscaler::Autoscaler, lease::Lease},
     telemetry::{AccessLog, Traces},
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub provider: Arc<dyn Provider>,
     /// Facts about functions and activations under way; lives as long as the provider.
     pub scaling: Arc<Scaling>,
+    /// What keeps asynchronous calls; the same in every snapshot.
+    pub queue: Arc<dyn Queue>,
     /// What follows the load; the same in every snapshot.
     pub autoscaler: Arc<Autoscaler>,
     /// Which of several gateways scales.

@@ -33,6 +33,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("watchdog", 3),
     // where calls go, and what becomes of the answers
     ("routing", 4),
+    ("queue", 4),
     // where functions live
     ("provider", 4),
     // what is known, counted and said about them

@@ -16,6 +16,7 @@ use poem_openapi::{
 use crate::{
     problem::{PROBLEM_JSON, Problem},
     provider::ProviderError,
+    queue::QueueError,
 };
 
 /// A failed operation whose documented statuses are those of `C`.
@@ -60,6 +61,8 @@ cases! {
     Candidate = [400, 401, 413, 422, 500], false;
     /// Reading the configuration again.
     Reloading = [401, 412, 422, 500, 503], false;
+    /// Looking after asynchronous calls.
+    Queueing = [400, 401, 404, 409, 500, 503], false;
     /// Obeying alerts.
     Alerting = [400, 401, 413, 500], false;
 }
@@ -139,6 +142,12 @@ impl<C: Cases> ApiResponse for ApiError<C> {
 impl<C> From<Problem> for ApiError<C> {
     fn from(problem: Problem) -> Self {
         Self(problem, PhantomData)
+    }
+}
+
+impl<C> From<QueueError> for ApiError<C> {
+    fn from(error: QueueError) -> Self {
+        Problem::from(error).into()
     }
 }
 

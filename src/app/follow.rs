@@ -71,6 +71,7 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
                 scaling: &snapshot.scaling,
                 metrics: &snapshot.metrics,
                 states: &snapshot.states,
+                queue: &*snapshot.queue,
                 prometheus: snapshot.prometheus.as_ref(),
                 lease: &*snapshot.lease,
             };

@@ -19,6 +19,7 @@ use super::{
 mod calls;
 mod functions;
 mod listeners;
+mod queue;
 mod routes;
 mod scaling;
 mod syntax;
@@ -157,6 +158,7 @@ pub(super) fn relations(config: &Config) -> Found {
     functions::check(config, &mut found);
     routes::check(config, &mut found);
     scaling::check(config, &mut found);
+    queue::check(&config.queue, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }

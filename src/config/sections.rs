@@ -305,6 +305,46 @@ choice! {
 section! {
     /// `[queue]`: asynchronous calls.
     pub struct Queue {
+        /// What keeps them.
+        pub kind: QueueKind,
+        /// Directory of the embedded queue; by default `queue` in the state directory.
+        pub path: Option<PathBuf>,
+        /// Largest body of a call; larger ones get 413.
+        pub max_body: Size,
+        /// Most calls that have not ended; more get 503.
+        pub max_jobs: u32,
+        /// Most bytes of their bodies; more get 503.
+        pub max_bytes: Size,
+        /// Most calls under way at a time.
+        pub concurrency: u32,
+        /// Most calls of one function under way at a time.
+        pub function_concurrency: u32,
+        /// Most tries of a call, the first one included.
+        pub attempts: u32,
+        /// Statuses that are tried again.
+        pub statuses: Vec<u16>,
+        /// Wait before the second try; it doubles.
+        pub min_wait: Duration,
+        /// Longest wait before another try.
+        pub max_wait: Duration,
+        /// How these waits are spread.
+        pub jitter: Jitter,
+        /// How old a call gets before it is given up.
+        pub max_age: Duration,
+        /// Largest part of an answer's body that is kept.
+        pub max_result: Size,
+        /// How long calls that have ended are remembered.
+        pub result_ttl: Duration,
+        /// How long calls that were given up are remembered.
+        pub dead_ttl: Duration,
+        /// Take calls of functions that are not there.
+        pub accept_unknown: bool,
+        /// Addresses that callbacks may not go to.
+        pub callback_deny: Option<Vec<String>>,
+        /// What callbacks are signed with.
+        pub callback_secret: Option<String>,
+        /// File with the value of `callback_secret`, in its place.
+        pub callback_secret_file: Option<SecretFile>,
         /// Host of the NATS server.
         pub nats_address: Option<String>,
         /// Port of the NATS server.
@@ -313,6 +353,28 @@ section! {
         pub nats_cluster_name: String,
         /// Channel (queue name).
         pub nats_channel: String,
+    }
+}
+
+choice! {
+    /// What keeps asynchronous calls.
+    pub enum QueueKind {
+        /// A database in the state directory.
+        Embedded = "embedded",
+        /// Nothing: they get 503.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// How waits are spread.
+    pub enum Jitter {
+        /// Not at all.
+        None = "none",
+        /// Over the whole wait.
+        Full = "full",
+        /// Over its second half.
+        Equal = "equal",
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
     model::{FunctionRef, FunctionStatus},
     policy::States,
     provider::Provider,
+    queue::Queue,
     shutdown::Tasks,
 };
 
@@ -55,6 +56,8 @@ pub struct View<'v> {
     pub metrics: &'v Metrics,
     /// Who lets calls wait for their turn.
     pub states: &'v States,
+    /// Who keeps calls that nobody waits for.
+    pub queue: &'v dyn Queue,
     /// Who adds up several gateways.
     pub prometheus: Option<&'v Prometheus>,
     /// Who may scale.
@@ -131,6 +134,8 @@ struct Found {
     cpu: HashMap<FunctionRef, Option<f64>>,
     held: HashMap<FunctionRef, usize>,
     queued: HashMap<FunctionRef, usize>,
+    /// Asynchronous calls that are due.
+    depths: HashMap<FunctionRef, u64>,
 }
 
 /// Histories of all functions. One for the process.
@@ -219,6 +224,8 @@ impl Autoscaler {
             own.map(|(_, count)| *count as u64).sum()
         };
         let (held, queued) = (sum(&found.held), sum(&found.queued));
+        let kept = found.depths.iter().filter(|(known, _)| known.may_be(function));
+        let depth: u64 = kept.map(|(_, depth)| depth).sum();
 
         let mut functions = self.functions();
         let watched = functions.entry(function.clone()).or_default();
@@ -256,6 +263,7 @@ impl Autoscaler {
             calls,
             before: watched.calls,
             waiting,
+            depth,
         };
         let load = measure(
             &rules.rules.signal,
@@ -271,7 +279,7 @@ impl Autoscaler {
             desired,
             ready: status.available_replicas,
             load,
-            busy: calls.in_flight + waiting > 0 || started == Some(true),
+            busy: calls.in_flight + waiting + depth > 0 || started == Some(true),
         };
         let mode = mode(view, &rules);
         let decision = match mode {
@@ -341,6 +349,7 @@ struct Own {
     calls: Calls,
     before: Option<(Duration, Calls)>,
     waiting: u64,
+    depth: u64,
 }
 
 /// The calls of a function, also those that named no namespace.
@@ -372,7 +381,8 @@ fn measure(
         Some(counts.get(&label(status)).copied().unwrap_or_default())
     };
     match (signal, source) {
-        (Signal::Static | Signal::Queue, _) => None,
+        (Signal::Static, _) => None,
+        (Signal::Queue, _) => Some(own.depth as f64),
         (Signal::Cpu, _) => found.cpu.get(function).copied().flatten(),
         (Signal::Rps | Signal::Capacity, Signals::Prometheus) | (Signal::Custom(_), _) => queried(),
         (Signal::Capacity, Signals::Gateway) => Some((own.calls.in_flight + own.waiting) as f64),
@@ -430,6 +440,7 @@ async fn find(view: &View<'_>, functions: &[(FunctionRef, &FunctionStatus, Funct
         queried: queried.into_iter().collect(),
         cpu: cpu.into_iter().collect(),
         held: view.scaling.held(),
+        depths: view.queue.depths(),
         queued: queued.map(|load| (load.function, load.queued.unwrap_or(0))).collect(),
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Kind {
     Function,
     /// A request to the gateway itself.
     Api,
+    /// A function's call that nobody waits for.
+    Async,
     /// A copy of a function's call.
     Mirror,
     /// A request that a route sends elsewhere.
@@ -51,6 +53,7 @@ impl Kind {
         match self {
             Self::Function => "function",
             Self::Api => "api",
+            Self::Async => "async",
             Self::Mirror => "mirror",
             Self::Redirect => "redirect",
         }

@@ -278,7 +278,11 @@ fn preflight(permission: HeaderMap, call_headers: &CallHeaders, record: Option<R
 ///
 /// Functions that a route leads to have entries of their own, with the route's
 /// settings; no name in a URL is looked up that could be one of those.
-async fn resolve(snapshot: &Arc<Snapshot>, name: &str, called: &Called) -> Result<Arc<CalledFunction>, Problem> {
+pub(super) async fn resolve(
+    snapshot: &Arc<Snapshot>,
+    name: &str,
+    called: &Called,
+) -> Result<Arc<CalledFunction>, Problem> {
     let (key, route) = match called {
         Called::ByName if name.contains(KEY_MARK) => (None, None),
         Called::ByName => (Some(name), None),
@@ -418,7 +422,7 @@ fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>, busy
 }
 
 /// The call's id, kept or new, and its start time.
-fn call_headers(request: &HeaderMap) -> CallHeaders {
+pub(super) fn call_headers(request: &HeaderMap) -> CallHeaders {
     let call_id = given_call_id(request).cloned().unwrap_or_else(new_call_id);
     let nanos = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

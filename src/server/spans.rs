@@ -275,8 +275,8 @@ impl Spans {
                 None => method.to_owned(),
             },
             kind: match self.kind {
-                // Nobody outside has asked for a copy.
-                Kind::Mirror => SpanKind::Internal,
+                // Nobody outside waits for these.
+                Kind::Mirror | Kind::Async => SpanKind::Internal,
                 Kind::Function | Kind::Api | Kind::Redirect => SpanKind::Server,
             },
             began: self.began.0,

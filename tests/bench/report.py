@@ -21,6 +21,7 @@ OPTION_GOALS = {
 IDLE_GOAL_MIB = 15
 CONNECTION_GOAL_KIB = 6
 CORES_GOAL = 1.9
+HOLD_GOAL_MS = 10
 
 
 def mark(value: float, most: float | None) -> str:
@@ -122,7 +123,22 @@ def cores(measured: dict) -> str:
     )
 
 
-PARTS = {"calls": calls, "options": options, "latency": latency, "memory": memory, "cores": cores}
+def cold(measured: dict) -> str:
+    rows = [
+        [
+            name,
+            f"{result['bare']:.1f}",
+            f"{result['replica']:.1f}",
+            f"{result['call']:.1f}",
+            f"{result['added']:.1f} {'ok' if result['added'] < HOLD_GOAL_MS else 'MISSED'} (under {HOLD_GOAL_MS} ms)",
+        ]
+        for name, result in measured["results"].items()
+    ]
+    head = ["medians in ms", "the command alone", "a replica started by hand", "a call at zero", "the gateway adds"]
+    return f"### Cold starts\n\n{table(head, rows)}"
+
+
+PARTS = {"calls": calls, "options": options, "latency": latency, "memory": memory, "cores": cores, "cold": cold}
 
 
 def text(measured: dict) -> str:

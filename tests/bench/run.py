@@ -35,6 +35,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cold
 import report
 from load import Generator, Load, Turn, idle_memory
 from machine import Failed, Processes, described, raise_limit, tool, version
@@ -69,7 +70,7 @@ OPTIONS = {
     "1000 functions": f"{QUIET}\n" + "\n".join(f'functions.bench{n}.timeouts.total = "50s"' for n in range(MANY)),
 }
 
-SECTIONS = ("calls", "options", "latency", "memory", "cores")
+SECTIONS = ("calls", "options", "latency", "memory", "cores", "cold")
 
 
 def progress(what: str) -> None:
@@ -189,6 +190,15 @@ class Bench:
         return {"results": results, "speedup": round(2 * cost["one core"] / cost["two cores"], 2)}
 
 
+    def cold_starts(self) -> dict:
+        """What the first call of a function at zero waits for."""
+        gateway = self.servers.local_gateway(self.load | self.proxy)
+        directory = Path(tempfile.mkdtemp(dir=self.processes.directory))
+        measured = cold.measure(gateway, self.options.binary, directory, 7 if self.options.quick else 21)
+        self.processes.stop(gateway.process)
+        return measured
+
+
 def measure(options: argparse.Namespace, directory: Path, processes: Processes) -> dict:
     if not options.binary.is_file():
         raise Failed(f"{options.binary} is not there: build it with cargo build --release")
@@ -206,6 +216,7 @@ def measure(options: argparse.Namespace, directory: Path, processes: Processes) 
         "latency": bench.latency,
         "memory": bench.memory,
         "cores": bench.two_cores,
+        "cold": bench.cold_starts,
     }
     measured: dict = {}
     for section in SECTIONS:

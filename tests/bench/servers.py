@@ -236,6 +236,17 @@ class Servers:
         process = self.processes.start(name, command, cores)
         return self._ready(Proxy(name, port, process), "/function/bench")
 
+    def local_gateway(self, cores: set[int]) -> Proxy:
+        """One whose functions are processes of this machine."""
+        directory, port, metrics = self._directory("local"), free_port(), free_port()
+        path = directory / "gateway.toml"
+        path.write_text(
+            f'server.listen = "127.0.0.1:{port}"\nmetrics.listen = "127.0.0.1:{metrics}"\nlogging.level = "warn"\n'
+            f'logging.access = false\nprovider.process.state_dir = "{directory}/state"\n'
+        )
+        process = self.processes.start("local", [str(self.binary), "serve", "--config", str(path)], cores)
+        return self._ready(Proxy("local", port, process), "/healthz")
+
     def _ready(self, proxy: Proxy, path: str) -> Proxy:
         """Waits until something answers."""
         deadline = time.monotonic() + 15

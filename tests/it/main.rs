@@ -12,6 +12,7 @@ mod aborts;
 mod access_log;
 mod activation;
 mod api;
+mod async_calls;
 mod auth;
 mod base_lane;
 mod bulk;

@@ -1,0 +1,306 @@
+//! Asynchronous calls: kept until they are done, tried again, and remembered for
+//! whoever asks what became of them.
+//!
+//! [`Queue`] is the one border between the gateway and whatever keeps the jobs.
+//! What happens to a job after a try is decided by the pure functions of
+//! [`retry`]; which job is next by [`schedule`]; how many of a function's run at
+//! a time by [`limiter`]. Nothing here calls functions.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+use crate::model::FunctionRef;
+
+pub mod embedded;
+pub mod limiter;
+pub mod offline;
+pub mod retry;
+pub mod schedule;
+
+/// A call to make.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its call id, which is its name.
+    pub id: String,
+    /// The function.
+    pub function: FunctionRef,
+    /// The path after the function's name, as it was sent; may be empty.
+    pub path: String,
+    /// The query, as it was sent, without `?`; may be empty.
+    pub query: String,
+    /// The header fields for the function, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Bytes,
+    /// Where the answer goes.
+    pub callback: Option<String>,
+    /// What makes the same call of the same function the same job.
+    pub idempotency_key: Option<String>,
+    /// When it was taken.
+    pub created: DateTime<Utc>,
+    /// When it is to run, at the earliest.
+    pub due: DateTime<Utc>,
+}
+
+/// Without headers and body, which may hold secrets.
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job({} for {}, {} bytes)", self.id, self.function, self.body.len())
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It waits to run for the first time.
+    Queued,
+    /// It runs.
+    Running,
+    /// It waits to run again.
+    Retrying,
+    /// The function answered with 2xx or 3xx.
+    Succeeded,
+    /// The function answered with a status that is not tried again.
+    Failed,
+    /// Somebody took it back.
+    Cancelled,
+    /// It was tried as often, or as long, as it may be.
+    Dead,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Retrying,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Dead,
+    ];
+
+    /// As the API and the store name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The state of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether nothing more happens to it by itself.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running | Self::Retrying)
+    }
+}
+
+/// One try of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// How long it took.
+    pub took: Duration,
+    /// The status of the answer; `None` without one.
+    pub status: Option<u16>,
+    /// Why there was none, or why it does not count.
+    pub error: Option<String>,
+}
+
+/// An answer that is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its header fields, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its body, up to a bound.
+    pub body: Bytes,
+    /// Whether the body was longer than what is kept.
+    pub truncated: bool,
+}
+
+/// Without headers and body, which may hold secrets.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Everything about a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The call.
+    pub job: Job,
+    /// Where it stands.
+    pub state: State,
+    /// Its tries, the first one first.
+    pub attempts: Vec<Attempt>,
+    /// When it ended.
+    pub finished: Option<DateTime<Utc>>,
+    /// The answer to its last try, once it has ended.
+    pub answer: Option<Answer>,
+}
+
+/// What a finished try makes of its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// It has ended so.
+    End(State),
+    /// It is tried again at that time.
+    Again(DateTime<Utc>),
+}
+
+/// Which jobs are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this function only.
+    pub function: Option<FunctionRef>,
+    /// In this state only.
+    pub state: Option<State>,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The jobs, the newest first, without bodies.
+    pub entries: Vec<Entry>,
+    /// What gets the next part; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Jobs of one function by state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// The function.
+    pub function: FunctionRef,
+    /// The state.
+    pub state: State,
+    /// How many.
+    pub jobs: u64,
+}
+
+/// How full a queue may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Jobs that have not ended.
+    pub jobs: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// Why a queue did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum QueueError {
+    /// There is no such job. 404.
+    #[error("there is no asynchronous call {0}; results are kept for a while only")]
+    NotFound(String),
+    /// The job is in a state in which this cannot be done. 409.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is full. 503.
+    #[error("the queue is full: {what} is reached")]
+    Full {
+        /// The key that bounds it.
+        what: &'static str,
+    },
+    /// It cannot be used now. 503.
+    #[error("asynchronous calls cannot be kept: {0}")]
+    Unavailable(String),
+}
+
+/// What publishing came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The job's id; another's, where the same call was published before.
+    pub id: String,
+    /// Whether it is a new job.
+    pub is_new: bool,
+}
+
+/// How many jobs of a function may run at a time, now.
+pub trait Allowed: Sync {
+    /// Of this one.
+    fn allowed(&self, function: &FunctionRef) -> usize;
+}
+
+/// Whatever keeps jobs.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Keeps a job; it is durable when this returns.
+    ///
+    /// # Errors
+    /// `Full` or `Unavailable`; then it is not kept.
+    async fn publish(&self, job: Job) -> Result<Published, QueueError>;
+
+    /// The next job that is due, and how often it was tried. Waits for one.
+    /// Dropping the future loses none.
+    async fn next(&self, allowed: &dyn Allowed) -> (Job, u32);
+
+    /// Notes a try and what it makes of the job; it is durable when this returns.
+    /// A job that was cancelled meanwhile stays so.
+    ///
+    /// # Errors
+    /// `Unavailable`; then the job runs again.
+    async fn finish(&self, id: &str, attempt: Attempt, answer: Option<Answer>, then: Then) -> Result<(), QueueError>;
+
+    /// Everything about a job.
+    async fn get(&self, id: &str) -> Result<Entry, QueueError>;
+
+    /// Jobs, the newest first, from after `after` on.
+    async fn list(&self, filter: &Filter, after: Option<&str>, limit: u32) -> Result<Page, QueueError>;
+
+    /// Takes a job back. One that runs is to be stopped by who runs it: its
+    /// [`Queue::cancelled`] says so.
+    ///
+    /// # Errors
+    /// `Conflict` when it has ended.
+    async fn cancel(&self, id: &str) -> Result<(), QueueError>;
+
+    /// Resolves when a running job was cancelled.
+    async fn cancelled(&self, id: &str);
+
+    /// Lets a job that is dead, failed or cancelled run again, with all its tries.
+    ///
+    /// # Errors
+    /// `Conflict` in any other state.
+    async fn redrive(&self, id: &str) -> Result<(), QueueError>;
+
+    /// The same of all that a filter means; how many those are.
+    async fn redrive_all(&self, filter: &Filter) -> Result<u64, QueueError>;
+
+    /// Forgets all jobs that have ended and that a filter means; how many those are.
+    async fn purge(&self, filter: &Filter) -> Result<u64, QueueError>;
+
+    /// Stops, or goes on with, taking jobs of a function; of all without one.
+    async fn pause(&self, function: Option<&FunctionRef>, paused: bool) -> Result<(), QueueError>;
+
+    /// Functions that are paused, and whether all are.
+    fn paused(&self) -> (Vec<FunctionRef>, bool);
+
+    /// Jobs by function and state.
+    async fn counts(&self) -> Result<Vec<Count>, QueueError>;
+
+    /// Jobs of each function that wait to run now, for the autoscaler.
+    fn depths(&self) -> std::collections::HashMap<FunctionRef, u64>;
+
+    /// Forgets jobs that ended before these times.
+    async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError>;
+
+    /// Changes the bounds.
+    fn set_bounds(&self, bounds: Bounds);
+}

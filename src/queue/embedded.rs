@@ -1,0 +1,483 @@
+//! The queue that needs nothing else: a SQLite database in the state directory.
+//!
+//! One thread writes. What waits for it is written in one transaction, so that
+//! many callers share one `fsync`; nothing is acknowledged before that. The
+//! database is in WAL mode with `synchronous = FULL`: what was acknowledged is
+//! there after a crash of the process or the machine. Jobs that ran when the
+//! process ended run again.
+//!
+//! Which job is next is kept in memory ([`Schedule`]) and read anew at the start.
+
+use std::{
+    collections::HashMap,
+    fs::{File, TryLockError},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Allowed, Answer, Attempt, Bounds, Count, Entry, Filter, Job, Page, Published, Queue, QueueError, State, Then,
+    schedule::Schedule,
+};
+use crate::{config::blocking, model::FunctionRef};
+
+mod rows;
+
+/// Writes that wait at most; more wait in their callers.
+const WAITING: usize = 1024;
+
+/// Writes of one transaction at most, so that the first one need not wait long.
+const BATCH: usize = 256;
+
+/// How soon something is looked at that announces itself nowhere: a bound that
+/// was raised, a clock that was set.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How soon a job runs again whose end could not be kept.
+const UNKEPT: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+
+/// Tells who waits whether a write is durable.
+type Completion = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
+
+/// A write, within a transaction.
+type Write = Box<dyn FnOnce(&Connection) -> Completion + Send>;
+
+/// A SQLite database of jobs.
+pub struct Embedded {
+    writes: mpsc::Sender<Write>,
+    reader: Arc<Mutex<Connection>>,
+    state: Arc<Mutex<Inner>>,
+    changed: Arc<Notify>,
+    /// One gateway at a time; released by the system even after `kill -9`.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Inner {
+    schedule: Schedule,
+    running: HashMap<String, CancellationToken>,
+    /// Jobs that have not ended, and bytes of their bodies.
+    jobs: u64,
+    bytes: u64,
+    bounds: Option<Bounds>,
+}
+
+impl Embedded {
+    /// Opens, or creates, the database of a directory. May block.
+    ///
+    /// # Errors
+    /// `Unavailable` with the reason.
+    pub fn open(directory: &Path, bounds: Bounds) -> Result<Self, QueueError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            QueueError::Unavailable(format!("{}: {error}", directory.join(rows::FILE).display()))
+        };
+        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join("lock"))
+            .map_err(|error| failed(&error))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => failed(&"in use by another gateway"),
+            TryLockError::Error(error) => failed(&error),
+        })?;
+        let writer = rows::open(directory).map_err(|error| failed(&error))?;
+        let reader = rows::open(directory).map_err(|error| failed(&error))?;
+        let mut inner = Inner {
+            bounds: Some(bounds),
+            ..Inner::default()
+        };
+        rows::recover(&writer, |id, function, due, bytes| {
+            inner.schedule.add(id, function, due);
+            inner.jobs += 1;
+            inner.bytes += bytes;
+        })
+        .map_err(|error| failed(&error))?;
+        for function in rows::paused(&writer).map_err(|error| failed(&error))? {
+            inner.schedule.pause(function.as_ref(), true);
+        }
+        let (writes, waiting) = mpsc::channel(WAITING);
+        std::thread::Builder::new()
+            .name("queue".to_owned())
+            .spawn(move || write_all(&writer, waiting))
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            writes,
+            reader: Arc::new(Mutex::new(reader)),
+            state: Arc::new(Mutex::new(inner)),
+            changed: Arc::new(Notify::new()),
+            _lock: lock,
+        })
+    }
+
+    /// Has the writing thread do something; it is durable when this returns.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (done, result) = oneshot::channel();
+        let write: Write = Box::new(move |connection| {
+            let worked = in_savepoint(connection, work);
+            Box::new(move |committed| {
+                let told = match (worked, committed) {
+                    (Ok(value), Ok(())) => Ok(value),
+                    (Err(error), _) => Err(QueueError::Unavailable(error.to_string())),
+                    (_, Err(error)) => Err(error),
+                };
+                // Who asked may have left.
+                let _ = done.send(told);
+            })
+        });
+        let stopped = || QueueError::Unavailable("the gateway is stopping".to_owned());
+        self.writes.send(write).await.map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let reader = Arc::clone(&self.reader);
+        blocking(move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&reader).map_err(|error| QueueError::Unavailable(error.to_string()))
+        })
+        .await
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes place for a job, or says what has none.
+    fn reserve(&self, bytes: u64) -> Result<(), QueueError> {
+        let mut inner = self.inner();
+        let Some(bounds) = inner.bounds else { return Ok(()) };
+        if inner.jobs >= bounds.jobs {
+            return Err(QueueError::Full { what: "queue.max_jobs" });
+        }
+        if inner.bytes + bytes > bounds.bytes {
+            return Err(QueueError::Full {
+                what: "queue.max_bytes",
+            });
+        }
+        inner.jobs += 1;
+        inner.bytes += bytes;
+        Ok(())
+    }
+
+    fn release(&self, bytes: u64) {
+        let mut inner = self.inner();
+        inner.jobs = inner.jobs.saturating_sub(1);
+        inner.bytes = inner.bytes.saturating_sub(bytes);
+    }
+}
+
+/// A job that was taken from the schedule and not yet handed out; dropping it puts
+/// it back, for who wanted it may have left.
+struct Taken {
+    state: Arc<Mutex<Inner>>,
+    changed: Arc<Notify>,
+    job: Option<(String, FunctionRef)>,
+}
+
+impl Taken {
+    fn give_up(&mut self) -> Option<(String, FunctionRef)> {
+        let (id, function) = self.job.take()?;
+        let mut inner = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.running.remove(&id);
+        inner.schedule.ended(&function);
+        Some((id, function))
+    }
+
+    fn put_back(&mut self, due: DateTime<Utc>) {
+        if let Some((id, function)) = self.give_up() {
+            let mut inner = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.schedule.add(&id, &function, due);
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.job.is_some() {
+            self.put_back(Utc::now());
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// Undoes what a write did that failed half-way.
+fn in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("SAVEPOINT one")?;
+    let worked = work(connection);
+    let end = if worked.is_ok() {
+        "RELEASE one"
+    } else {
+        "ROLLBACK TO one; RELEASE one"
+    };
+    connection.execute_batch(end)?;
+    worked
+}
+
+/// Writes until nobody can ask for more.
+fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut completions = Vec::new();
+        let began = connection.execute_batch("BEGIN IMMEDIATE");
+        completions.push(first(connection));
+        while completions.len() < BATCH
+            && let Ok(next) = waiting.try_recv()
+        {
+            completions.push(next(connection));
+        }
+        let ended = began.and_then(|()| connection.execute_batch("COMMIT"));
+        if ended.is_err() {
+            // Fails where there is no transaction any more, which is what we want.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        for completion in completions {
+            let ended = ended.as_ref().copied();
+            completion(ended.map_err(|error| QueueError::Unavailable(error.to_string())));
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for Embedded {
+    async fn publish(&self, job: Job) -> Result<Published, QueueError> {
+        let bytes = job.body.len() as u64;
+        self.reserve(bytes)?;
+        let (id, function, due) = (job.id.clone(), job.function.clone(), job.due);
+        let published = self.write(move |connection| rows::insert(connection, &job)).await;
+        match published {
+            Ok(Published { is_new: true, .. }) => {
+                self.inner().schedule.add(&id, &function, due);
+                self.changed.notify_one();
+            }
+            _ => self.release(bytes),
+        }
+        published
+    }
+
+    async fn next(&self, allowed: &dyn Allowed) -> (Job, u32) {
+        loop {
+            let now = Utc::now();
+            let (taken, due) = {
+                let mut inner = self.inner();
+                let taken = inner.schedule.take(now, allowed);
+                if let Some((id, _)) = &taken {
+                    inner.running.insert(id.clone(), CancellationToken::new());
+                }
+                (taken, inner.schedule.next_due(now))
+            };
+            let Some((id, function)) = taken else {
+                let wait = due.and_then(|due| (due - now).to_std().ok()).unwrap_or(LOOK).min(LOOK);
+                // Only ends the wait sooner.
+                let _ = tokio::time::timeout(wait, self.changed.notified()).await;
+                continue;
+            };
+            let mut taken = Taken {
+                state: Arc::clone(&self.state),
+                changed: Arc::clone(&self.changed),
+                job: Some((id.clone(), function)),
+            };
+            let wanted = id.clone();
+            let found = self
+                .write(move |connection| {
+                    connection.execute(
+                        "UPDATE jobs SET state = 'running' WHERE id = ?1 AND state IN ('queued', 'retrying', 'running')",
+                        [&wanted],
+                    )?;
+                    rows::get(connection, &wanted)
+                })
+                .await;
+            match found {
+                Ok(Some((entry, tries))) if entry.state == State::Running => {
+                    taken.job = None;
+                    return (entry.job, tries);
+                }
+                // Cancelled or purged meanwhile.
+                Ok(_) => drop(taken.give_up()),
+                Err(error) => {
+                    tracing::error!(%error, id, "asynchronous call not taken; trying again");
+                    taken.put_back(now + UNKEPT);
+                }
+            }
+        }
+    }
+
+    async fn finish(&self, id: &str, attempt: Attempt, answer: Option<Answer>, then: Then) -> Result<(), QueueError> {
+        let name = id.to_owned();
+        let kept = then.clone();
+        let done = self
+            .write(move |connection| rows::finish(connection, &name, &attempt, answer.as_ref(), &kept))
+            .await;
+        let mut inner = self.inner();
+        inner.running.remove(id);
+        match &done {
+            Ok(Some(finished)) => {
+                inner.schedule.ended(&finished.function);
+                match (finished.was_cancelled, then) {
+                    (false, Then::Again(due)) => inner.schedule.add(id, &finished.function, due),
+                    (false, Then::End(_)) => {
+                        inner.jobs = inner.jobs.saturating_sub(1);
+                        inner.bytes = inner.bytes.saturating_sub(finished.bytes);
+                    }
+                    // Counted when it was cancelled.
+                    (true, _) => {}
+                }
+            }
+            Ok(None) | Err(_) => {}
+        }
+        drop(inner);
+        self.changed.notify_one();
+        done.map(drop)
+    }
+
+    async fn get(&self, id: &str) -> Result<Entry, QueueError> {
+        let name = id.to_owned();
+        let found = self.read(move |connection| rows::get(connection, &name)).await?;
+        found
+            .map(|(entry, _)| entry)
+            .ok_or_else(|| QueueError::NotFound(id.to_owned()))
+    }
+
+    async fn list(&self, filter: &Filter, after: Option<&str>, limit: u32) -> Result<Page, QueueError> {
+        let filter = filter.clone();
+        let after = after.and_then(|after| after.parse().ok()).unwrap_or(i64::MAX);
+        self.read(move |connection| rows::list(connection, &filter, after, limit))
+            .await
+    }
+
+    async fn cancel(&self, id: &str) -> Result<(), QueueError> {
+        let name = id.to_owned();
+        let now = Utc::now();
+        let cancelled = self
+            .write(move |connection| {
+                let changed = connection.execute(
+                    "UPDATE jobs SET state = 'cancelled', finished = ?2
+                     WHERE id = ?1 AND state IN ('queued', 'retrying', 'running')",
+                    params![name, now.timestamp_micros()],
+                )?;
+                let row = connection.query_row("SELECT state, length(body) FROM jobs WHERE id = ?1", [&name], |row| {
+                    Ok((row.get::<_, String>(0)?, rows::size(row, 1)?))
+                });
+                Ok((changed > 0, row.optional()?))
+            })
+            .await?;
+        match cancelled {
+            (_, None) => Err(QueueError::NotFound(id.to_owned())),
+            (false, Some((state, _))) => Err(QueueError::Conflict(format!(
+                "asynchronous call {id} has ended: it is {state}"
+            ))),
+            (true, Some((_, bytes))) => {
+                let token = {
+                    let mut inner = self.inner();
+                    inner.schedule.remove(id);
+                    inner.running.get(id).cloned()
+                };
+                if let Some(token) = token {
+                    token.cancel();
+                }
+                self.release(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    async fn cancelled(&self, id: &str) {
+        let token = self.inner().running.get(id).cloned();
+        match token {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn redrive(&self, id: &str) -> Result<(), QueueError> {
+        let entry = self.get(id).await?;
+        if !matches!(entry.state, State::Dead | State::Failed | State::Cancelled) {
+            return Err(QueueError::Conflict(format!(
+                "asynchronous call {id} is {}, not dead, failed or cancelled",
+                entry.state.as_str()
+            )));
+        }
+        let bytes = entry.job.body.len() as u64;
+        self.reserve(bytes)?;
+        let (name, now) = (id.to_owned(), Utc::now());
+        let again = self
+            .write(move |connection| rows::redrive(connection, &name, now))
+            .await;
+        if let Ok(true) = again {
+            self.inner().schedule.add(id, &entry.job.function, now);
+            self.changed.notify_one();
+        } else {
+            self.release(bytes);
+        }
+        again.map(drop)
+    }
+
+    async fn redrive_all(&self, filter: &Filter) -> Result<u64, QueueError> {
+        let filter = Filter {
+            state: Some(filter.state.unwrap_or(State::Dead)),
+            ..filter.clone()
+        };
+        let ids = self.read(move |connection| rows::ids(connection, &filter)).await?;
+        let mut count = 0;
+        for id in ids {
+            match self.redrive(&id).await {
+                Ok(()) => count += 1,
+                // Somebody was faster.
+                Err(QueueError::NotFound(_) | QueueError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    async fn purge(&self, filter: &Filter) -> Result<u64, QueueError> {
+        let filter = filter.clone();
+        self.write(move |connection| rows::purge(connection, &filter)).await
+    }
+
+    async fn pause(&self, function: Option<&FunctionRef>, paused: bool) -> Result<(), QueueError> {
+        let name = function.cloned();
+        self.write(move |connection| rows::pause(connection, name.as_ref(), paused))
+            .await?;
+        self.inner().schedule.pause(function, paused);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn paused(&self) -> (Vec<FunctionRef>, bool) {
+        self.inner().schedule.paused()
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, QueueError> {
+        self.read(rows::counts).await
+    }
+
+    fn depths(&self) -> HashMap<FunctionRef, u64> {
+        self.inner().schedule.depths(Utc::now())
+    }
+
+    async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError> {
+        self.write(move |connection| rows::forget(connection, ended_before, dead_before))
+            .await
+    }
+
+    fn set_bounds(&self, bounds: Bounds) {
+        self.inner().bounds = Some(bounds);
+    }
+}

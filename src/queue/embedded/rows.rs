@@ -1,0 +1,408 @@
+//! Jobs as rows. Times are microseconds since 1970; header fields and tries are
+//! JSON, the bytes of values as the characters with those numbers, so that any
+//! value comes back as it was.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use serde_json::{Value, json};
+
+use crate::{
+    model::FunctionRef,
+    queue::{Answer, Attempt, Count, Entry, Filter, Job, Page, Published, State, Then},
+};
+
+/// Name of the database in its directory.
+pub(super) const FILE: &str = "queue.sqlite3";
+
+/// Tries that are kept of a job.
+const KEPT_TRIES: usize = 50;
+
+/// Rows that are removed at once, so that others need not wait long.
+const AT_ONCE: u32 = 2000;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    path TEXT NOT NULL,
+    query TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL,
+    callback TEXT,
+    idempotency_key TEXT,
+    created INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    attempts TEXT NOT NULL DEFAULT '[]',
+    finished INTEGER,
+    answer_status INTEGER,
+    answer_headers TEXT,
+    answer_body BLOB,
+    answer_truncated INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, finished);
+CREATE INDEX IF NOT EXISTS jobs_by_function ON jobs (name, namespace, state);
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_once ON jobs (name, namespace, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE TABLE IF NOT EXISTS paused (name TEXT NOT NULL, namespace TEXT NOT NULL, PRIMARY KEY (name, namespace)) STRICT;
+";
+
+/// All columns of an entry, and the number of its tries at the end.
+const COLUMNS: &str = "id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state, \
+                       attempts, finished, answer_status, answer_headers, answer_body, answer_truncated, tries, seq";
+
+/// The same without bodies.
+const LISTED: &str = "id, name, namespace, path, query, headers, x'', callback, idempotency_key, created, due, state, \
+                      attempts, finished, answer_status, answer_headers, x'', answer_truncated, tries, seq";
+
+/// What [`finish`] found.
+pub(super) struct Finished {
+    pub(super) function: FunctionRef,
+    /// Of the job's body.
+    pub(super) bytes: u64,
+    pub(super) was_cancelled: bool,
+}
+
+pub(super) fn open(directory: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(directory.join(FILE))?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
+/// Lets jobs that ran wait again, and tells of all that wait: id, function, when
+/// due, bytes.
+pub(super) fn recover(
+    connection: &Connection,
+    mut tell: impl FnMut(&str, &FunctionRef, DateTime<Utc>, u64),
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE jobs SET state = iif(tries = 0, 'queued', 'retrying') WHERE state = 'running'",
+        [],
+    )?;
+    let mut waiting = connection.prepare(
+        "SELECT id, name, namespace, due, length(body) FROM jobs WHERE state IN ('queued', 'retrying') ORDER BY seq",
+    )?;
+    let mut rows = waiting.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        tell(&id, &function(row, 1)?, time(row.get(3)?), size(row, 4)?);
+    }
+    Ok(())
+}
+
+pub(super) fn insert(connection: &Connection, job: &Job) -> rusqlite::Result<Published> {
+    if let Some(key) = &job.idempotency_key {
+        let known = connection
+            .prepare_cached("SELECT id FROM jobs WHERE name = ?1 AND namespace = ?2 AND idempotency_key = ?3")?
+            .query_row(params![job.function.name, job.function.namespace, key], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        if let Some(id) = known {
+            return Ok(Published { id, is_new: false });
+        }
+    }
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO jobs (id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'queued') ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            job.id,
+            job.function.name,
+            job.function.namespace,
+            job.path,
+            job.query,
+            fields_text(&job.headers),
+            &*job.body,
+            job.callback,
+            job.idempotency_key,
+            job.created.timestamp_micros(),
+            job.due.timestamp_micros(),
+        ])?;
+    // A caller that chose the id of another job means that job.
+    Ok(Published {
+        id: job.id.clone(),
+        is_new: inserted > 0,
+    })
+}
+
+/// An entry and the number of its tries.
+pub(super) fn get(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Entry, u32)>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
+        .query_row([id], |row| Ok((entry(row)?, row.get(18)?)))
+        .optional()
+}
+
+pub(super) fn finish(
+    connection: &Connection,
+    id: &str,
+    attempt: &Attempt,
+    answer: Option<&Answer>,
+    then: &Then,
+) -> rusqlite::Result<Option<Finished>> {
+    let found = connection
+        .prepare_cached("SELECT name, namespace, length(body), state, attempts FROM jobs WHERE id = ?1")?
+        .query_row([id], |row| {
+            let finished = Finished {
+                function: function(row, 0)?,
+                bytes: size(row, 2)?,
+                was_cancelled: row.get::<_, String>(3)? == State::Cancelled.as_str(),
+            };
+            Ok((finished, row.get::<_, String>(4)?))
+        })
+        .optional()?;
+    let Some((finished, attempts)) = found else {
+        return Ok(None);
+    };
+    let attempts = with_attempt(&attempts, attempt);
+    if finished.was_cancelled {
+        connection.execute(
+            "UPDATE jobs SET attempts = ?2, tries = tries + 1 WHERE id = ?1",
+            params![id, attempts],
+        )?;
+        return Ok(Some(finished));
+    }
+    let (state, due, ended) = match then {
+        Then::Again(due) => (State::Retrying, Some(due.timestamp_micros()), None),
+        Then::End(state) => (*state, None, Some(Utc::now().timestamp_micros())),
+    };
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, due = coalesce(?3, due), finished = ?4, attempts = ?5, tries = tries + 1,
+             answer_status = ?6, answer_headers = ?7, answer_body = ?8, answer_truncated = ?9 WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            state.as_str(),
+            due,
+            ended,
+            attempts,
+            answer.map(|answer| answer.status),
+            answer.map(|answer| fields_text(&answer.headers)),
+            answer.map(|answer| &*answer.body),
+            answer.map(|answer| answer.truncated),
+        ])?;
+    Ok(Some(finished))
+}
+
+/// Whether it was in a state in which it can run again.
+pub(super) fn redrive(connection: &Connection, id: &str, now: DateTime<Utc>) -> rusqlite::Result<bool> {
+    let changed = connection.execute(
+        "UPDATE jobs SET state = 'queued', due = ?2, created = ?2, tries = 0, attempts = '[]', finished = NULL,
+         answer_status = NULL, answer_headers = NULL, answer_body = NULL, answer_truncated = NULL
+         WHERE id = ?1 AND state IN ('dead', 'failed', 'cancelled')",
+        params![id, now.timestamp_micros()],
+    )?;
+    Ok(changed > 0)
+}
+
+/// A condition and its values.
+fn condition(filter: &Filter) -> (String, Vec<Box<dyn ToSql>>) {
+    let mut text = String::from("1");
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    if let Some(function) = &filter.function {
+        text.push_str(" AND name = ? AND namespace = ?");
+        values.push(Box::new(function.name.clone()));
+        values.push(Box::new(function.namespace.clone()));
+    }
+    if let Some(state) = filter.state {
+        text.push_str(" AND state = ?");
+        values.push(Box::new(state.as_str()));
+    }
+    (text, values)
+}
+
+pub(super) fn list(connection: &Connection, filter: &Filter, after: i64, limit: u32) -> rusqlite::Result<Page> {
+    let (condition, mut values) = condition(filter);
+    values.push(Box::new(after));
+    values.push(Box::new(limit));
+    let text = format!("SELECT {LISTED} FROM jobs WHERE {condition} AND seq < ? ORDER BY seq DESC LIMIT ?");
+    let mut statement = connection.prepare_cached(&text)?;
+    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
+    let rows = statement.query_map(&*values, |row| Ok((entry(row)?, row.get::<_, i64>(19)?)))?;
+    let found: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    let next = found
+        .last()
+        .filter(|_| found.len() == limit as usize)
+        .map(|(_, seq)| seq.to_string());
+    let entries = found.into_iter().map(|(entry, _)| entry).collect();
+    Ok(Page { entries, next })
+}
+
+pub(super) fn ids(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<String>> {
+    let (condition, values) = condition(filter);
+    let mut statement = connection.prepare(&format!("SELECT id FROM jobs WHERE {condition} ORDER BY seq"))?;
+    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
+    statement.query_map(&*values, |row| row.get(0))?.collect()
+}
+
+pub(super) fn purge(connection: &Connection, filter: &Filter) -> rusqlite::Result<u64> {
+    let (condition, values) = condition(filter);
+    let text = format!("DELETE FROM jobs WHERE {condition} AND state IN ('succeeded', 'failed', 'cancelled', 'dead')");
+    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
+    connection.execute(&text, &*values).map(|count| count as u64)
+}
+
+pub(super) fn forget(
+    connection: &Connection,
+    ended_before: DateTime<Utc>,
+    dead_before: DateTime<Utc>,
+) -> rusqlite::Result<u64> {
+    let count = connection.execute(
+        "DELETE FROM jobs WHERE seq IN (
+            SELECT seq FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished < ?1
+            UNION ALL SELECT seq FROM jobs WHERE state = 'dead' AND finished < ?2 LIMIT ?3)",
+        params![ended_before.timestamp_micros(), dead_before.timestamp_micros(), AT_ONCE],
+    )?;
+    Ok(count as u64)
+}
+
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Vec<Count>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name, namespace, state, count(*) FROM jobs GROUP BY name, namespace, state ORDER BY 1, 2, 3",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let state: String = row.get(2)?;
+        Ok(State::of(&state).map(|state| (function(row, 0), state, size(row, 3))))
+    })?;
+    let mut counts = Vec::new();
+    for row in rows {
+        if let Some((function, state, jobs)) = row? {
+            counts.push(Count {
+                function: function?,
+                state,
+                jobs: jobs?,
+            });
+        }
+    }
+    Ok(counts)
+}
+
+/// What is paused; `None` is everything.
+pub(super) fn paused(connection: &Connection) -> rusqlite::Result<Vec<Option<FunctionRef>>> {
+    let mut statement = connection.prepare("SELECT name, namespace FROM paused")?;
+    let rows = statement.query_map([], |row| function(row, 0))?;
+    rows.map(|function| Ok(function.map(Some)?.filter(|function| !function.name.is_empty())))
+        .collect()
+}
+
+pub(super) fn pause(connection: &Connection, function: Option<&FunctionRef>, paused: bool) -> rusqlite::Result<()> {
+    let (name, namespace) = function.map_or(("", ""), |function| (&*function.name, &*function.namespace));
+    let text = if paused {
+        "INSERT INTO paused (name, namespace) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+    } else {
+        "DELETE FROM paused WHERE name = ?1 AND namespace = ?2"
+    };
+    connection.execute(text, [name, namespace]).map(drop)
+}
+
+fn function(row: &Row<'_>, at: usize) -> rusqlite::Result<FunctionRef> {
+    Ok(FunctionRef::new(
+        row.get::<_, String>(at)?,
+        row.get::<_, String>(at + 1)?,
+    ))
+}
+
+/// A count or a length, which is never negative.
+pub(super) fn size(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or_default())
+}
+
+fn time(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let status: Option<u16> = row.get(14)?;
+    let answer = match status {
+        None => None,
+        Some(status) => Some(Answer {
+            status,
+            headers: fields(&row.get::<_, Option<String>>(15)?.unwrap_or_default()),
+            body: Bytes::from(row.get::<_, Option<Vec<u8>>>(16)?.unwrap_or_default()),
+            truncated: row.get::<_, Option<bool>>(17)?.unwrap_or(false),
+        }),
+    };
+    Ok(Entry {
+        job: Job {
+            id: row.get(0)?,
+            function: function(row, 1)?,
+            path: row.get(3)?,
+            query: row.get(4)?,
+            headers: fields(&row.get::<_, String>(5)?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+            callback: row.get(7)?,
+            idempotency_key: row.get(8)?,
+            created: time(row.get(9)?),
+            due: time(row.get(10)?),
+        },
+        state: State::of(&row.get::<_, String>(11)?).unwrap_or(State::Failed),
+        attempts: attempts(&row.get::<_, String>(12)?),
+        finished: row.get::<_, Option<i64>>(13)?.map(time),
+        answer,
+    })
+}
+
+fn fields_text(fields: &[(String, Vec<u8>)]) -> String {
+    let list: Vec<Value> = fields
+        .iter()
+        .map(|(name, value)| json!([name, value.iter().copied().map(char::from).collect::<String>()]))
+        .collect();
+    Value::from(list).to_string()
+}
+
+fn fields(text: &str) -> Vec<(String, Vec<u8>)> {
+    let list: Vec<(String, String)> = serde_json::from_str(text).unwrap_or_default();
+    list.into_iter()
+        .map(|(name, value)| (name, value.chars().filter_map(|byte| u8::try_from(byte).ok()).collect()))
+        .collect()
+}
+
+/// The tries with another; of many, the latest.
+fn with_attempt(attempts: &str, attempt: &Attempt) -> String {
+    let mut list: Vec<Value> = serde_json::from_str(attempts).unwrap_or_default();
+    list.push(json!({
+        "started": attempt.started.timestamp_micros(),
+        "took": u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX),
+        "status": attempt.status,
+        "error": attempt.error,
+    }));
+    let surplus = list.len().saturating_sub(KEPT_TRIES);
+    list.drain(..surplus);
+    Value::from(list).to_string()
+}
+
+fn attempts(text: &str) -> Vec<Attempt> {
+    let list: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    list.iter()
+        .map(|value| Attempt {
+            started: time(value["started"].as_i64().unwrap_or_default()),
+            took: Duration::from_micros(value["took"].as_u64().unwrap_or_default()),
+            status: value["status"].as_u64().and_then(|status| u16::try_from(status).ok()),
+            error: value["error"].as_str().map(str::to_owned),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_header_value_comes_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        let list = vec![("X-A".to_owned(), all), ("x-a".to_owned(), Vec::new())];
+        assert_eq!(fields(&fields_text(&list)), list);
+    }
+}

@@ -1,0 +1,230 @@
+//! Which job is next. Pure; in memory, beside the store that keeps the jobs.
+//!
+//! Fair between functions: the one with the fewest running jobs is served first,
+//! and among equals the one that waited longest for its turn, so that a burst for
+//! one does not hold up the others. Of one function, what was due first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use super::Allowed;
+use crate::model::FunctionRef;
+
+/// A job's place: when it is due, the order in which it came, its id.
+type Place = (DateTime<Utc>, u64, String);
+
+/// Jobs that wait, and how many of each function run.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    functions: BTreeMap<FunctionRef, Line>,
+    /// Where each waiting job stands.
+    places: HashMap<String, (FunctionRef, DateTime<Utc>, u64)>,
+    paused: HashSet<FunctionRef>,
+    all_paused: bool,
+    /// Counts jobs that came.
+    came: u64,
+    /// Counts jobs that were taken.
+    turns: u64,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    waiting: BTreeSet<Place>,
+    running: usize,
+    /// The turn at which one was taken last.
+    served: u64,
+}
+
+impl Schedule {
+    /// Puts a job in its line.
+    pub fn add(&mut self, id: &str, function: &FunctionRef, due: DateTime<Utc>) {
+        self.remove(id);
+        self.came += 1;
+        let line = self.functions.entry(function.clone()).or_default();
+        line.waiting.insert((due, self.came, id.to_owned()));
+        self.places.insert(id.to_owned(), (function.clone(), due, self.came));
+    }
+
+    /// Takes a waiting job out; whether it was there.
+    pub fn remove(&mut self, id: &str) -> bool {
+        let Some((function, due, number)) = self.places.remove(id) else {
+            return false;
+        };
+        if let Some(line) = self.functions.get_mut(&function) {
+            line.waiting.remove(&(due, number, id.to_owned()));
+        }
+        self.tidy(&function);
+        true
+    }
+
+    /// Takes the next job that is due; it counts as running until [`Schedule::ended`].
+    pub fn take(&mut self, now: DateTime<Utc>, allowed: &dyn Allowed) -> Option<(String, FunctionRef)> {
+        if self.all_paused {
+            return None;
+        }
+        let function = self
+            .functions
+            .iter()
+            .filter(|(function, line)| {
+                line.waiting.first().is_some_and(|(due, ..)| *due <= now)
+                    && !self.paused.contains(*function)
+                    && line.running < allowed.allowed(function)
+            })
+            .min_by_key(|(_, line)| (line.running, line.served))
+            .map(|(function, _)| function.clone())?;
+        let line = self.functions.get_mut(&function)?;
+        let (_, _, id) = line.waiting.pop_first()?;
+        self.turns += 1;
+        line.served = self.turns;
+        line.running += 1;
+        self.places.remove(&id);
+        Some((id, function))
+    }
+
+    /// A job that was taken does not run any more.
+    pub fn ended(&mut self, function: &FunctionRef) {
+        if let Some(line) = self.functions.get_mut(function) {
+            line.running = line.running.saturating_sub(1);
+        }
+        self.tidy(function);
+    }
+
+    /// When the next job is due that is not due now; whether one is due already
+    /// is for [`Schedule::take`] to say.
+    pub fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let first = |line: &Line| line.waiting.first().map(|(due, ..)| *due);
+        self.functions.values().filter_map(first).filter(|due| *due > now).min()
+    }
+
+    /// Stops, or goes on with, a function; all without one.
+    pub fn pause(&mut self, function: Option<&FunctionRef>, paused: bool) {
+        match function {
+            None => self.all_paused = paused,
+            Some(function) if paused => {
+                self.paused.insert(function.clone());
+            }
+            Some(function) => {
+                self.paused.remove(function);
+            }
+        }
+    }
+
+    /// Functions that are paused, in order, and whether all are.
+    pub fn paused(&self) -> (Vec<FunctionRef>, bool) {
+        let mut paused: Vec<_> = self.paused.iter().cloned().collect();
+        paused.sort();
+        (paused, self.all_paused)
+    }
+
+    /// Jobs of each function that are due.
+    pub fn depths(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, u64> {
+        self.functions
+            .iter()
+            .map(|(function, line)| {
+                let due = line.waiting.iter().take_while(|(due, ..)| *due <= now).count();
+                (function.clone(), due as u64)
+            })
+            .collect()
+    }
+
+    fn tidy(&mut self, function: &FunctionRef) {
+        if self
+            .functions
+            .get(function)
+            .is_some_and(|line| line.waiting.is_empty() && line.running == 0)
+        {
+            self.functions.remove(function);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
+    }
+
+    fn function(name: &str) -> FunctionRef {
+        FunctionRef::new(name, "fn")
+    }
+
+    impl Allowed for usize {
+        fn allowed(&self, _: &FunctionRef) -> usize {
+            *self
+        }
+    }
+
+    fn take(schedule: &mut Schedule, second: i64, allowed: usize) -> String {
+        let taken = schedule.take(at(second), &allowed);
+        taken.map_or_else(String::new, |(id, _)| id)
+    }
+
+    #[test]
+    fn a_burst_for_one_function_does_not_hold_up_another() {
+        let mut schedule = Schedule::default();
+        for number in 0..1000 {
+            schedule.add(&format!("a{number}"), &function("a"), at(0));
+        }
+        schedule.add("b0", &function("b"), at(1));
+        schedule.add("b1", &function("b"), at(1));
+        let order: Vec<_> = (0..5).map(|_| take(&mut schedule, 1, 10)).collect();
+        assert_eq!(order, ["a0", "b0", "a1", "b1", "a2"]);
+    }
+
+    #[test]
+    fn what_runs_is_bounded_for_each_function() {
+        let mut schedule = Schedule::default();
+        for id in ["1", "2", "3"] {
+            schedule.add(id, &function("a"), at(0));
+        }
+        assert_eq!([take(&mut schedule, 0, 2), take(&mut schedule, 0, 2)], ["1", "2"]);
+        assert_eq!(take(&mut schedule, 0, 2), "");
+        schedule.ended(&function("a"));
+        assert_eq!(take(&mut schedule, 0, 2), "3");
+    }
+
+    #[test]
+    fn nothing_runs_before_it_is_due() {
+        let mut schedule = Schedule::default();
+        schedule.add("later", &function("a"), at(10));
+        schedule.add("now", &function("a"), at(0));
+        assert_eq!(
+            (take(&mut schedule, 5, 9), take(&mut schedule, 5, 9)),
+            ("now".to_owned(), String::new())
+        );
+        assert_eq!(schedule.next_due(at(5)), Some(at(10)));
+        assert_eq!(schedule.depths(at(5))[&function("a")], 0);
+        assert_eq!(schedule.depths(at(10))[&function("a")], 1);
+        assert_eq!(take(&mut schedule, 10, 9), "later");
+        assert_eq!(schedule.next_due(at(10)), None);
+    }
+
+    #[test]
+    fn paused_functions_wait_and_what_was_taken_back_is_gone() {
+        let mut schedule = Schedule::default();
+        schedule.add("a", &function("a"), at(0));
+        schedule.add("b", &function("b"), at(0));
+        schedule.pause(Some(&function("a")), true);
+        assert_eq!(
+            (take(&mut schedule, 0, 9), take(&mut schedule, 0, 9)),
+            ("b".to_owned(), String::new())
+        );
+        schedule.pause(None, true);
+        schedule.pause(Some(&function("a")), false);
+        assert_eq!(
+            (take(&mut schedule, 0, 9), schedule.paused()),
+            (String::new(), (Vec::new(), true))
+        );
+        schedule.pause(None, false);
+        assert!(schedule.remove("a") && !schedule.remove("a"));
+        assert_eq!(take(&mut schedule, 0, 9), "");
+        schedule.ended(&function("b"));
+        assert!(
+            schedule.functions.is_empty(),
+            "nothing is kept of functions without jobs"
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! Makes the calls that a queue keeps, and sends their answers where they are
+//! wanted (compatibility.md sections 5.2 and 5.3).
+//!
+//! A call takes the same road as one that somebody waits for: activation, limits,
+//! retries of `[functions]`, counters, traces. What becomes of a job afterwards is
+//! decided by [`crate::queue::retry`].
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
+
+use super::{
+    Reach, Service,
+    access_log::{Kind, Record},
+    invoke::{self, Called},
+    mirror::RequestBody,
+};
+use crate::{
+    model::FunctionRef,
+    problem::{Form, INTERNAL_HEADER},
+    proxy::headers,
+    queue::{
+        Allowed, Answer, Attempt, Job, State, Then,
+        limiter::Limiter,
+        retry::{self, Outcome, Policy},
+    },
+    shutdown::Tasks,
+    snapshot::Snapshot,
+    upstream::Body,
+};
+
+mod callback;
+
+use callback::Callbacks;
+
+/// Which try of its job a call is, counted from 1.
+const RETRY: HeaderName = HeaderName::from_static("x-retry");
+/// How many tries there may be.
+const RETRY_MAX: HeaderName = HeaderName::from_static("x-retry-max");
+
+/// How often what has ended long ago is forgotten.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Makes calls as long as it exists.
+pub struct Worker {
+    service: Service,
+    /// Jobs that run.
+    running: AtomicUsize,
+    limiters: Mutex<HashMap<FunctionRef, Limiter>>,
+    callbacks: Callbacks,
+    tasks: Tasks,
+}
+
+/// How a try went.
+struct Tried {
+    outcome: Outcome,
+    answer: Option<Answer>,
+    error: Option<String>,
+}
+
+impl Worker {
+    /// Makes calls through `service`, in tasks that are waited for.
+    pub fn new(service: Service, tasks: Tasks) -> Arc<Self> {
+        Arc::new(Self {
+            service: Service {
+                // The gateway itself is the caller, and it is inside.
+                reach: Reach::Internal,
+                ..service
+            },
+            running: AtomicUsize::new(0),
+            limiters: Mutex::default(),
+            callbacks: Callbacks::new(),
+            tasks,
+        })
+    }
+
+    /// Takes jobs until it is to stop. Those that run end by themselves, or run
+    /// again after the next start.
+    pub async fn run(self: Arc<Self>) {
+        let stop = self.tasks.draining().clone();
+        let queue = Arc::clone(&self.service.current.get().queue);
+        let mut stopped = std::pin::pin!(stop.cancelled());
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let (job, tries) = tokio::select! {
+                taken = queue.next(&*self) => taken,
+                () = &mut stopped => return,
+                _ = sweep.tick() => {
+                    self.sweep().await;
+                    continue;
+                }
+            };
+            self.running.fetch_add(1, Ordering::SeqCst);
+            let worker = Arc::clone(&self);
+            self.tasks.spawn(async move {
+                worker.work(job, tries).await;
+            });
+        }
+    }
+
+    async fn work(&self, job: Job, tries: u32) {
+        let snapshot = self.service.current.get();
+        let queue = Arc::clone(&snapshot.queue);
+        let (number, started, began) = (tries + 1, Utc::now(), Instant::now());
+        let policy = policy(&snapshot);
+        let tried = tokio::select! {
+            tried = self.call(&snapshot, &job, number, &policy) => Some(tried),
+            () = queue.cancelled(&job.id) => None,
+        };
+        let took = began.elapsed();
+        let (attempt, answer, then) = match tried {
+            None => {
+                let error = Some("cancelled while it ran".to_owned());
+                let attempt = Attempt {
+                    started,
+                    took,
+                    status: None,
+                    error,
+                };
+                (attempt, None, Then::End(State::Cancelled))
+            }
+            Some(tried) => {
+                let most = most(&snapshot, &job.function);
+                let status = tried.outcome.status;
+                self.limiters()
+                    .entry(job.function.clone())
+                    .or_default()
+                    .answered(status, most);
+                let then = retry::decide(
+                    &policy,
+                    tried.outcome,
+                    (number, job.created),
+                    Utc::now(),
+                    rand::random(),
+                );
+                let attempt = Attempt {
+                    started,
+                    took,
+                    status,
+                    error: tried.error,
+                };
+                (attempt, tried.answer, then)
+            }
+        };
+        let state = match &then {
+            Then::End(state) => Some(*state),
+            Then::Again(_) => None,
+        };
+        snapshot
+            .metrics
+            .async_call(state.unwrap_or(State::Retrying).as_str(), took);
+        tracing::debug!(id = job.id, function = %job.function, number, ?then, "asynchronous call tried");
+        let done = queue.finish(&job.id, attempt.clone(), answer.clone(), then).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if let Err(error) = done {
+            tracing::error!(id = job.id, %error, "the end of an asynchronous call was not kept; it will be made again");
+            return;
+        }
+        if let (Some(state), Some(url)) = (state, &job.callback)
+            && state != State::Cancelled
+        {
+            let told = callback::Told {
+                job: &job,
+                answer: answer.as_ref(),
+                took,
+                retry: (number, policy.attempts),
+            };
+            self.callbacks.send(&snapshot, url, &told, self.tasks.draining()).await;
+        }
+    }
+
+    /// Makes the call once.
+    async fn call(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, policy: &Policy) -> Tried {
+        let failed = |error: String| Tried {
+            outcome: Outcome {
+                status: None,
+                is_internal: true,
+                retry_after: None,
+            },
+            answer: None,
+            error: Some(error),
+        };
+        let request = match request(job, number, policy.attempts) {
+            Ok(request) => request,
+            Err(error) => return failed(format!("the call cannot be made: {error}")),
+        };
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let record = Record::new(snapshot, Kind::Async, &request, peer, Instant::now());
+        let answer = invoke::call(
+            Arc::clone(snapshot),
+            &self.service,
+            request,
+            &Called::ByName,
+            record,
+            peer,
+            Form::Text,
+        )
+        .await;
+        let most = snapshot.config.queue.max_result.0;
+        match kept(answer, most).await {
+            Ok((answer, retry_after, is_internal)) => Tried {
+                outcome: Outcome {
+                    status: Some(answer.status),
+                    is_internal,
+                    retry_after,
+                },
+                error: is_internal.then(|| String::from_utf8_lossy(&answer.body).trim().to_owned()),
+                answer: Some(answer),
+            },
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Forgets what has ended long ago.
+    async fn sweep(&self) {
+        let snapshot = self.service.current.get();
+        let queue = &snapshot.config.queue;
+        let before = |time: Duration| Utc::now() - TimeDelta::from_std(time).unwrap_or(TimeDelta::days(36500));
+        let forgotten = snapshot
+            .queue
+            .forget(before(queue.result_ttl), before(queue.dead_ttl))
+            .await;
+        match forgotten {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "results of asynchronous calls forgotten"),
+            Err(error) => tracing::warn!(%error, "results of asynchronous calls not forgotten"),
+        }
+        let depths = snapshot.queue.depths();
+        self.limiters().retain(|function, _| depths.contains_key(function));
+    }
+
+    fn limiters(&self) -> MutexGuard<'_, HashMap<FunctionRef, Limiter>> {
+        self.limiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Allowed for Worker {
+    fn allowed(&self, function: &FunctionRef) -> usize {
+        let snapshot = self.service.current.get();
+        let queue = &snapshot.config.queue;
+        if self.running.load(Ordering::SeqCst) >= queue.concurrency as usize {
+            return 0;
+        }
+        let most = most(&snapshot, function);
+        let limiters = self.limiters();
+        limiters.get(function).copied().unwrap_or_default().limit(most)
+    }
+}
+
+/// Most jobs of a function at a time: no more than calls that it may have.
+fn most(snapshot: &Snapshot, function: &FunctionRef) -> usize {
+    let queue = &snapshot.config.queue;
+    let own = snapshot.config.function(function).in_flight.map(|limit| limit.calls);
+    own.unwrap_or(usize::MAX).min(queue.function_concurrency as usize)
+}
+
+/// When jobs are tried again.
+fn policy(snapshot: &Snapshot) -> Policy {
+    let queue = &snapshot.config.queue;
+    Policy {
+        statuses: queue.statuses.clone(),
+        attempts: queue.attempts.max(1),
+        min_wait: queue.min_wait,
+        max_wait: queue.max_wait,
+        jitter: match queue.jitter {
+            crate::config::Jitter::None => retry::Jitter::None,
+            crate::config::Jitter::Full => retry::Jitter::Full,
+            crate::config::Jitter::Equal => retry::Jitter::Equal,
+        },
+        max_age: queue.max_age,
+    }
+}
+
+fn request(job: &Job, number: u32, attempts: u32) -> Result<Request<RequestBody>, http::Error> {
+    let query = if job.query.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", job.query)
+    };
+    let uri = format!("/function/{}{}{query}", job.function, job.path);
+    let mut request = Request::builder().method(Method::POST).uri(uri);
+    if let Some(headers) = request.headers_mut() {
+        headers.extend(fields(&job.headers));
+        headers.insert(RETRY, HeaderValue::from(number));
+        headers.insert(RETRY_MAX, HeaderValue::from(attempts));
+    }
+    request.body(RequestBody::Kept(Full::new(job.body.clone())))
+}
+
+/// Kept header fields as a map; what is none by now is left out.
+fn fields(kept: &[(String, Vec<u8>)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in kept {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// An answer to its end, what it says of when to try again, and whether it is the
+/// gateway's own. Of the body no more than `most` bytes are kept.
+async fn kept(response: Response<Body>, most: u64) -> Result<(Answer, Option<Duration>, bool), String> {
+    let (mut parts, mut body) = response.into_parts();
+    let retry_after = parts.headers.get(header::RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| retry::retry_after(value.to_str().ok()?, now()));
+    let is_internal = parts.headers.contains_key(INTERNAL_HEADER);
+    let (mut bytes, mut truncated) = (BytesMut::new(), false);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| format!("the answer broke off: {error}"))?;
+        let Some(data) = frame.data_ref() else { continue };
+        let room = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(bytes.len());
+        truncated |= data.len() > room;
+        bytes.extend_from_slice(&data[..data.len().min(room)]);
+    }
+    headers::strip_hop_by_hop(&mut parts.headers);
+    let answer = Answer {
+        status: parts.status.as_u16(),
+        headers: parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+            .collect(),
+        body: Bytes::from(bytes),
+        truncated,
+    };
+    Ok((answer, retry_after, is_internal))
+}
+
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}

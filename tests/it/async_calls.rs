@@ -1,0 +1,353 @@
+//! Asynchronous calls: kept, made, tried again, remembered.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use http::Method;
+use reqwest::Response;
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Upstream, eventually, gateway::Setup, upstream::text};
+
+/// Waits that a test can wait for.
+const QUICK: &str = "[queue]\nmin_wait = \"20ms\"\nmax_wait = \"100ms\"\njitter = \"none\"\nattempts = 3\n";
+
+fn before(upstream: &Upstream, more: &str) -> Setup {
+    Gateway::before(&upstream.url()).config(&format!("{QUICK}{more}"))
+}
+
+async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+    let request = gateway.post(&format!("/async-function/{path}")).body(body.to_owned());
+    let request = headers
+        .iter()
+        .fold(request, |request, (name, value)| request.header(*name, *value));
+    request.send().await.expect("an answer")
+}
+
+/// Keeps a call; its id.
+async fn kept(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let answer = call(gateway, path, headers, body).await;
+    assert_eq!(answer.status(), 202);
+    answer.headers()["x-call-id"].to_str().expect("text").to_owned()
+}
+
+async fn told(gateway: &Gateway, id: &str) -> Value {
+    let answer = gateway
+        .get(&format!("/system/async/{id}"))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 200);
+    answer.json().await.expect("JSON")
+}
+
+async fn becomes(gateway: &Gateway, id: &str, state: &str) -> Value {
+    eventually(&format!("call {id} {state}"), || async {
+        let told = told(gateway, id).await;
+        let reached = told["state"] == state;
+        if !reached
+            && ["succeeded", "failed", "dead", "cancelled"].contains(&told["state"].as_str().unwrap_or_default())
+        {
+            panic!("call {id} is not {state}: {told}");
+        }
+        reached.then_some(told)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_is_kept_made_and_its_result_can_be_asked_for() {
+    let gateway = Gateway::new().start().await;
+    gateway
+        .deploy(&json!({ "service": "shasum", "image": "local", "envProcess": "sha512sum" }))
+        .await;
+    let answer = call(&gateway, "shasum/a?b=c", &[], "hello").await;
+    assert_eq!(answer.status(), 202);
+    for header in ["x-call-id", "x-start-time", "location"] {
+        assert!(answer.headers().contains_key(header), "{header}");
+    }
+    let location = answer.headers()["location"].to_str().expect("text").to_owned();
+    let id = answer.headers()["x-call-id"].to_str().expect("text").to_owned();
+    assert_eq!(location.replace("%2D", "-"), format!("/system/async/{id}"));
+    let told = becomes(&gateway, &id, "succeeded").await;
+    assert_eq!(
+        (&told["function"], &told["path"], &told["query"]),
+        (&json!("shasum"), &json!("/a"), &json!("b=c"))
+    );
+    assert_eq!(told["attempts"][0]["status"], 200);
+    let body = told["result"]["body"].as_str().expect("text");
+    assert!(body.starts_with("9b71d224bd62f3785d96d46ad3ea3d73319bfbc2"), "{told}");
+    let counted = gateway.metric(r#"gateway_async_calls_total{state="succeeded"}"#).await;
+    assert_eq!(counted, Some(1.0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_refused() {
+    let gateway = Gateway::new().config("[queue]\nmax_body = 10\n").start().await;
+    gateway
+        .deploy(&json!({ "service": "f", "image": "local", "envProcess": "cat" }))
+        .await;
+    for (path, headers, body, status) in [
+        ("nobody", &[][..], "", 404),
+        ("f", &[], "more than ten", 413),
+        ("f", &[("x-callback-url", "nowhere")], "", 400),
+        ("f", &[("x-callback-url", "ftp://host/")], "", 400),
+        ("f", &[("x-delay", "soon")], "", 400),
+        ("f", &[("x-not-before", "soon")], "", 400),
+    ] {
+        let answer = call(&gateway, path, headers, body).await;
+        assert_eq!(answer.status(), status, "{path} {headers:?} {body}");
+    }
+    let answer = gateway.get("/async-function/f").send().await.expect("an answer");
+    assert_eq!(answer.status(), 405);
+    let off = Gateway::new().config("[queue]\nkind = \"off\"\n").start().await;
+    off.deploy(&json!({ "service": "f", "image": "local", "envProcess": "cat" }))
+        .await;
+    let answer = call(&off, "f", &[], "").await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers().contains_key("retry-after")),
+        (503, true)
+    );
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_until_they_are_dead_and_can_be_driven_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&tries);
+    let upstream = Upstream::start().await.function("f", move |request| {
+        let number = seen.fetch_add(1, Ordering::SeqCst) + 1;
+        let header = |name: &str| {
+            request
+                .headers()
+                .get(name)
+                .map(|value| value.to_str().expect("text").to_owned())
+        };
+        let told = format!(
+            "{} of {}",
+            header("x-retry").expect("a number"),
+            header("x-retry-max").expect("a number")
+        );
+        async move { text(if number < 4 { 500 } else { 200 }, &told) }
+    });
+    let gateway = before(&upstream, "").start().await;
+    let id = kept(&gateway, "f", &[], "").await;
+    let dead = becomes(&gateway, &id, "dead").await;
+    assert_eq!(dead["attempts"].as_array().expect("a list").len(), 3);
+    assert_eq!(
+        (&dead["result"]["status"], &dead["result"]["body"]),
+        (&json!(500), &json!("3 of 3"))
+    );
+    let list: Value = gateway
+        .get("/system/async?state=dead")
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(
+        (&list["calls"][0]["id"], &list["calls"][0]["result"]["body"]),
+        (&json!(id), &Value::Null)
+    );
+
+    let (status, _) = gateway.send(Method::POST, "/system/async-redrive", &json!({})).await;
+    assert_eq!(status, 200);
+    let told = becomes(&gateway, &id, "succeeded").await;
+    assert_eq!(told["attempts"].as_array().expect("a list").len(), 1);
+    let (status, _) = gateway
+        .send(Method::POST, &format!("/system/async/{id}/redrive"), &json!({}))
+        .await;
+    assert_eq!(status, 409, "it is not dead");
+    let (status, done) = gateway.send(Method::DELETE, "/system/async", &json!({})).await;
+    assert_eq!((status, done.as_str()), (200, r#"{"calls":1}"#));
+    assert_eq!(
+        gateway
+            .get(&format!("/system/async/{id}"))
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_status_that_is_not_tried_again_has_failed() {
+    let upstream = Upstream::start().await.function("f", |_| async { text(422, "no") });
+    let gateway = before(&upstream, "").start().await;
+    let id = kept(&gateway, "f", &[], "").await;
+    let told = becomes(&gateway, &id, "failed").await;
+    assert_eq!(
+        (told["attempts"].as_array().map(Vec::len), &told["result"]["status"]),
+        (Some(1), &json!(422))
+    );
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_call_and_a_later_call_waits() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let upstream = Upstream::start().await.function("f", move |_| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        async { text(200, "done") }
+    });
+    let gateway = before(&upstream, "").start().await;
+    let key = [("idempotency-key", "order 1")];
+    let first = kept(&gateway, "f", &key, "").await;
+    assert_eq!(kept(&gateway, "f", &key, "").await, first);
+    becomes(&gateway, &first, "succeeded").await;
+    assert_eq!(kept(&gateway, "f", &key, "").await, first);
+    let later = kept(&gateway, "f", &[("x-delay", "1h")], "").await;
+    let soon = kept(&gateway, "f", &[("x-delay", "300ms")], "").await;
+    becomes(&gateway, &soon, "succeeded").await;
+    assert_eq!(told(&gateway, &later).await["state"], "queued");
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn calls_are_taken_back_before_and_while_they_run() {
+    let upstream = Upstream::start().await.function("f", |_| async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        text(200, "late")
+    });
+    let gateway = before(&upstream, "").start().await;
+    let waiting = kept(&gateway, "f", &[("x-delay", "1h")], "").await;
+    let running = kept(&gateway, "f", &[], "").await;
+    becomes(&gateway, &running, "running").await;
+    for id in [&waiting, &running] {
+        let answer = gateway
+            .request(Method::DELETE, &format!("/async-function/{id}"))
+            .send()
+            .await;
+        assert_eq!(answer.expect("an answer").status(), 202);
+        becomes(&gateway, id, "cancelled").await;
+    }
+    // The function's place is free again.
+    eventually("the end of the call", || async {
+        (told(&gateway, &running).await["attempts"][0]["error"].is_string()).then_some(())
+    })
+    .await;
+    for (id, status) in [(&*waiting, 409), ("nobody", 404)] {
+        let answer = gateway
+            .request(Method::DELETE, &format!("/async-function/{id}"))
+            .send()
+            .await;
+        assert_eq!(answer.expect("an answer").status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_burst_for_one_function_does_not_hold_up_another() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Arc::clone(&order);
+        move |_| {
+            order.lock().expect("no panic").push(name);
+            async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                text(200, "done")
+            }
+        }
+    };
+    let upstream = Upstream::start()
+        .await
+        .function("a", note("a"))
+        .function("b", note("b"));
+    let gateway = before(&upstream, "concurrency = 2\n").start().await;
+    let (status, _) = gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
+    assert_eq!(status, 202);
+    join_all((0..40).map(|_| kept(&gateway, "a", &[], ""))).await;
+    let last = kept(&gateway, "b", &[], "").await;
+    let (status, _) = gateway.send(Method::POST, "/system/async-resume", &json!({})).await;
+    assert_eq!(status, 202);
+    becomes(&gateway, &last, "succeeded").await;
+    let order = order.lock().expect("no panic").clone();
+    let place = order.iter().position(|name| *name == "b").expect("it ran");
+    assert!(place < 4, "{order:?}");
+}
+
+#[tokio::test]
+async fn callbacks_tell_of_the_end_and_are_signed() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&received);
+    let upstream = Upstream::start()
+        .await
+        .function("f", |_| async { text(200, "what do ya want for nothing?") });
+    let listener = Upstream::start().await.function("done", move |request| {
+        let headers = request.headers().clone();
+        let seen = Arc::clone(&seen);
+        let body = http_body_util::BodyExt::collect(request.into_body());
+        async move {
+            let body = body.await.expect("a body").to_bytes();
+            seen.lock().expect("no panic").push((headers, body));
+            text(200, "")
+        }
+    });
+    let config = "callback_secret = \"Jefe\"\ncallback_deny = [\"10.0.0.0/8\"]\n";
+    let gateway = before(&upstream, config).start().await;
+    let url = format!("{}/function/done", listener.url().trim_end_matches('/'));
+    let id = kept(&gateway, "f", &[("x-callback-url", &url)], "").await;
+    let denied = kept(&gateway, "f", &[("x-callback-url", "http://10.1.2.3/")], "").await;
+    becomes(&gateway, &denied, "succeeded").await;
+    let (headers, body) = eventually("the callback", || async {
+        received.lock().expect("no panic").first().cloned()
+    })
+    .await;
+    assert_eq!(body, "what do ya want for nothing?");
+    for (name, value) in [
+        ("x-call-id", &*id),
+        ("x-function-status", "200"),
+        ("x-function-name", "f"),
+        ("x-retry", "1"),
+        (
+            "x-signature-256",
+            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
+    ] {
+        assert_eq!(headers[name], value, "{name}");
+    }
+    let refused = r#"gateway_async_callbacks_total{result="denied"}"#;
+    eventually("the refusal", || async {
+        gateway.metric(refused).await.filter(|count| *count >= 1.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_kept_call_is_lost_when_the_gateway_is_killed() {
+    const CALLS: usize = 300;
+    let runs = Arc::new(Mutex::new(std::collections::HashMap::<String, usize>::new()));
+    let seen = Arc::clone(&runs);
+    let upstream = Upstream::start().await.function("f", move |request| {
+        let id = request.headers()["x-call-id"].to_str().expect("text").to_owned();
+        *seen.lock().expect("no panic").entry(id).or_default() += 1;
+        async {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            text(200, "done")
+        }
+    });
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let setup = || before(&upstream, "").directory(Arc::clone(&directory));
+    let mut gateway = setup().start().await;
+    let mut ids = Vec::new();
+    for round in 0..6 {
+        ids.extend(join_all((0..CALLS / 6).map(|_| kept(&gateway, "f", &[], "body"))).await);
+        if round < 5 {
+            gateway = gateway.crash_and_restart(setup()).await;
+        }
+    }
+    let mut twice = 0;
+    for id in &ids {
+        becomes(&gateway, id, "succeeded").await;
+        twice += usize::from(runs.lock().expect("no panic")[id] > 1);
+    }
+    assert_eq!(runs.lock().expect("no panic").len(), CALLS);
+    // No more than what ran when it was killed: function_concurrency, five times.
+    assert!(twice <= 5 * 20, "{twice} calls were made twice");
+}
