@@ -26,6 +26,8 @@ mod connections;
 pub mod exporter;
 mod function;
 mod generation;
+pub mod kept;
+mod listener;
 mod load;
 pub mod query;
 pub mod replicas;
@@ -33,6 +35,7 @@ mod telemetry;
 
 pub use function::{Calls, FunctionMetrics, InFlight};
 pub use generation::LiveGeneration;
+pub use listener::ListenerMetrics;
 pub use replicas::Service;
 
 /// Content type of [`Metrics::render`].
@@ -120,26 +123,6 @@ pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 const FUNCTION_NAME: &str = "function_name";
 const CODE: &str = "code";
 
-/// The connections of one listener.
-#[derive(Debug, Clone)]
-pub struct ListenerMetrics {
-    open: IntGauge,
-    accepted: IntCounter,
-}
-
-impl ListenerMetrics {
-    /// A connection was accepted.
-    pub fn accepted(&self) {
-        self.open.inc();
-        self.accepted.inc();
-    }
-
-    /// One that was accepted has closed.
-    pub fn closed(&self) {
-        self.open.dec();
-    }
-}
-
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -158,10 +141,7 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     reloads: IntCounterVec,
-    async_calls: IntCounterVec,
-    async_seconds: HistogramVec,
-    async_enqueue: HistogramVec,
-    async_callbacks: IntCounterVec,
+    kept: kept::Kept,
     config_info: IntGaugeVec,
     config_generation: IntGauge,
     config_pending: IntGauge,
@@ -248,14 +228,7 @@ impl Metrics {
                 "Attempts to read the configuration again.",
                 &["trigger", "result"],
             ),
-            async_calls: add.counters(
-                ASYNC_CALLS,
-                "Tries of asynchronous calls, by what became of the call.",
-                &["state"],
-            ),
-            async_seconds: add.histograms(ASYNC_SECONDS, "Time of tries of asynchronous calls.", &[]),
-            async_enqueue: add.histograms(ASYNC_ENQUEUE, "Time until an asynchronous call was kept for good.", &[]),
-            async_callbacks: add.counters(ASYNC_CALLBACKS, "Callbacks by how they ended.", &["result"]),
+            kept: kept::Kept::new(&add),
             config_info: add.gauges(
                 CONFIG_INFO,
                 "Always 1; the label tells the fingerprint of the live configuration.",
@@ -360,24 +333,9 @@ impl Metrics {
             .observe(elapsed.as_secs_f64());
     }
 
-    /// Counts a try of an asynchronous call; `state` is one of a few.
-    pub fn async_call(&self, state: &'static str, took: Duration) {
-        self.async_calls.with_label_values(&[state]).inc();
-        self.async_seconds
-            .with_label_values::<&str>(&[])
-            .observe(took.as_secs_f64());
-    }
-
-    /// An asynchronous call was kept.
-    pub fn async_kept(&self, took: Duration) {
-        self.async_enqueue
-            .with_label_values::<&str>(&[])
-            .observe(took.as_secs_f64());
-    }
-
-    /// Counts a callback; `result` is `sent`, `failed` or `denied`.
-    pub fn async_callback(&self, result: &'static str) {
-        self.async_callbacks.with_label_values(&[result]).inc();
+    /// Those of asynchronous calls.
+    pub fn kept(&self) -> &kept::Kept {
+        &self.kept
     }
 
     /// The metrics of a listener; `name` is one of a few.

@@ -270,12 +270,14 @@ impl Armed {
 /// The directory, or where it is not there, the nearest above it that is: that is
 /// where it will appear.
 fn nearest(directory: &Path) -> Option<(Identity, PathBuf)> {
-    let mut ancestors = directory
-        .ancestors()
-        .map(|ancestor| match ancestor.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => ancestor,
-        });
+    // The last of a relative path is empty, and means here.
+    let mut ancestors = directory.ancestors().map(|ancestor| {
+        if ancestor.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            ancestor
+        }
+    });
     ancestors.find_map(|ancestor| Some((identity(ancestor)?, ancestor.to_path_buf())))
 }
 

@@ -62,7 +62,7 @@ pub struct Embedded {
 #[derive(Default)]
 struct Inner {
     schedule: Schedule,
-    running: HashMap<String, CancellationToken>,
+    running: HashMap<String, (FunctionRef, CancellationToken)>,
     /// Jobs that have not ended, and bytes of their bodies.
     jobs: u64,
     bytes: u64,
@@ -104,13 +104,13 @@ impl Embedded {
         for function in rows::paused(&writer).map_err(|error| failed(&error))? {
             inner.schedule.pause(function.as_ref(), true);
         }
-        let (writes, waiting) = mpsc::channel(WAITING);
+        let (asking, asked) = mpsc::channel(WAITING);
         std::thread::Builder::new()
             .name("queue".to_owned())
-            .spawn(move || write_all(&writer, waiting))
+            .spawn(move || write_all(&writer, asked))
             .map_err(|error| failed(&error))?;
         Ok(Self {
-            writes,
+            writes: asking,
             reader: Arc::new(Mutex::new(reader)),
             state: Arc::new(Mutex::new(inner)),
             changed: Arc::new(Notify::new()),
@@ -277,8 +277,9 @@ impl Queue for Embedded {
             let (taken, due) = {
                 let mut inner = self.inner();
                 let taken = inner.schedule.take(now, allowed);
-                if let Some((id, _)) = &taken {
-                    inner.running.insert(id.clone(), CancellationToken::new());
+                if let Some((id, function)) = &taken {
+                    let running = (function.clone(), CancellationToken::new());
+                    inner.running.insert(id.clone(), running);
                 }
                 (taken, inner.schedule.next_due(now))
             };
@@ -325,21 +326,19 @@ impl Queue for Embedded {
             .write(move |connection| rows::finish(connection, &name, &attempt, answer.as_ref(), &kept))
             .await;
         let mut inner = self.inner();
-        inner.running.remove(id);
-        match &done {
-            Ok(Some(finished)) => {
-                inner.schedule.ended(&finished.function);
-                match (finished.was_cancelled, then) {
-                    (false, Then::Again(due)) => inner.schedule.add(id, &finished.function, due),
-                    (false, Then::End(_)) => {
-                        inner.jobs = inner.jobs.saturating_sub(1);
-                        inner.bytes = inner.bytes.saturating_sub(finished.bytes);
-                    }
-                    // Counted when it was cancelled.
-                    (true, _) => {}
+        if let Some((function, _)) = inner.running.remove(id) {
+            inner.schedule.ended(&function);
+            match (&done, then) {
+                // Counted when it was cancelled.
+                (Ok(None), _) => {}
+                (Ok(Some(finished)), _) if finished.was_cancelled => {}
+                (Ok(Some(_)), Then::Again(due)) => inner.schedule.add(id, &function, due),
+                (Ok(Some(finished)), Then::End(_)) => {
+                    inner.jobs = inner.jobs.saturating_sub(1);
+                    inner.bytes = inner.bytes.saturating_sub(finished.bytes);
                 }
+                (Err(_), _) => inner.schedule.add(id, &function, Utc::now() + UNKEPT),
             }
-            Ok(None) | Err(_) => {}
         }
         drop(inner);
         self.changed.notify_one();
@@ -386,7 +385,7 @@ impl Queue for Embedded {
                 let token = {
                     let mut inner = self.inner();
                     inner.schedule.remove(id);
-                    inner.running.get(id).cloned()
+                    inner.running.get(id).map(|(_, token)| token.clone())
                 };
                 if let Some(token) = token {
                     token.cancel();
@@ -398,7 +397,7 @@ impl Queue for Embedded {
     }
 
     async fn cancelled(&self, id: &str) {
-        let token = self.inner().running.get(id).cloned();
+        let token = self.inner().running.get(id).map(|(_, token)| token.clone());
         match token {
             Some(token) => token.cancelled().await,
             None => std::future::pending().await,

@@ -45,7 +45,7 @@ impl Queue for Offline {
     }
 
     async fn cancelled(&self, _: &str) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn redrive(&self, _: &str) -> Result<(), QueueError> {

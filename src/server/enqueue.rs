@@ -97,7 +97,7 @@ where
     };
     let began = Instant::now();
     let published = snapshot.queue.publish(job).await?;
-    snapshot.metrics.async_kept(began.elapsed());
+    snapshot.metrics.kept().enqueued(began.elapsed());
     Ok(accepted(&published, &call, snapshot.routes.base_path()))
 }
 

@@ -110,17 +110,17 @@ impl Worker {
         }
     }
 
-    async fn work(&self, job: Job, tries: u32) {
+    async fn work(&self, job: Job, before: u32) {
         let snapshot = self.service.current.get();
         let queue = Arc::clone(&snapshot.queue);
-        let (number, started, began) = (tries + 1, Utc::now(), Instant::now());
+        let (number, started, began) = (before + 1, Utc::now(), Instant::now());
         let policy = policy(&snapshot);
-        let tried = tokio::select! {
+        let went = tokio::select! {
             tried = self.call(&snapshot, &job, number, &policy) => Some(tried),
             () = queue.cancelled(&job.id) => None,
         };
         let took = began.elapsed();
-        let (attempt, answer, then) = match tried {
+        let (attempt, answer, then) = match went {
             None => {
                 let error = Some("cancelled while it ran".to_owned());
                 let attempt = Attempt {
@@ -160,7 +160,8 @@ impl Worker {
         };
         snapshot
             .metrics
-            .async_call(state.unwrap_or(State::Retrying).as_str(), took);
+            .kept()
+            .tried(state.unwrap_or(State::Retrying).as_str(), took);
         tracing::debug!(id = job.id, function = %job.function, number, ?then, "asynchronous call tried");
         let done = queue.finish(&job.id, attempt.clone(), answer.clone(), then).await;
         self.running.fetch_sub(1, Ordering::SeqCst);

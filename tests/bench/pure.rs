@@ -100,9 +100,10 @@ fn base_headers(call: &CallHeaders, peer: SocketAddr) {
 }
 
 fn routes() -> RouteTable {
-    let routes: String = (0..1000)
+    let routes: Vec<String> = (0..1000)
         .map(|number| format!("[[routes]]\nhosts = [\"h{number}.example\"]\npath = \"/p{number}\"\nfunction = \"f\"\n"))
         .collect();
+    let routes = routes.concat();
     let text = format!("provider.kind = \"memory\"\n{routes}");
     let loaded = config::parse(Some(&text), &Sources::default()).expect("valid");
     RouteTable::new(&loaded.config)

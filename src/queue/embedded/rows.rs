@@ -63,7 +63,6 @@ const LISTED: &str = "id, name, namespace, path, query, headers, x'', callback, 
 
 /// What [`finish`] found.
 pub(super) struct Finished {
-    pub(super) function: FunctionRef,
     /// Of the job's body.
     pub(super) bytes: u64,
     pub(super) was_cancelled: bool,
@@ -152,14 +151,13 @@ pub(super) fn finish(
     then: &Then,
 ) -> rusqlite::Result<Option<Finished>> {
     let found = connection
-        .prepare_cached("SELECT name, namespace, length(body), state, attempts FROM jobs WHERE id = ?1")?
+        .prepare_cached("SELECT length(body), state, attempts FROM jobs WHERE id = ?1")?
         .query_row([id], |row| {
             let finished = Finished {
-                function: function(row, 0)?,
-                bytes: size(row, 2)?,
-                was_cancelled: row.get::<_, String>(3)? == State::Cancelled.as_str(),
+                bytes: size(row, 0)?,
+                was_cancelled: row.get::<_, String>(1)? == State::Cancelled.as_str(),
             };
-            Ok((finished, row.get::<_, String>(4)?))
+            Ok((finished, row.get::<_, String>(2)?))
         })
         .optional()?;
     let Some((finished, attempts)) = found else {

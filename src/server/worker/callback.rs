@@ -86,7 +86,7 @@ impl Callbacks {
         let host = shown.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned();
         if shown.as_ref().is_none_or(|url| is_denied(url, &denied)) {
             tracing::warn!(id, host, "callback refused: queue.callback_deny has its address");
-            snapshot.metrics.async_callback("denied");
+            snapshot.metrics.kept().callback("denied");
             return;
         }
         let client = self.client(denied);
@@ -101,7 +101,7 @@ impl Callbacks {
                 .await;
             let error = match sent {
                 Ok(answer) if answer.status().is_success() => {
-                    snapshot.metrics.async_callback("sent");
+                    snapshot.metrics.kept().callback("sent");
                     tracing::debug!(id, host, "callback sent");
                     return;
                 }
@@ -109,7 +109,7 @@ impl Callbacks {
                 Err(error) => client::describe(&error.without_url()),
             };
             let Some(wait) = wait else {
-                snapshot.metrics.async_callback("failed");
+                snapshot.metrics.kept().callback("failed");
                 tracing::warn!(id, host, error, "callback given up");
                 return;
             };

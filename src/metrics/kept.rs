@@ -1,0 +1,47 @@
+//! The metrics of asynchronous calls.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounterVec};
+
+use super::{ASYNC_CALLBACKS, ASYNC_CALLS, ASYNC_ENQUEUE, ASYNC_SECONDS, Adder};
+
+/// Calls that are kept, made and told of.
+pub struct Kept {
+    calls: IntCounterVec,
+    seconds: Histogram,
+    enqueue: Histogram,
+    callbacks: IntCounterVec,
+}
+
+impl Kept {
+    pub(super) fn new(add: &Adder<'_>) -> Self {
+        let histogram = |name, help| add.histograms(name, help, &[]).with_label_values::<&str>(&[]);
+        Self {
+            calls: add.counters(
+                ASYNC_CALLS,
+                "Tries of asynchronous calls, by what became of the call.",
+                &["state"],
+            ),
+            seconds: histogram(ASYNC_SECONDS, "Time of tries of asynchronous calls."),
+            enqueue: histogram(ASYNC_ENQUEUE, "Time until an asynchronous call was kept for good."),
+            callbacks: add.counters(ASYNC_CALLBACKS, "Callbacks by how they ended.", &["result"]),
+        }
+    }
+
+    /// Counts a try; `state` is one of a few.
+    pub fn tried(&self, state: &'static str, took: Duration) {
+        self.calls.with_label_values(&[state]).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A call was kept.
+    pub fn enqueued(&self, took: Duration) {
+        self.enqueue.observe(took.as_secs_f64());
+    }
+
+    /// Counts a callback; `result` is `sent`, `failed` or `denied`.
+    pub fn callback(&self, result: &'static str) {
+        self.callbacks.with_label_values(&[result]).inc();
+    }
+}
