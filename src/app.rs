@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod follow;
+mod lasting;
 mod listeners;
 
 use listeners::{Addresses, Listeners, Prepared};
@@ -25,7 +26,7 @@ use listeners::{Addresses, Listeners, Prepared};
 use crate::{
     api,
     auth::{Auth, Credentials},
-    config::{self, Config, ConfigError, Leader, Loaded, Origins, ProviderKind, QueueKind, Sources, Unusable},
+    config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
     metrics::{Metrics, query::Prometheus},
     policy::States,
     provider::{
@@ -35,14 +36,14 @@ use crate::{
         process::{self, ProcessProvider},
         remote::{self, RemoteProvider},
     },
-    queue::{Bounds, Queue, embedded::Embedded, offline::Offline},
+    queue::Queue,
     reload::{Ask, Build, Caller, Journal, Outcome, Reloader, Snapshots, Trigger, Verdict},
     routing::RouteTable,
     scaling::{
         Policy, Scaling,
         autoscaler::Autoscaler,
         journal,
-        lease::{Alone, Lease, NatsLease},
+        lease::{Alone, Lease},
     },
     server::{Reach, Service, worker::Worker},
     shutdown::{StopSignals, Tasks},
@@ -54,16 +55,6 @@ use crate::{
 
 /// What the last spans get to be exported when calls took all of `server.drain_timeout`.
 const LAST_SPANS: Duration = Duration::from_millis(500);
-
-/// Where NATS listens where nothing says otherwise.
-const NATS_PORT: u16 = 4222;
-
-/// What other gateways know this process by: its host, which in a cluster is its
-/// pod, and its number there.
-fn own_name() -> String {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("{}/{}", host.to_string_lossy(), std::process::id())
-}
 
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,57 +325,6 @@ impl Builder {
             source,
             config,
         })
-    }
-
-    /// What keeps asynchronous calls. Where that cannot be, the gateway works
-    /// without; such calls are told why.
-    async fn queue(&self, config: &Config) -> Arc<dyn Queue> {
-        let bounds = Bounds {
-            jobs: config.queue.max_jobs.into(),
-            bytes: config.queue.max_bytes.0,
-        };
-        let open = async || -> Arc<dyn Queue> {
-            let state = config.provider.process.state_dir.as_ref();
-            let directory = config.queue.path.clone().or_else(|| Some(state?.join("queue")));
-            let opened = match (config.queue.kind, directory) {
-                (QueueKind::Off, _) => Err("queue.kind is \"off\"".to_owned()),
-                (QueueKind::Embedded, None) => Err("there is no state directory; set queue.path".to_owned()),
-                (QueueKind::Embedded, Some(directory)) => {
-                    let opened = config::blocking(move || Embedded::open(&directory, bounds)).await;
-                    opened.map_err(|error| error.to_string())
-                }
-            };
-            match opened {
-                Ok(queue) => Arc::new(queue) as Arc<dyn Queue>,
-                Err(why) => {
-                    tracing::warn!(why, "no asynchronous calls");
-                    Arc::new(Offline(why))
-                }
-            }
-        };
-        let queue = self.queue.get_or_init(open).await;
-        queue.set_bounds(bounds);
-        Arc::clone(queue)
-    }
-
-    /// Who scales: the lease in use where the server of it stays.
-    fn lease(&self, config: &Config) -> Arc<dyn Lease> {
-        let server = match config.scaling.leader {
-            Leader::Always => None,
-            Leader::Nats => config.queue.nats_address.as_ref().map(|host| {
-                let port = config.queue.nats_port.unwrap_or(NATS_PORT);
-                format!("{host}:{port}")
-            }),
-        };
-        let mut in_use = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        if in_use.0 != server {
-            let next: Arc<dyn Lease> = match &server {
-                None => Arc::new(Alone),
-                Some(server) => Arc::new(NatsLease::start(server.clone(), own_name())),
-            };
-            *in_use = (server, next);
-        }
-        Arc::clone(&in_use.1)
     }
 
     fn certificates(&self, config: &Config) -> Result<Option<Arc<Tls>>, Vec<Unusable>> {

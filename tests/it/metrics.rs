@@ -60,7 +60,13 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 /// Something of everything that has a series.
 fn feed(metrics: &Metrics, states: &Arc<States>) {
     called(metrics, "figlet.openfaas-fn", 200);
-    metrics.function("figlet.openfaas-fn").refused("rate_limit");
+    let figlet = metrics.function("figlet.openfaas-fn");
+    figlet.refused("rate_limit");
+    figlet.scaled("up", "load");
+    figlet.activated(Duration::from_millis(20));
+    metrics.kept().tried("succeeded", Duration::from_millis(20));
+    metrics.kept().enqueued(Duration::from_millis(2));
+    metrics.kept().callback("sent");
     metrics.show_states(Arc::clone(states));
     metrics.show_connections(Connections::default);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
@@ -103,6 +109,18 @@ fn names_labels_and_types_are_those_of_openfaas() {
         "gateway_function_queued{function_name}",
         "gateway_function_breaker_open{function_name}",
         "gateway_function_retries_total{function_name}",
+        "gateway_scaling_decisions_total{direction,function_name,reason}",
+        "gateway_function_activation_seconds_bucket{function_name,le}",
+        "gateway_function_activation_seconds_count{function_name}",
+        "gateway_function_activation_seconds_sum{function_name}",
+        "gateway_async_calls_total{state}",
+        "gateway_async_call_seconds_bucket{le}",
+        "gateway_async_call_seconds_count",
+        "gateway_async_call_seconds_sum",
+        "gateway_async_enqueue_seconds_bucket{le}",
+        "gateway_async_enqueue_seconds_count",
+        "gateway_async_enqueue_seconds_sum",
+        "gateway_async_callbacks_total{result}",
         "gateway_service_count{function_name}",
         "gateway_service_ready_count{function_name}",
         "gateway_service_target_load{function_name,scaling_type}",
@@ -164,7 +182,13 @@ fn names_labels_and_types_are_those_of_openfaas() {
     states.retain(|_| false);
     metrics.forget_function("figlet.openfaas-fn");
     let text = metrics.render();
-    for gone in [metrics::REFUSED_TOTAL, metrics::QUEUED, metrics::BREAKER_OPEN] {
+    for gone in [
+        metrics::REFUSED_TOTAL,
+        metrics::QUEUED,
+        metrics::BREAKER_OPEN,
+        metrics::SCALING_DECISIONS,
+        metrics::ACTIVATION_SECONDS,
+    ] {
         assert!(!text.contains(gone), "{gone} is still in\n{text}");
     }
     assert!(!text.contains("aaaa"), "only the live configuration has a series");

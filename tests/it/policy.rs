@@ -372,7 +372,7 @@ const OPEN: &str = r#"gateway_function_breaker_open{function_name="flaky"}"#;
 #[tokio::test]
 async fn a_function_that_fails_is_left_alone_until_a_trial_succeeds() {
     let (upstream, answer, calls) = flaky().await;
-    let breaker = "breaker = { failures = 2, open = \"100ms\", open_max = \"100ms\" }";
+    let breaker = "breaker = { failures = 2, open = \"1s\", open_max = \"1s\" }";
     let gateway = start(&upstream, breaker).await;
     for _ in 0..2 {
         assert_eq!(status(&gateway, "/function/flaky").await, 503);

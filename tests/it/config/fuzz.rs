@@ -510,10 +510,12 @@ fn round_trip(loaded: &Loaded) -> Result<(), TestCaseError> {
 /// The keys and values of each item of a list.
 type Items = BTreeMap<usize, Vec<String>>;
 
-/// The entries as a file: routes are lists, everything else is one key a line.
+/// The entries as a file: routes and schedules are lists, everything else is one
+/// key a line.
 fn printed(entries: &[Entry]) -> String {
     let mut text = String::new();
     let mut routes: BTreeMap<usize, (Vec<String>, Items)> = BTreeMap::new();
+    let mut schedules: BTreeMap<&[String], Items> = BTreeMap::new();
     let set: BTreeSet<_> = entries
         .iter()
         .filter(|entry| entry.value.is_some())
@@ -544,19 +546,27 @@ fn printed(entries: &[Entry]) -> String {
                     _ => keys.push(format!("{} = {value}", dotted(&path[2..]))),
                 }
             }
+            ("functions", _) if path.get(2).is_some_and(|key| key == "schedule") && path.len() == 5 => {
+                let items = schedules.entry(&path[..3]).or_default();
+                let item = items.entry(number(3).expect("an item")).or_default();
+                item.push(format!("{} = {value}", path[4]));
+            }
             _ => {
                 let _ = writeln!(text, "{} = {value}", dotted(path));
             }
         }
     }
+    let inline = |items: Items| {
+        let tables = items.into_values().map(|item| format!("{{ {} }}", item.join(", ")));
+        tables.collect::<Vec<_>>().join(", ")
+    };
+    for (path, items) in schedules {
+        let _ = writeln!(text, "{} = [{}]", dotted(path), inline(items));
+    }
     for (keys, split) in routes.into_values() {
         let _ = writeln!(text, "[[routes]]\n{}", keys.join("\n"));
-        let targets: Vec<_> = split
-            .into_values()
-            .map(|target| format!("{{ {} }}", target.join(", ")))
-            .collect();
-        if !targets.is_empty() {
-            let _ = writeln!(text, "split = [{}]", targets.join(", "));
+        if !split.is_empty() {
+            let _ = writeln!(text, "split = [{}]", inline(split));
         }
     }
     text
