@@ -9,11 +9,21 @@ use std::{
     time::Duration,
 };
 
+use chrono::Utc;
 use tokio::sync::watch;
 
 use crate::{
-    config::Config, metrics::replicas, model::FunctionStatus, policy::States, provider::Provider,
-    scaling::autoscaler::View, shutdown::Tasks, snapshot::Current,
+    config::Config,
+    metrics::replicas,
+    model::{FunctionRef, FunctionStatus},
+    policy::States,
+    provider::Provider,
+    scaling::{
+        autoscaler::View,
+        rules::{self, Above},
+    },
+    shutdown::Tasks,
+    snapshot::{Current, Snapshot},
 };
 
 /// Reads the provider's functions again and again: for the gauges, for what calls
@@ -40,6 +50,7 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
     let compare = move |reader: &replicas::Reader| {
         let snapshot = view.get();
         snapshot.functions.compare(reader.functions());
+        show_overrides(&snapshot, reader);
         if reader.is_complete() {
             snapshot.scaling.learn_all(
                 reader.functions(),
@@ -79,6 +90,31 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
         }
     };
     futures_util::join!(reading, scaling);
+}
+
+/// Has the gauges tell what the file says above labels, where it says something.
+fn show_overrides(snapshot: &Snapshot, reader: &replicas::Reader) {
+    let (config, now) = (&snapshot.config, Utc::now());
+    let mut overridden = false;
+    let services: Vec<_> = reader
+        .functions()
+        .map(|status| {
+            let function = FunctionRef::new(&*status.name, status.namespace.as_deref().unwrap_or_default());
+            let above = Above::new(config, &function, now);
+            let mut service = replicas::service(status);
+            if above.table.is_some() || above.scheduled.is_some() {
+                overridden = true;
+                let rules = rules::of(status.labels.as_ref(), &above, &config.scaling);
+                service.min = rules.rules.min;
+                service.target = rules.target;
+                rules.rules.signal.as_str().clone_into(&mut service.scaling_type);
+            }
+            service
+        })
+        .collect();
+    if overridden {
+        snapshot.metrics.set_services(&services);
+    }
 }
 
 /// What a reading found, and of whom.

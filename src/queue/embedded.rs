@@ -10,7 +10,8 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, TryLockError},
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -78,7 +79,12 @@ impl Embedded {
         let failed = |error: &dyn std::fmt::Display| {
             QueueError::Unavailable(format!("{}: {error}", directory.join(rows::FILE).display()))
         };
-        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        // Headers and bodies of calls may hold secrets.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| failed(&error))?;
         let lock = File::options()
             .create(true)
             .truncate(false)

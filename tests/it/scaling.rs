@@ -138,14 +138,14 @@ async fn replicas_follow_calls_under_way() {
     let labels = json!({ "com.openfaas.scale.type": "capacity", "com.openfaas.scale.target": "2",
         "com.openfaas.scale.target-proportion": "1", "com.openfaas.scale.max": "5" });
     deploy(&gateway, "f", 50, &labels).await;
-    let load = Load::start(&gateway, "/function/f", 8);
-    becomes(&gateway, "f", 4).await;
+    let load = Load::start(&gateway, "/function/f", 12);
+    becomes(&gateway, "f", 5).await;
     let told = explain(&gateway, "f").await;
     assert_eq!(
         (&told["mode"], &told["signal"], &told["max"]),
         (&json!("load"), &json!("capacity"), &json!(5))
     );
-    assert!(told["inFlight"].as_u64().expect("a number") <= 8);
+    assert!(told["inFlight"].as_u64().expect("a number") <= 12);
     let told = load.stop().await;
     assert_eq!(told.failed, 0, "{told:?}");
     becomes(&gateway, "f", 1).await;
@@ -192,6 +192,20 @@ async fn replicas_follow_processor_time() {
 }
 
 #[tokio::test]
+async fn replicas_follow_asynchronous_calls_that_wait() {
+    let gateway = quick("[queue]\nfunction_concurrency = 1\n").start().await;
+    let labels = json!({ "com.openfaas.scale.type": "queue", "com.openfaas.scale.target": "5",
+        "com.openfaas.scale.max": "3" });
+    deploy(&gateway, "f", 100, &labels).await;
+    for _ in 0..40 {
+        let answer = gateway.post("/async-function/f").send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+    }
+    becomes(&gateway, "f", 3).await;
+    becomes(&gateway, "f", 1).await;
+}
+
+#[tokio::test]
 async fn the_file_is_above_the_labels_and_takes_effect_while_running() {
     let gateway = quick("").start().await;
     deploy(
@@ -211,6 +225,11 @@ async fn the_file_is_above_the_labels_and_takes_effect_while_running() {
         (&told["min"], &told["changes"][0]["reason"]),
         (&json!(3), &json!("min"))
     );
+    let series = r#"gateway_service_min{function_name="f.openfaas-fn"}"#;
+    eventually("the gauge", || async {
+        gateway.metric(series).await.filter(|min| *min >= 3.0)
+    })
+    .await;
 }
 
 #[tokio::test]
