@@ -215,6 +215,30 @@ async fn a_function_that_answers_and_closes_before_the_request_has_ended_is_hear
 }
 
 #[tokio::test]
+async fn an_answer_before_the_end_of_the_request_says_when_it_is_the_last() {
+    let mut script = Script::start().await;
+    for (head, part, rest) in [(LENGTH, "part", "second"), (CHUNKS, "4\r\npart\r\n", "0\r\n\r\n")] {
+        let mut caller = script.sends(format!("{head}{part}")).await;
+        let mut call = script.call().await;
+        call.wire.until("part").await;
+        call.wire
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+            .await;
+        let answer = caller.until("early").await;
+        if answer.to_ascii_lowercase().contains("connection: close") {
+            drop(caller);
+        } else {
+            caller.send(&format!("{rest}{GET}")).await;
+            let mut next = script.call().await;
+            next.wire
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond")
+                .await;
+            caller.until("second").await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_half_closed_function_may_go_on_with_its_answer_no_more() {
     let mut script = Script::start().await;
     for (answer, whole) in [

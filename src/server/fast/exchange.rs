@@ -243,7 +243,9 @@ impl<'c> Exchange<'c> {
                         if let Err(large) = TooLarge::check(declared, self.bounds.max_response) {
                             return Poll::Ready(Err(Ended::Failed(ForwardError::AnswerTooLarge(large))));
                         }
-                        let close = self.asked.close || self.stopping;
+                        // An answer that comes before the whole request ends the connection, of
+                        // which the caller has to know: it may have more to ask on it.
+                        let close = self.asked.close || self.stopping || !self.up.is_received();
                         let (head, length, status, keeps, body) = self.write_head(&head, close);
                         self.reply.consume(length);
                         return Poll::Ready(Ok(Down {
@@ -321,7 +323,7 @@ impl<'c> Exchange<'c> {
                 let sent = matches!(self.upload, Upload::Sent(_));
                 let (status, bytes) = (down.status, down.transfer.data());
                 let keeps = down.keeps && sent && self.reply.is_empty();
-                let close = down.close || !self.up.is_received();
+                let close = down.close;
                 Some(Ended::Answered {
                     status,
                     bytes,
