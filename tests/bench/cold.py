@@ -59,7 +59,7 @@ def by_hand(binary: Path, directory: Path, number: int, mode: str, command: str)
     """Seconds from starting a replica as the gateway does to its first answer."""
     path = str(directory / f"w{number}.sock")
     line = [str(binary), "watchdog", "--socket", path, "--mode", mode, "--command", command]
-    line += ["--secrets-dir", str(directory)]
+    line += ["--secrets-dir", str(directory), "--drain-delay", "0s", "--drain-timeout", "1s"]
     began = time.monotonic()
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     try:

@@ -57,6 +57,51 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
     drop(under_way);
 }
 
+/// Every series, with its labels.
+const SERIES: [&str; 41] = [
+    "gateway_function_invocation_total{code,function_name}",
+    "gateway_functions_seconds_bucket{code,function_name,le}",
+    "gateway_functions_seconds_count{code,function_name}",
+    "gateway_functions_seconds_sum{code,function_name}",
+    "gateway_function_invocation_started{function_name}",
+    "gateway_function_invocation_inflight{function_name}",
+    "gateway_function_refused_total{function_name,reason}",
+    "gateway_function_queued{function_name}",
+    "gateway_function_breaker_open{function_name}",
+    "gateway_function_retries_total{function_name}",
+    "gateway_scaling_decisions_total{direction,function_name,reason}",
+    "gateway_function_activation_seconds_bucket{function_name,le}",
+    "gateway_function_activation_seconds_count{function_name}",
+    "gateway_function_activation_seconds_sum{function_name}",
+    "gateway_async_calls_total{state}",
+    "gateway_async_call_seconds_bucket{le}",
+    "gateway_async_call_seconds_count",
+    "gateway_async_call_seconds_sum",
+    "gateway_async_enqueue_seconds_bucket{le}",
+    "gateway_async_enqueue_seconds_count",
+    "gateway_async_enqueue_seconds_sum",
+    "gateway_async_callbacks_total{result}",
+    "gateway_service_count{function_name}",
+    "gateway_service_ready_count{function_name}",
+    "gateway_service_target_load{function_name,scaling_type}",
+    "gateway_service_min{function_name}",
+    "http_request_duration_seconds_bucket{method,path,status,le}",
+    "http_request_duration_seconds_count{method,path,status}",
+    "http_request_duration_seconds_sum{method,path,status}",
+    "http_requests_total{method,path,status}",
+    "gateway_connections_open{listener}",
+    "gateway_connections_accepted_total{listener}",
+    "gateway_config_last_reload_successful",
+    "gateway_config_last_reload_success_timestamp_seconds",
+    "gateway_config_reloads_total{result,trigger}",
+    "gateway_config_info{hash}",
+    "gateway_config_generation",
+    "gateway_config_pending_restart",
+    "gateway_config_live_generations",
+    "gateway_build_info{version}",
+    "gateway_upstream_connections{state}",
+];
+
 /// Something of everything that has a series.
 fn feed(metrics: &Metrics, states: &Arc<States>) {
     called(metrics, "figlet.openfaas-fn", 200);
@@ -98,51 +143,7 @@ fn names_labels_and_types_are_those_of_openfaas() {
     let in_use = [metrics.live_generation(), metrics.live_generation()];
     let text = metrics.render();
 
-    let expected: BTreeSet<String> = [
-        "gateway_function_invocation_total{code,function_name}",
-        "gateway_functions_seconds_bucket{code,function_name,le}",
-        "gateway_functions_seconds_count{code,function_name}",
-        "gateway_functions_seconds_sum{code,function_name}",
-        "gateway_function_invocation_started{function_name}",
-        "gateway_function_invocation_inflight{function_name}",
-        "gateway_function_refused_total{function_name,reason}",
-        "gateway_function_queued{function_name}",
-        "gateway_function_breaker_open{function_name}",
-        "gateway_function_retries_total{function_name}",
-        "gateway_scaling_decisions_total{direction,function_name,reason}",
-        "gateway_function_activation_seconds_bucket{function_name,le}",
-        "gateway_function_activation_seconds_count{function_name}",
-        "gateway_function_activation_seconds_sum{function_name}",
-        "gateway_async_calls_total{state}",
-        "gateway_async_call_seconds_bucket{le}",
-        "gateway_async_call_seconds_count",
-        "gateway_async_call_seconds_sum",
-        "gateway_async_enqueue_seconds_bucket{le}",
-        "gateway_async_enqueue_seconds_count",
-        "gateway_async_enqueue_seconds_sum",
-        "gateway_async_callbacks_total{result}",
-        "gateway_service_count{function_name}",
-        "gateway_service_ready_count{function_name}",
-        "gateway_service_target_load{function_name,scaling_type}",
-        "gateway_service_min{function_name}",
-        "http_request_duration_seconds_bucket{method,path,status,le}",
-        "http_request_duration_seconds_count{method,path,status}",
-        "http_request_duration_seconds_sum{method,path,status}",
-        "http_requests_total{method,path,status}",
-        "gateway_connections_open{listener}",
-        "gateway_connections_accepted_total{listener}",
-        "gateway_config_last_reload_successful",
-        "gateway_config_last_reload_success_timestamp_seconds",
-        "gateway_config_reloads_total{result,trigger}",
-        "gateway_config_info{hash}",
-        "gateway_config_generation",
-        "gateway_config_pending_restart",
-        "gateway_config_live_generations",
-        "gateway_build_info{version}",
-        "gateway_upstream_connections{state}",
-    ]
-    .map(str::to_owned)
-    .into();
+    let expected: BTreeSet<String> = SERIES.map(str::to_owned).into();
     assert_eq!(series(&text), expected);
 
     for line in [
