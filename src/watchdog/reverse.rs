@@ -54,9 +54,6 @@ pub(super) struct Server {
 /// gunicorn: 2 s), so that no call goes out on a connection that is closing.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often a starting function is asked whether it listens.
-const POLL: Duration = Duration::from_millis(20);
-
 impl Server {
     /// The server at `url`, or at this machine, on `port`; `claim` keeps the
     /// port from other replicas.
@@ -100,8 +97,9 @@ impl Server {
 
     /// Resolves when the function accepts connections.
     pub(super) async fn wait_until_ready(&self) {
+        let began = tokio::time::Instant::now();
         while !self.accepts().await {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(super::next_look(began.elapsed())).await;
         }
         self.ready.store(true, Ordering::Relaxed);
     }

@@ -25,13 +25,13 @@ use super::{
     lines::Lines,
     store::Record,
 };
-use crate::upstream::{Address, Endpoint, Protocol};
+use crate::{
+    upstream::{Address, Endpoint, Protocol},
+    watchdog,
+};
 
-/// Between two looks at a replica that starts, at first and after a while.
+/// Between two looks at the calls of a replica that is to end.
 const POLL: Duration = Duration::from_millis(20);
-const POLL_SLOWLY: Duration = Duration::from_millis(250);
-/// How long a start is looked at closely.
-const POLL_CLOSELY_FOR: Duration = Duration::from_secs(5);
 /// Longest wait for one answer about readiness.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// From a replica leaving the list to its SIGTERM: callers that were given its
@@ -241,12 +241,7 @@ impl Replica {
             if let Ok(true) = timeout(PROBE_TIMEOUT, probe(endpoint)).await {
                 return;
             }
-            sleep(if began.elapsed() < POLL_CLOSELY_FOR {
-                POLL
-            } else {
-                POLL_SLOWLY
-            })
-            .await;
+            sleep(watchdog::next_look(began.elapsed())).await;
         }
     }
 
