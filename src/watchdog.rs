@@ -411,10 +411,10 @@ async fn ended(function: Option<&mut Function>) -> io::Result<ExitStatus> {
 }
 
 /// How long to wait before looking again at something that starts, for so long
-/// already: a tenth of that, so that a fast start is seen at once and a slow one
+/// already: a fiftieth of that, so that a fast start is seen at once and a slow one
 /// costs little.
 pub fn next_look(elapsed: Duration) -> Duration {
-    (elapsed / 10).clamp(Duration::from_millis(1), Duration::from_millis(250))
+    (elapsed / 50).clamp(Duration::from_millis(1), Duration::from_millis(250))
 }
 
 #[cfg(test)]
