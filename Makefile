@@ -1,7 +1,8 @@
 # What people do with this repository. `make` alone lists it.
 
-# rustup's cargo is found even where the shell has not been told about it
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# rustup's cargo is found even where the shell has not been told about it, and servers
+# where Debian keeps them, which is not on everybody's path
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
 # arguments of `make run`, `make bench` and `make fuzz`: make run ARGS="--config my.toml"
 ARGS ?=

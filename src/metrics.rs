@@ -120,7 +120,8 @@ pub const BUILD_INFO: &str = "gateway_build_info";
 /// Prometheus client, which dashboards are drawn for.
 pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-const FUNCTION_NAME: &str = "function_name";
+/// Label of the function, as `name.namespace`.
+pub const FUNCTION_NAME: &str = "function_name";
 const CODE: &str = "code";
 
 /// All metrics of the process.
@@ -286,10 +287,7 @@ impl Metrics {
     /// Completed calls of a function that this process has seen; 0 for one
     /// that was not called.
     pub fn invocations(&self, label: &str) -> f64 {
-        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-        functions
-            .get(label)
-            .map_or(0.0, |function| function.invocations() as f64)
+        self.calls(label).completed as f64
     }
 
     /// What this process counts of a function's calls now; nothing of one that

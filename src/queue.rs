@@ -6,7 +6,7 @@
 //! [`retry`]; which job is next by [`schedule`]; how many of a function's run at
 //! a time by [`limiter`]. Nothing here calls functions.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,10 +16,13 @@ use thiserror::Error;
 use crate::model::FunctionRef;
 
 pub mod embedded;
+pub mod fields;
 pub mod limiter;
 pub mod offline;
 pub mod retry;
 pub mod schedule;
+
+use fields::Fields;
 
 /// A call to make.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct Job {
     /// The query, as it was sent, without `?`; may be empty.
     pub query: String,
     /// The header fields for the function, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Fields,
     /// The body.
     pub body: Bytes,
     /// Where the answer goes.
@@ -127,7 +130,7 @@ pub struct Answer {
     /// Its status.
     pub status: u16,
     /// Its header fields, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Fields,
     /// Its body, up to a bound.
     pub body: Bytes,
     /// Whether the body was longer than what is kept.
@@ -195,7 +198,7 @@ pub struct Count {
 }
 
 /// How full a queue may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Jobs that have not ended.
     pub jobs: u64,
@@ -296,7 +299,7 @@ pub trait Queue: Send + Sync + 'static {
     async fn counts(&self) -> Result<Vec<Count>, QueueError>;
 
     /// Jobs of each function that wait to run now, for the autoscaler.
-    fn depths(&self) -> std::collections::HashMap<FunctionRef, u64>;
+    fn depths(&self) -> HashMap<FunctionRef, u64>;
 
     /// Forgets jobs that ended before these times.
     async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError>;

@@ -245,11 +245,11 @@ impl Scaling {
     }
 
     /// Calls that wait for the replicas of each function, of those that have any.
-    pub fn held(&self) -> HashMap<FunctionRef, usize> {
+    pub fn held(&self) -> HashMap<FunctionRef, u64> {
         self.flights()
             .iter()
             .filter(|((_, flight), _)| *flight == Flight::Activate)
-            .map(|((function, _), landing)| (function.clone(), landing.receiver_count()))
+            .map(|((function, _), landing)| (function.clone(), landing.receiver_count() as u64))
             .collect()
     }
 

@@ -14,6 +14,7 @@ use super::{
     payload::{Done, Json},
 };
 use crate::{
+    metrics::FUNCTION_NAME,
     model::{Alert, AlertNotification, FunctionRef},
     problem::Problem,
     provider::ProviderError,
@@ -23,9 +24,6 @@ use crate::{
     },
     snapshot::Snapshot,
 };
-
-/// The label that names the function.
-const FUNCTION_NAME: &str = "function_name";
 
 pub(super) struct AlertApi;
 

@@ -15,15 +15,15 @@ use tokio::sync::watch;
 use crate::{
     config::Config,
     metrics::replicas,
-    model::{FunctionRef, FunctionStatus},
+    model::FunctionStatus,
     policy::States,
     provider::Provider,
     scaling::{
         autoscaler::View,
-        rules::{self, Above},
+        rules::{self, Above, FunctionRules},
     },
     shutdown::Tasks,
-    snapshot::{Current, Snapshot},
+    snapshot::Current,
 };
 
 /// Reads the provider's functions again and again: for the gauges, for what calls
@@ -44,13 +44,13 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
             provider: Arc::clone(&snapshot.provider),
             metrics: Arc::clone(&snapshot.metrics),
             interval: pause(&snapshot.config),
+            service: Arc::new(move |status| service(&snapshot.config, status)),
         }
     };
     let view = current.clone();
     let compare = move |reader: &replicas::Reader| {
         let snapshot = view.get();
         snapshot.functions.compare(reader.functions());
-        show_overrides(&snapshot, reader);
         if reader.is_complete() {
             snapshot.scaling.learn_all(
                 reader.functions(),
@@ -92,28 +92,19 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
     futures_util::join!(reading, scaling);
 }
 
-/// Has the gauges tell what the file says above labels, where it says something.
-fn show_overrides(snapshot: &Snapshot, reader: &replicas::Reader) {
-    let (config, now) = (&snapshot.config, Utc::now());
-    let mut overridden = false;
-    let services: Vec<_> = reader
-        .functions()
-        .map(|status| {
-            let function = FunctionRef::new(&*status.name, status.namespace.as_deref().unwrap_or_default());
-            let above = Above::new(config, &function, now);
-            let mut service = replicas::service(status);
-            if above.table.is_some() || above.scheduled.is_some() {
-                overridden = true;
-                let rules = rules::of(status.labels.as_ref(), &above, &config.scaling);
-                service.min = rules.rules.min;
-                service.target = rules.target;
-                rules.rules.signal.as_str().clone_into(&mut service.scaling_type);
-            }
-            service
-        })
-        .collect();
-    if overridden {
-        snapshot.metrics.set_services(&services);
+/// The gauges of a function: its labels, and above them what the file says.
+fn service(config: &Config, status: &FunctionStatus) -> replicas::Service {
+    let above = Above::new(config, &status.function(), Utc::now());
+    let service = replicas::service(status);
+    if above.table.is_none() && above.scheduled.is_none() {
+        return service;
+    }
+    let FunctionRules { rules, target, .. } = rules::of(status.labels.as_ref(), &above, &config.scaling);
+    replicas::Service {
+        min: rules.min,
+        target,
+        scaling_type: rules.signal.as_str().to_owned(),
+        ..service
     }
 }
 

@@ -126,8 +126,13 @@ fn query(namespace: &str) -> String {
     } else {
         format!(r".*\.{}", escape_pattern(namespace))
     };
-    let pattern = pattern.replace('\\', r"\\").replace('"', r#"\""#);
-    format!(r#"sum by ({FUNCTION_NAME}) ({INVOCATION_TOTAL}{{{FUNCTION_NAME}=~"{pattern}"}})"#)
+    let pattern = quoted(&pattern);
+    format!("sum by ({FUNCTION_NAME}) ({INVOCATION_TOTAL}{{{FUNCTION_NAME}=~{pattern}}})")
+}
+
+/// A text as PromQL writes it.
+pub fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#))
 }
 
 /// Escapes what is not plain text in a regular expression.

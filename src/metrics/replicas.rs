@@ -46,7 +46,7 @@ pub struct Service {
 
 /// The `function_name` of a function as its provider lists it.
 pub fn label(function: &FunctionStatus) -> String {
-    FunctionRef::new(&*function.name, function.namespace.as_deref().unwrap_or_default()).to_string()
+    function.function().to_string()
 }
 
 /// The gauges of a listed function. Labels that are not numbers count as absent.
@@ -192,7 +192,7 @@ impl Reader {
 /// two complete readings in a row did not have. One is not enough: a function
 /// may have been deployed and called while its list was on its way, and some
 /// providers list from a cache.
-pub fn publish(reader: &mut Reader, metrics: &Metrics) -> Known {
+pub fn publish(reader: &mut Reader, metrics: &Metrics, service: impl Fn(&FunctionStatus) -> Service) -> Known {
     let known = Known::new(reader.functions());
     let services: Vec<Service> = reader.functions().map(service).collect();
     metrics.set_services(&services);
@@ -222,7 +222,9 @@ pub struct Source {
     pub provider: Arc<dyn Provider>,
     /// Where the gauges go.
     pub metrics: Arc<Metrics>,
-    /// Pause until the next reading: `metrics.refresh_interval`.
+    /// What the gauges of a function are: [`service`], or what is known better.
+    pub service: Arc<dyn Fn(&FunctionStatus) -> Service + Send + Sync>,
+    /// Pause until the next reading.
     pub interval: Duration,
 }
 
@@ -238,7 +240,7 @@ pub async fn refresh_forever(source: impl Fn() -> Source + Send, read: impl Fn(&
         let mut now = source();
         loop {
             reader.read(&*now.provider).await;
-            publish(&mut reader, &now.metrics);
+            publish(&mut reader, &now.metrics, &*now.service);
             read(&reader);
             let next_reading = Instant::now() + now.interval;
             let mut newest = source();

@@ -6,7 +6,17 @@ use chrono::DateTime;
 use poem_openapi::{Object, types::Any};
 use serde_json::Value;
 
-use super::wire::{Amount, Timestamp};
+use super::{
+    name::FunctionRef,
+    wire::{Amount, Timestamp},
+};
+
+impl FunctionStatus {
+    /// The function that this is about.
+    pub fn function(&self) -> FunctionRef {
+        FunctionRef::new(&*self.name, self.namespace.as_deref().unwrap_or_default())
+    }
+}
 
 /// A function to deploy or update.
 #[derive(Debug, Clone, Default, PartialEq, Object)]

@@ -187,6 +187,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::proxy::headers::map;
 
     fn settings(origins: &[&str]) -> CorsSettings {
         CorsSettings {
@@ -197,14 +198,6 @@ mod tests {
             credentials: false,
             max_age: None,
         }
-    }
-
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
     }
 
     #[test]

@@ -185,6 +185,7 @@ fn weaken_etag(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::headers::map;
 
     fn settings(types: &[&str]) -> CompressionSettings {
         CompressionSettings {
@@ -192,14 +193,6 @@ mod tests {
             min_size: 100,
             types: types.iter().map(|text| (*text).to_owned()).collect(),
         }
-    }
-
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
     }
 
     #[test]

@@ -380,17 +380,19 @@ pub fn complete(headers: &mut HeaderMap, call: &CallHeaders) {
 /// Name and version in `X-Served-By`.
 pub const SERVED_BY_VALUE: &str = concat!("faas-gateway/", env!("CARGO_PKG_VERSION"));
 
+/// Header fields of a test.
+#[cfg(test)]
+pub(crate) fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    headers
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     fn call() -> CallHeaders {
         CallHeaders {

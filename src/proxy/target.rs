@@ -17,7 +17,12 @@ pub const ASYNC_PREFIX: &str = "/async-function/";
 ///
 /// The rest is empty or begins with a slash.
 pub fn split(path: &str) -> Option<(&str, &str)> {
-    let tail = path.strip_prefix(FUNCTION_PREFIX)?;
+    split_after(FUNCTION_PREFIX, path)
+}
+
+/// The same of `PREFIX/NAME[/rest]`.
+pub fn split_after<'p>(prefix: &str, path: &'p str) -> Option<(&'p str, &'p str)> {
+    let tail = path.strip_prefix(prefix)?;
     Some(match tail.find('/') {
         Some(slash) => tail.split_at(slash),
         None => (tail, ""),

@@ -67,7 +67,15 @@ struct Inner {
     /// Jobs that have not ended, and bytes of their bodies.
     jobs: u64,
     bytes: u64,
-    bounds: Option<Bounds>,
+    bounds: Bounds,
+}
+
+impl Inner {
+    /// A job with a body of so many bytes has ended, or is not kept.
+    fn release(&mut self, bytes: u64) {
+        self.jobs = self.jobs.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 impl Embedded {
@@ -98,7 +106,7 @@ impl Embedded {
         let writer = rows::open(directory).map_err(|error| failed(&error))?;
         let reader = rows::open(directory).map_err(|error| failed(&error))?;
         let mut inner = Inner {
-            bounds: Some(bounds),
+            bounds,
             ..Inner::default()
         };
         rows::recover(&writer, |id, function, due, bytes| {
@@ -166,7 +174,7 @@ impl Embedded {
     /// Takes place for a job, or says what has none.
     fn reserve(&self, bytes: u64) -> Result<(), QueueError> {
         let mut inner = self.inner();
-        let Some(bounds) = inner.bounds else { return Ok(()) };
+        let bounds = inner.bounds;
         if inner.jobs >= bounds.jobs {
             return Err(QueueError::Full { what: "queue.max_jobs" });
         }
@@ -180,10 +188,9 @@ impl Embedded {
         Ok(())
     }
 
-    fn release(&self, bytes: u64) {
-        let mut inner = self.inner();
-        inner.jobs = inner.jobs.saturating_sub(1);
-        inner.bytes = inner.bytes.saturating_sub(bytes);
+    /// What tells who runs a job that it was taken back.
+    fn token(&self, id: &str) -> Option<CancellationToken> {
+        self.inner().running.get(id).map(|(_, token)| token.clone())
     }
 }
 
@@ -272,7 +279,7 @@ impl Queue for Embedded {
                 self.inner().schedule.add(&id, &function, due);
                 self.changed.notify_one();
             }
-            _ => self.release(bytes),
+            _ => self.inner().release(bytes),
         }
         published
     }
@@ -339,10 +346,7 @@ impl Queue for Embedded {
                 (Ok(None), _) => {}
                 (Ok(Some(finished)), _) if finished.was_cancelled => {}
                 (Ok(Some(_)), Then::Again(due)) => inner.schedule.add(id, &function, due),
-                (Ok(Some(finished)), Then::End(_)) => {
-                    inner.jobs = inner.jobs.saturating_sub(1);
-                    inner.bytes = inner.bytes.saturating_sub(finished.bytes);
-                }
+                (Ok(Some(finished)), Then::End(_)) => inner.release(finished.bytes),
                 (Err(_), _) => inner.schedule.add(id, &function, Utc::now() + UNKEPT),
             }
         }
@@ -388,23 +392,18 @@ impl Queue for Embedded {
                 "asynchronous call {id} has ended: it is {state}"
             ))),
             (true, Some((_, bytes))) => {
-                let token = {
-                    let mut inner = self.inner();
-                    inner.schedule.remove(id);
-                    inner.running.get(id).map(|(_, token)| token.clone())
-                };
-                if let Some(token) = token {
+                self.inner().schedule.remove(id);
+                if let Some(token) = self.token(id) {
                     token.cancel();
                 }
-                self.release(bytes);
+                self.inner().release(bytes);
                 Ok(())
             }
         }
     }
 
     async fn cancelled(&self, id: &str) {
-        let token = self.inner().running.get(id).map(|(_, token)| token.clone());
-        match token {
+        match self.token(id) {
             Some(token) => token.cancelled().await,
             None => std::future::pending().await,
         }
@@ -428,7 +427,7 @@ impl Queue for Embedded {
             self.inner().schedule.add(id, &entry.job.function, now);
             self.changed.notify_one();
         } else {
-            self.release(bytes);
+            self.inner().release(bytes);
         }
         again.map(drop)
     }
@@ -483,6 +482,6 @@ impl Queue for Embedded {
     }
 
     fn set_bounds(&self, bounds: Bounds) {
-        self.inner().bounds = Some(bounds);
+        self.inner().bounds = bounds;
     }
 }

@@ -6,18 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{State, Then};
-
-/// How waits are spread, so that those that failed together do not come back
-/// together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Jitter {
-    /// Not at all.
-    None,
-    /// Over 0 to 100 % of the wait.
-    Full,
-    /// Over 50 to 100 % of the wait.
-    Equal,
-}
+use crate::config::Jitter;
 
 /// When a job is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +19,8 @@ pub struct Policy {
     pub min_wait: Duration,
     /// Longest wait.
     pub max_wait: Duration,
-    /// How waits are spread.
+    /// How waits are spread, so that those that failed together do not come back
+    /// together.
     pub jitter: Jitter,
     /// How old a job gets before it is given up.
     pub max_age: Duration,

@@ -63,16 +63,16 @@ impl Schedule {
         if self.all_paused {
             return None;
         }
-        let function = self
-            .functions
-            .iter()
-            .filter(|(function, line)| {
-                line.waiting.first().is_some_and(|(due, ..)| *due <= now)
-                    && !self.paused.contains(*function)
-                    && line.running < allowed.allowed(function)
-            })
-            .min_by_key(|(_, line)| (line.running, line.served))
-            .map(|(function, _)| function.clone())?;
+        let is_due = |(function, line): &(&FunctionRef, &Line)| {
+            line.waiting.first().is_some_and(|(due, ..)| *due <= now) && !self.paused.contains(*function)
+        };
+        let mut lines: Vec<_> = self.functions.iter().filter(is_due).collect();
+        lines.sort_by_key(|(_, line)| (line.running, line.served));
+        // In this order, because to ask is the dearest part, and the first may mostly run.
+        let next = lines
+            .into_iter()
+            .find(|(function, line)| line.running < allowed.allowed(function));
+        let function = next?.0.clone();
         let line = self.functions.get_mut(&function)?;
         let (_, _, id) = line.waiting.pop_first()?;
         self.turns += 1;

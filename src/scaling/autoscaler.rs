@@ -26,8 +26,8 @@ use super::{
 use crate::{
     config::{Config, Signals},
     metrics::{
-        Calls, INVOCATION_INFLIGHT, INVOCATION_TOTAL, Metrics,
-        query::{Counts, Prometheus},
+        Calls, FUNCTION_NAME, INVOCATION_INFLIGHT, INVOCATION_TOTAL, Metrics,
+        query::{Counts, Prometheus, quoted},
         replicas::label,
     },
     model::{FunctionRef, FunctionStatus},
@@ -132,8 +132,8 @@ struct Found {
     queried: HashMap<String, Option<Counts>>,
     /// Processor time in milli-cores.
     cpu: HashMap<FunctionRef, Option<f64>>,
-    held: HashMap<FunctionRef, usize>,
-    queued: HashMap<FunctionRef, usize>,
+    held: HashMap<FunctionRef, u64>,
+    queued: HashMap<FunctionRef, u64>,
     /// Asynchronous calls that are due.
     depths: HashMap<FunctionRef, u64>,
 }
@@ -188,7 +188,7 @@ impl Autoscaler {
         let functions: Vec<_> = listed
             .iter()
             .map(|status| {
-                let function = FunctionRef::new(&*status.name, status.namespace.as_deref().unwrap_or_default());
+                let function = status.function();
                 let above = Above::new(view.config, &function, now);
                 let rules = rules::of(status.labels.as_ref(), &above, &view.config.scaling);
                 (function, status, rules)
@@ -219,13 +219,11 @@ impl Autoscaler {
         let at = self.began.elapsed();
         let home = function.namespace == view.provider.default_namespace();
         let calls = counted(view.metrics, status, home);
-        let sum = |map: &HashMap<FunctionRef, usize>| -> u64 {
+        let sum = |map: &HashMap<FunctionRef, u64>| -> u64 {
             let own = map.iter().filter(|(known, _)| known.may_be(function));
-            own.map(|(_, count)| *count as u64).sum()
+            own.map(|(_, count)| count).sum()
         };
-        let (held, queued) = (sum(&found.held), sum(&found.queued));
-        let kept = found.depths.iter().filter(|(known, _)| known.may_be(function));
-        let depth: u64 = kept.map(|(_, depth)| depth).sum();
+        let (held, queued, depth) = (sum(&found.held), sum(&found.queued), sum(&found.depths));
 
         let mut functions = self.functions();
         let watched = functions.entry(function.clone()).or_default();
@@ -399,12 +397,12 @@ fn measure(
 fn query(signal: &Signal, source: Signals, config: &Config) -> Option<String> {
     match (signal, source) {
         (Signal::Custom(name), _) => Some(config.scaling.queries.get(name).cloned().unwrap_or_else(|| {
-            let name = name.replace('\\', r"\\").replace('"', r#"\""#);
-            format!("sum by (function_name) ({CURRENT_LOAD}{{scaling_type=\"{name}\"}})")
+            let name = quoted(name);
+            format!("sum by ({FUNCTION_NAME}) ({CURRENT_LOAD}{{scaling_type={name}}})")
         })),
-        (Signal::Rps, Signals::Prometheus) => Some(format!("sum by (function_name) (rate({INVOCATION_TOTAL}[30s]))")),
+        (Signal::Rps, Signals::Prometheus) => Some(format!("sum by ({FUNCTION_NAME}) (rate({INVOCATION_TOTAL}[30s]))")),
         (Signal::Capacity, Signals::Prometheus) => Some(format!(
-            "sum by (function_name) (max_over_time({INVOCATION_INFLIGHT}[45s:5s]))"
+            "sum by ({FUNCTION_NAME}) (max_over_time({INVOCATION_INFLIGHT}[45s:5s]))"
         )),
         _ => None,
     }
@@ -441,6 +439,8 @@ async fn find(view: &View<'_>, functions: &[(FunctionRef, &FunctionStatus, Funct
         cpu: cpu.into_iter().collect(),
         held: view.scaling.held(),
         depths: view.queue.depths(),
-        queued: queued.map(|load| (load.function, load.queued.unwrap_or(0))).collect(),
+        queued: queued
+            .map(|load| (load.function, load.queued.unwrap_or(0) as u64))
+            .collect(),
     }
 }

@@ -71,12 +71,11 @@ impl Facts {
         let until = Instant::now() + believed;
         let mut learnt = HashMap::new();
         for status in listed.take(MAX_FACTS) {
-            let namespace = status.namespace.as_deref().unwrap_or_default();
-            let ready = can_serve(status);
-            if namespace == default_namespace {
+            let (function, ready) = (status.function(), can_serve(status));
+            if function.namespace == default_namespace {
                 learnt.insert(FunctionRef::new(&*status.name, ""), Fact { ready, until });
             }
-            learnt.insert(FunctionRef::new(&*status.name, namespace), Fact { ready, until });
+            learnt.insert(function, Fact { ready, until });
         }
         if self.version() == version {
             self.facts.store(Arc::new(learnt));

@@ -3,7 +3,7 @@
 //!
 //! Labels that cannot be read are as if they were not there, as with OpenFaaS.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use super::decide::{Rules, Signal};
 use crate::{
@@ -143,11 +143,10 @@ impl Above {
     }
 }
 
-/// The longest that a window may be for decisions to remember it.
-pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{Config, Sources, parse};
 

@@ -18,13 +18,19 @@ use super::{
     invoke::{self, Called},
 };
 use crate::{
+    config,
+    model::FunctionRef,
     problem::Problem,
+    provider::ProviderError,
     proxy::{
         body,
         headers::{self, CallHeaders},
         target,
     },
-    queue::{Job, Published},
+    queue::{
+        Job, Published,
+        fields::{self, Fields},
+    },
     snapshot::Snapshot,
     upstream::{Body, BoxError},
 };
@@ -59,19 +65,15 @@ where
         let text = format!("{} is not allowed here: asynchronous calls are POST", parts.method);
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, text));
     }
-    let tail = parts.uri.path().strip_prefix(target::ASYNC_PREFIX).unwrap_or_default();
-    let (raw_name, rest) = match tail.find('/') {
-        Some(slash) => tail.split_at(slash),
-        None => (tail, ""),
-    };
+    let (raw_name, rest) = target::split_after(target::ASYNC_PREFIX, parts.uri.path()).unwrap_or_default();
     let name = target::decode_name(raw_name);
     let function = match invoke::resolve(snapshot, &name, &Called::ByName).await {
         Ok(found) if found.settings.internal && reach == Reach::Public => {
-            return Err(crate::provider::ProviderError::unknown_function(&found.function).into());
+            return Err(ProviderError::unknown_function(&found.function).into());
         }
         Ok(found) => found.function.clone(),
         Err(problem) if problem.status == 404 && snapshot.config.queue.accept_unknown => {
-            crate::model::FunctionRef::parse(&name, snapshot.config.default_namespace()).map_err(|_| problem)?
+            FunctionRef::parse(&name, snapshot.config.default_namespace()).map_err(|_| problem)?
         }
         Err(problem) => return Err(problem),
     };
@@ -157,7 +159,7 @@ where
 
 /// The header fields that the function gets: all but those about the connection,
 /// the body's framing and this call's keeping.
-fn passed_on(headers: &HeaderMap, call: &CallHeaders) -> Vec<(String, Vec<u8>)> {
+fn passed_on(headers: &HeaderMap, call: &CallHeaders) -> Fields {
     let mut kept = headers.clone();
     headers::strip_hop_by_hop(&mut kept);
     for name in [
@@ -173,9 +175,7 @@ fn passed_on(headers: &HeaderMap, call: &CallHeaders) -> Vec<(String, Vec<u8>)> 
     }
     kept.insert(headers::CALL_ID, call.call_id.clone());
     kept.insert(headers::START_TIME, call.start_time.clone());
-    kept.iter()
-        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-        .collect()
+    fields::of(&kept)
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Problem> {
@@ -215,7 +215,7 @@ fn due(headers: &HeaderMap, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem
         at.map_err(|_| wrong(&NOT_BEFORE, "is no time like 2026-01-31T12:00:00Z"))?
             .with_timezone(&Utc)
     } else if let Some(text) = text(headers, &DELAY)? {
-        let delay: Duration = crate::config::parse_duration(text)
+        let delay: Duration = config::parse_duration(text)
             .ok_or_else(|| wrong(&DELAY, "is no time like 90s, 1h30m or a number of seconds"))?;
         TimeDelta::from_std(delay)
             .ok()
@@ -238,18 +238,7 @@ fn due(headers: &HeaderMap, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_str(value).expect("a value"),
-                )
-            })
-            .collect()
-    }
+    use crate::proxy::headers::map;
 
     #[test]
     fn calls_are_made_at_once_or_later() {

@@ -16,8 +16,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chrono::{DateTime, TimeDelta, Utc};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use chrono::{TimeDelta, Utc};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ use crate::{
     problem::{Form, INTERNAL_HEADER},
     proxy::headers,
     queue::{
-        Allowed, Answer, Attempt, Job, State, Then,
+        Allowed, Answer, Attempt, Job, State, Then, fields,
         limiter::Limiter,
         retry::{self, Outcome, Policy},
     },
@@ -163,7 +163,7 @@ impl Worker {
             .kept()
             .tried(state.unwrap_or(State::Retrying).as_str(), took);
         tracing::debug!(id = job.id, function = %job.function, number, ?then, "asynchronous call tried");
-        let done = queue.finish(&job.id, attempt.clone(), answer.clone(), then).await;
+        let done = queue.finish(&job.id, attempt, answer.clone(), then).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
         if let Err(error) = done {
             tracing::error!(id = job.id, %error, "the end of an asynchronous call was not kept; it will be made again");
@@ -275,11 +275,7 @@ fn policy(snapshot: &Snapshot) -> Policy {
         attempts: queue.attempts.max(1),
         min_wait: queue.min_wait,
         max_wait: queue.max_wait,
-        jitter: match queue.jitter {
-            crate::config::Jitter::None => retry::Jitter::None,
-            crate::config::Jitter::Full => retry::Jitter::Full,
-            crate::config::Jitter::Equal => retry::Jitter::Equal,
-        },
+        jitter: queue.jitter,
         max_age: queue.max_age,
     }
 }
@@ -293,22 +289,11 @@ fn request(job: &Job, number: u32, attempts: u32) -> Result<Request<RequestBody>
     let uri = format!("/function/{}{}{query}", job.function, job.path);
     let mut request = Request::builder().method(Method::POST).uri(uri);
     if let Some(headers) = request.headers_mut() {
-        headers.extend(fields(&job.headers));
+        headers.extend(fields::map(&job.headers));
         headers.insert(RETRY, HeaderValue::from(number));
         headers.insert(RETRY_MAX, HeaderValue::from(attempts));
     }
     request.body(RequestBody::Kept(Full::new(job.body.clone())))
-}
-
-/// Kept header fields as a map; what is none by now is left out.
-fn fields(kept: &[(String, Vec<u8>)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in kept {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value)) {
-            map.append(name, value);
-        }
-    }
-    map
 }
 
 /// An answer to its end, what it says of when to try again, and whether it is the
@@ -316,7 +301,7 @@ fn fields(kept: &[(String, Vec<u8>)]) -> HeaderMap {
 async fn kept(response: Response<Body>, most: u64) -> Result<(Answer, Option<Duration>, bool), String> {
     let (mut parts, mut body) = response.into_parts();
     let retry_after = parts.headers.get(header::RETRY_AFTER);
-    let retry_after = retry_after.and_then(|value| retry::retry_after(value.to_str().ok()?, now()));
+    let retry_after = retry_after.and_then(|value| retry::retry_after(value.to_str().ok()?, Utc::now()));
     let is_internal = parts.headers.contains_key(INTERNAL_HEADER);
     let (mut bytes, mut truncated) = (BytesMut::new(), false);
     while let Some(frame) = body.frame().await {
@@ -329,17 +314,9 @@ async fn kept(response: Response<Body>, most: u64) -> Result<(Answer, Option<Dur
     headers::strip_hop_by_hop(&mut parts.headers);
     let answer = Answer {
         status: parts.status.as_u16(),
-        headers: parts
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-            .collect(),
+        headers: fields::of(&parts.headers),
         body: Bytes::from(bytes),
         truncated,
     };
     Ok((answer, retry_after, is_internal))
-}
-
-fn now() -> DateTime<Utc> {
-    Utc::now()
 }

@@ -118,10 +118,7 @@ impl CalledFunction {
     /// may be it; so also when none may.
     fn is_current<'s>(&self, listed: impl Iterator<Item = &'s FunctionStatus>) -> bool {
         let mut may_be_it = listed
-            .filter(|status| {
-                let namespace = status.namespace.as_deref().unwrap_or_default();
-                self.function.may_be(&FunctionRef::new(&*status.name, namespace))
-            })
+            .filter(|status| self.function.may_be(&status.function()))
             .peekable();
         let same = |status: &FunctionStatus| self.annotations == Some(CallAnnotations::of(status.annotations.as_ref()));
         may_be_it.peek().is_none() || may_be_it.any(same)

@@ -303,17 +303,8 @@ fn target(base: &str, received: &Uri) -> Result<Uri, http::uri::InvalidUri> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::proxy::headers::map;
 
     #[test]
     fn streams_have_no_time_limit() {

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from machine import Failed
-from servers import Proxy
+from servers import Proxy, free_port
 
 SERVER = Path(__file__).resolve().parents[1] / "fixtures/functions/slow.py"
 
@@ -32,6 +32,11 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(10)
         self.sock.connect(self.path)
+
+
+def to(port: int):
+    """Makes connections to a port."""
+    return lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
 
 def asked(connection: http.client.HTTPConnection, method: str, path: str, body: object = None) -> tuple[int, bytes]:
@@ -76,13 +81,11 @@ def bare(mode: str, command: str) -> float:
         began = time.monotonic()
         subprocess.run(command.split(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         return time.monotonic() - began
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     began = time.monotonic()
     process = subprocess.Popen(["python3", str(SERVER), "0"], env={**os.environ, "PORT": str(port)})
     try:
-        until_answered(lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=10), "/")
+        until_answered(to(port), "/")
         return time.monotonic() - began
     finally:
         process.kill()
@@ -91,7 +94,7 @@ def bare(mode: str, command: str) -> float:
 
 def through(gateway: Proxy, name: str) -> float:
     """Seconds of a call whose function is at zero."""
-    connect = lambda: http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)  # noqa: E731
+    connect = to(gateway.port)
     status, text = asked(connect(), "POST", f"/system/scale-function/{name}", {"serviceName": name, "replicas": 0})
     if status != 202:
         raise Failed(f"{name} is not stopped: {text!r}")
@@ -112,7 +115,7 @@ def measure(gateway: Proxy, binary: Path, directory: Path, rounds: int) -> dict:
     results = {}
     for name, mode, command in FUNCTIONS:
         deployment = {"service": name, "image": "local", "envProcess": command, "envVars": {"mode": mode}}
-        connect = lambda: http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)  # noqa: E731
+        connect = to(gateway.port)
         status, text = asked(connect(), "POST", "/system/functions", deployment)
         if status != 202:
             raise Failed(f"{name} is not deployed: {text!r}")

@@ -20,7 +20,10 @@ use faas_gateway::{
         headers::{self, CallHeaders},
     },
     routing::{Asked, RouteTable},
-    scaling::decide::{History, Rules, Seen, Signal},
+    scaling::{
+        decide::{History, Rules, Seen},
+        rules::{self, Above},
+    },
     trace::TraceContext,
 };
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -166,17 +169,8 @@ fn main() {
     }
 }
 
+/// What the defaults come to.
 fn rules() -> Rules {
-    Rules {
-        signal: Signal::Rps,
-        per_replica: 45.0,
-        min: 1,
-        max: 20,
-        idle_after: None,
-        scheduled: false,
-        down_window: Duration::from_secs(60),
-        stable_window: Duration::from_secs(30),
-        panic_window: Duration::from_secs(6),
-        panic_threshold: 2.0,
-    }
+    let defaults = config::parse(Some("provider.kind = \"memory\""), &Sources::default()).expect("valid");
+    rules::of(None, &Above::default(), &defaults.config.scaling).rules
 }

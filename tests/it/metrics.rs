@@ -426,7 +426,7 @@ async fn a_reading_asks_for_every_namespace() {
     let metrics = Metrics::new();
     let mut reader = replicas::Reader::default();
     reader.read(&*remote(&provider)).await;
-    let known = replicas::publish(&mut reader, &metrics);
+    let known = replicas::publish(&mut reader, &metrics, replicas::service);
     assert!(known.contains(&FunctionRef::new("one", "a")) && known.contains(&FunctionRef::new("two", "b")));
     let text = metrics.render();
     assert!(
@@ -455,7 +455,7 @@ async fn a_provider_without_namespaces_is_asked_once() {
         let metrics = Metrics::new();
         let mut reader = replicas::Reader::default();
         reader.read(&*remote(&provider)).await;
-        replicas::publish(&mut reader, &metrics);
+        replicas::publish(&mut reader, &metrics, replicas::service);
         assert_eq!(provider.asked().len(), 2);
         assert!(
             metrics
@@ -484,14 +484,14 @@ async fn a_provider_that_fails_costs_no_counters() {
     let metrics = Metrics::new();
     let mut reader = replicas::Reader::default();
     reader.read(&*client).await;
-    replicas::publish(&mut reader, &metrics);
+    replicas::publish(&mut reader, &metrics, replicas::service);
     called(&metrics, "one.fn", 200);
     called(&metrics, "gone.fn", 200);
 
     down.store(true, Ordering::SeqCst);
     reader.read(&*client).await;
     assert!(!reader.is_complete());
-    let known = replicas::publish(&mut reader, &metrics);
+    let known = replicas::publish(&mut reader, &metrics, replicas::service);
     assert!(known.has_label("one.fn"));
     let text = metrics.render();
     assert!(
@@ -502,13 +502,13 @@ async fn a_provider_that_fails_costs_no_counters() {
     down.store(false, Ordering::SeqCst);
     reader.read(&*client).await;
     assert!(reader.is_complete());
-    replicas::publish(&mut reader, &metrics);
+    replicas::publish(&mut reader, &metrics, replicas::service);
     assert!(
         metrics.render().contains("gone.fn"),
         "one list may be older than the function"
     );
     reader.read(&*client).await;
-    replicas::publish(&mut reader, &metrics);
+    replicas::publish(&mut reader, &metrics, replicas::service);
     let text = metrics.render();
     assert!(!text.contains("gone.fn"), "{text}");
     assert!(
@@ -525,6 +525,7 @@ async fn until_asked(times: usize, interval: Duration, next: Option<Duration>) -
         generation,
         provider: remote(&provider),
         metrics: Arc::new(Metrics::new()),
+        service: Arc::new(replicas::service),
         interval,
     };
     let asked = || {

@@ -1,11 +1,14 @@
 //! Replicas that follow the load, the clock, alerts and people, with real
 //! functions of this machine.
 
-use std::time::Duration;
+use std::{path::Path, process::Stdio, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
 
 use crate::support::{Gateway, eventually, gateway::Setup, load::Load};
 
@@ -34,7 +37,21 @@ async fn deploy(gateway: &Gateway, name: &str, wait_ms: u32, labels: &Value) {
 }
 
 fn fixture() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/slow.py")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/slow.py")
+}
+
+/// A server that ends with the test.
+fn server(program: &str, directory: &Path, arguments: &[String]) -> Child {
+    let log = std::fs::File::create(directory.join(format!("{program}.log"))).expect("a log");
+    Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} (make tools installs it): {error}"))
 }
 
 async fn explain(gateway: &Gateway, name: &str) -> Value {

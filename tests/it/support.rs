@@ -23,6 +23,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Held by who opens thousands of connections: this process may not have twice as many.
 pub(crate) static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
+}
+
 /// Waits for something that must happen soon.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let Ok(value) = tokio::time::timeout(PATIENCE, future).await else {

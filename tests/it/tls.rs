@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    Gateway, Upstream, eventually,
+    Gateway, Upstream, eventually, free_port,
     gateway::field,
     soon,
     tls::{Authority, Secured},
@@ -381,14 +381,7 @@ async fn what_is_wrong_with_the_files_is_told_wherever_they_are_checked() {
 #[tokio::test]
 async fn a_gateway_with_tls_can_be_asked_whether_it_is_well() {
     let secured = Secured::new();
-    let port = |address: std::net::SocketAddr| address.port();
-    let free = || {
-        std::net::TcpListener::bind("127.0.0.1:0")
-            .expect("a port")
-            .local_addr()
-            .expect("bound")
-    };
-    let (main, metrics) = (port(free()), port(free()));
+    let (main, metrics) = (free_port(), free_port());
     let toml = format!(
         "[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n[server]\nlisten = \"127.0.0.1:{main}\"\n{}",
         secured.toml()

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     model::FunctionRef,
-    queue::{Answer, Attempt, Count, Entry, Filter, Job, Page, Published, State, Then},
+    queue::{Answer, Attempt, Count, Entry, Filter, Job, Page, Published, State, Then, fields::Fields},
 };
 
 /// Name of the database in its directory.
@@ -360,7 +360,7 @@ fn fields_text(fields: &[(String, Vec<u8>)]) -> String {
     Value::from(list).to_string()
 }
 
-fn fields(text: &str) -> Vec<(String, Vec<u8>)> {
+fn fields(text: &str) -> Fields {
     let list: Vec<(String, String)> = serde_json::from_str(text).unwrap_or_default();
     list.into_iter()
         .map(|(name, value)| (name, value.chars().filter_map(|byte| u8::try_from(byte).ok()).collect()))

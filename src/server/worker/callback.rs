@@ -18,12 +18,12 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use sha2::Sha256;
 use url::{Host, Url};
 
-use super::{RETRY, RETRY_MAX, fields};
+use super::{RETRY, RETRY_MAX};
 use crate::{
     client,
     config::Config,
     proxy::headers::{CALL_ID, DURATION_SECONDS, INTERNAL},
-    queue::{Answer, Job},
+    queue::{Answer, Job, fields},
     shutdown::Stop,
     snapshot::Snapshot,
 };
@@ -186,7 +186,10 @@ impl Resolve for Filtered {
 
 /// The headers of a callback: the answer's own, and what is said of the call.
 fn headers(told: &Told<'_>, secret: Option<&str>) -> HeaderMap {
-    let mut map = told.answer.map(|answer| fields(&answer.headers)).unwrap_or_default();
+    let mut map = told
+        .answer
+        .map(|answer| fields::map(&answer.headers))
+        .unwrap_or_default();
     // Its framing is this request's own.
     for name in [header::CONTENT_LENGTH, header::DATE, INTERNAL] {
         map.remove(name);

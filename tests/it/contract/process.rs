@@ -33,6 +33,7 @@ use nix::{
 };
 
 use super::provider::{Backend, available, deployment, eventually, function, map, secret};
+use crate::support::free_port;
 
 /// A process provider with a state directory of its own.
 pub(crate) struct Local {
@@ -358,12 +359,6 @@ fn on_port(name: &str, port: u16) -> FunctionDeployment {
         env_vars: Some(map(&[("upstream_url", &upstream)])),
         ..running(name, &format!("node {}", script.display()))
     }
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("binds");
-    listener.local_addr().expect("bound").port()
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, sync::Notify};
 
 use super::{says, write};
 use crate::support::{
-    Gateway, Upstream, eventually,
+    Gateway, Upstream, eventually, free_port,
     gateway::{field, logged_address},
     soon,
     upstream::text,
@@ -23,12 +23,6 @@ use crate::support::{
 };
 
 const CALL: &str = "GET /function/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-
-/// A port that nobody listens on.
-pub(super) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
-}
 
 fn here(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()

@@ -13,8 +13,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
 use http::Method;
 use serde_json::Value;
 
-use super::listeners::free_port;
-use crate::support::{Gateway, Upstream, eventually, gateway::client, soon, upstream::body, wire::Wire};
+use crate::support::{Gateway, Upstream, eventually, free_port, gateway::client, soon, upstream::body, wire::Wire};
 
 mod edits;
 

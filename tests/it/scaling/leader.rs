@@ -1,33 +1,26 @@
 //! Several gateways before one provider, with a real NATS server: one scales, and
 //! another does when that one ends.
 
-use std::{path::Path, process::Stdio};
+use std::path::Path;
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use super::{QUICK, explain};
-use crate::support::{Gateway, eventually, gateway::Setup};
+use super::{QUICK, explain, server};
+use crate::support::{Gateway, eventually, free_port, gateway::Setup};
 
 /// A NATS server with JetStream that ends with the test, and its port.
 async fn nats(directory: &Path) -> (Child, u16) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
-    let child = Command::new("nats-server")
-        .args([
-            "--addr",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--jetstream",
-            "--store_dir",
-        ])
-        .arg(directory)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("nats-server (make tools installs it): {error}"));
+    let port = free_port();
+    let arguments = [
+        "--addr",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+        "--jetstream",
+        "--store_dir",
+        ".",
+    ];
+    let child = server("nats-server", directory, &arguments.map(str::to_owned));
     eventually("the NATS server", || async {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
     })

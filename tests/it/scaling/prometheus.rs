@@ -5,30 +5,10 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use super::{QUICK, becomes, deploy, explain};
-use crate::support::{Gateway, eventually, gateway::client, load::Load};
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
-}
-
-/// A server that ends with the test.
-fn start(program: &str, directory: &Path, arguments: &[String]) -> Child {
-    let log = std::fs::File::create(directory.join(format!("{program}.log"))).expect("a log");
-    Command::new(program)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(std::process::Stdio::null())
-        .stdout(log.try_clone().expect("a log"))
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} (make tools installs it): {error}"))
-}
+use super::{QUICK, becomes, deploy, explain, server};
+use crate::support::{Gateway, eventually, free_port, gateway::client, load::Load};
 
 async fn ready(port: u16, program: &str) {
     eventually(program, || async {
@@ -52,7 +32,7 @@ async fn prometheus(directory: &Path, port: u16, scraped: &[String], more: &str)
         "--storage.tsdb.path=data".to_owned(),
         format!("--web.listen-address=127.0.0.1:{port}"),
     ];
-    let child = start("prometheus", directory, &arguments);
+    let child = server("prometheus", directory, &arguments);
     ready(port, "prometheus").await;
     child
 }
@@ -98,7 +78,7 @@ async fn the_rule_of_openfaas_scales_up_and_its_end_leaves_the_fewest() {
         format!("--web.listen-address=127.0.0.1:{alerts}"),
         "--cluster.listen-address=".to_owned(),
     ];
-    let _alertmanager = start("prometheus-alertmanager", directory, &arguments);
+    let _alertmanager = server("prometheus-alertmanager", directory, &arguments);
     ready(alerts, "prometheus-alertmanager").await;
     std::fs::write(directory.join("alert.rules.yml"), RULE).expect("written");
     let alerting = format!(

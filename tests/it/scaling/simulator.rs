@@ -5,7 +5,13 @@
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
-use faas_gateway::scaling::decide::{History, Reason, Rules, Seen, Signal};
+use faas_gateway::{
+    config::{self, Sources},
+    scaling::{
+        decide::{History, Reason, Rules, Seen},
+        rules::{self, Above},
+    },
+};
 use plotters::prelude::*;
 
 /// Seconds between two decisions.
@@ -14,23 +20,10 @@ const TICK: u32 = 2;
 /// Seconds until a new replica can take calls.
 const START_UP: u32 = 4;
 
-/// Calls a second that one replica takes.
-const PER_REPLICA: f64 = 45.0;
-
-/// What the defaults come to for a target of 50.
+/// What the defaults come to.
 fn rules() -> Rules {
-    Rules {
-        signal: Signal::Rps,
-        per_replica: PER_REPLICA,
-        min: 1,
-        max: 20,
-        idle_after: None,
-        scheduled: false,
-        down_window: Duration::from_secs(60),
-        stable_window: Duration::from_secs(30),
-        panic_window: Duration::from_secs(6),
-        panic_threshold: 2.0,
-    }
+    let defaults = config::parse(Some("provider.kind = \"memory\""), &Sources::default()).expect("valid");
+    rules::of(None, &Above::default(), &defaults.config.scaling).rules
 }
 
 /// What was at one time.

@@ -20,6 +20,9 @@ use super::{
 
 const STATUS: &str = r#"{"name":"f","image":"scripted","replicas":1,"availableReplicas":1}"#;
 
+/// What a function answers with as a sign that the gateway is well.
+const WELL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwell";
+
 /// The function and the gateway before it.
 pub(crate) struct Script {
     pub(crate) gateway: Gateway,
@@ -96,9 +99,7 @@ impl Script {
             "{}",
             call.head
         );
-        call.wire
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwell")
-            .await;
+        call.wire.send(WELL).await;
         drop(call);
         let answer = caller.rest().await;
         assert!(
@@ -115,9 +116,7 @@ impl Script {
             "{} is not {path}",
             call.head
         );
-        call.wire
-            .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwell")
-            .await;
+        call.wire.send(WELL).await;
         let answer = caller.until("\r\n\r\nwell").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
