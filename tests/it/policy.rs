@@ -492,6 +492,24 @@ async fn a_refusal_names_the_table_that_set_the_key_however_the_body_comes() {
 }
 
 #[tokio::test]
+async fn what_follows_a_body_that_was_too_large_is_a_request_or_nothing() {
+    const NEXT: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let upstream = Upstream::start().await;
+    let gateway = start(&upstream, "body.max_request = 4").await;
+    for framed in [
+        "Content-Length: 5\r\n\r\nfives",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nfives\r\n0\r\n\r\n",
+    ] {
+        let mut wire = Wire::connect(gateway.address()).await;
+        wire.send(format!("POST /function/echo HTTP/1.1\r\nHost: a\r\n{framed}{NEXT}"))
+            .await;
+        let answers = wire.rest().await;
+        let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert!(matches!(statuses[..], ["413"] | ["413", "200"]), "{framed}: {answers}");
+    }
+}
+
+#[tokio::test]
 async fn headers_are_changed_both_ways_but_not_those_that_frame() {
     let upstream = Upstream::start().await;
     let gateway = start(

@@ -135,8 +135,9 @@ impl Transfer {
         let runs = self.body.take(buffer.unread()).map_err(Broken::Malformed)?;
         self.data += runs.data as u64;
         self.moved += runs.consumed as u64;
-        TooLarge::check(self.data, self.limit).map_err(Broken::TooLarge)?;
+        // Gone even when it is too much: what follows may be the next request.
         buffer.consume(runs.consumed);
+        TooLarge::check(self.data, self.limit).map_err(Broken::TooLarge)?;
         let kept = in_one_piece(buffer.all_mut(), from, &runs);
         if self.recoded.is_some() {
             self.open_chunk(kept.len());
