@@ -24,13 +24,33 @@ pub mod schedule;
 
 use fields::Fields;
 
+/// Where a job goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// To its function.
+    Function,
+    /// To a URL, which is to know what became of a call of the function.
+    Url(String),
+}
+
+/// Jobs that take turns with others, and are bounded, together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Calls of a function.
+    Function(FunctionRef),
+    /// Whatever goes to URLs.
+    Urls,
+}
+
 /// A call to make.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Job {
     /// Its call id, which is its name.
     pub id: String,
-    /// The function.
+    /// The function that it calls, or whose answer it takes to a URL.
     pub function: FunctionRef,
+    /// Where it goes.
+    pub target: Target,
     /// The path after the function's name, as it was sent; may be empty.
     pub path: String,
     /// The query, as it was sent, without `?`; may be empty.
@@ -47,6 +67,16 @@ pub struct Job {
     pub created: DateTime<Utc>,
     /// When it is to run, at the earliest.
     pub due: DateTime<Utc>,
+}
+
+impl Job {
+    /// Where it stands in line.
+    pub fn lane(&self) -> Lane {
+        match self.target {
+            Target::Function => Lane::Function(self.function.clone()),
+            Target::Url(_) => Lane::Urls,
+        }
+    }
 }
 
 /// Without headers and body, which may hold secrets.
@@ -168,6 +198,20 @@ pub enum Then {
     Again(DateTime<Utc>),
 }
 
+/// A try that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The try.
+    pub attempt: Attempt,
+    /// What it was answered with.
+    pub answer: Option<Answer>,
+    /// What it makes of the job.
+    pub then: Then,
+    /// Jobs that the end of this one gives rise to: kept together with it, or not
+    /// at all. They are kept however full the queue is.
+    pub follow: Vec<Job>,
+}
+
 /// Which jobs are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -235,10 +279,10 @@ pub struct Published {
     pub is_new: bool,
 }
 
-/// How many jobs of a function may run at a time, now.
+/// How many jobs of a lane may run at a time, now.
 pub trait Allowed: Sync {
     /// Of this one.
-    fn allowed(&self, function: &FunctionRef) -> usize;
+    fn allowed(&self, lane: &Lane) -> usize;
 }
 
 /// Whatever keeps jobs.
@@ -259,7 +303,7 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable`; then the job runs again.
-    async fn finish(&self, id: &str, attempt: Attempt, answer: Option<Answer>, then: Then) -> Result<(), QueueError>;
+    async fn finish(&self, id: &str, finished: Finished) -> Result<(), QueueError>;
 
     /// Everything about a job.
     async fn get(&self, id: &str) -> Result<Entry, QueueError>;

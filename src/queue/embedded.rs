@@ -24,7 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Allowed, Answer, Attempt, Bounds, Count, Entry, Filter, Job, Page, Published, Queue, QueueError, State, Then,
+    Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State, Then,
     schedule::Schedule,
 };
 use crate::{config::blocking, model::FunctionRef};
@@ -47,8 +47,8 @@ const UNKEPT: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 /// Tells who waits whether a write is durable.
 type Completion = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
 
-/// A write, within a transaction.
-type Write = Box<dyn FnOnce(&Connection) -> Completion + Send>;
+/// A write, within a transaction; without one it is not done, and says so.
+type Write = Box<dyn FnOnce(Option<&Connection>) -> Completion + Send>;
 
 /// A SQLite database of jobs.
 pub struct Embedded {
@@ -63,7 +63,7 @@ pub struct Embedded {
 #[derive(Default)]
 struct Inner {
     schedule: Schedule,
-    running: HashMap<String, (FunctionRef, CancellationToken)>,
+    running: HashMap<String, (Lane, CancellationToken)>,
     /// Jobs that have not ended, and bytes of their bodies.
     jobs: u64,
     bytes: u64,
@@ -109,8 +109,8 @@ impl Embedded {
             bounds,
             ..Inner::default()
         };
-        rows::recover(&writer, |id, function, due, bytes| {
-            inner.schedule.add(id, function, due);
+        rows::recover(&writer, |id, lane, due, bytes| {
+            inner.schedule.add(id, lane, due);
             inner.jobs += 1;
             inner.bytes += bytes;
         })
@@ -139,12 +139,12 @@ impl Embedded {
     ) -> Result<T, QueueError> {
         let (done, result) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
-            let worked = in_savepoint(connection, work);
+            let worked = connection.map(|connection| in_savepoint(connection, work));
             Box::new(move |committed| {
                 let told = match (worked, committed) {
-                    (Ok(value), Ok(())) => Ok(value),
-                    (Err(error), _) => Err(QueueError::Unavailable(error.to_string())),
                     (_, Err(error)) => Err(error),
+                    (Some(worked), Ok(())) => worked.map_err(|error| QueueError::Unavailable(error.to_string())),
+                    (None, Ok(())) => Err(QueueError::Unavailable("there was no transaction".to_owned())),
                 };
                 // Who asked may have left.
                 let _ = done.send(told);
@@ -199,22 +199,22 @@ impl Embedded {
 struct Taken {
     state: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
-    job: Option<(String, FunctionRef)>,
+    job: Option<(String, Lane)>,
 }
 
 impl Taken {
-    fn give_up(&mut self) -> Option<(String, FunctionRef)> {
-        let (id, function) = self.job.take()?;
+    fn give_up(&mut self) -> Option<(String, Lane)> {
+        let (id, lane) = self.job.take()?;
         let mut inner = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         inner.running.remove(&id);
-        inner.schedule.ended(&function);
-        Some((id, function))
+        inner.schedule.ended(&lane);
+        Some((id, lane))
     }
 
     fn put_back(&mut self, due: DateTime<Utc>) {
-        if let Some((id, function)) = self.give_up() {
+        if let Some((id, lane)) = self.give_up() {
             let mut inner = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.schedule.add(&id, &function, due);
+            inner.schedule.add(&id, &lane, due);
         }
     }
 }
@@ -249,11 +249,12 @@ fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
     while let Some(first) = waiting.blocking_recv() {
         let mut completions = Vec::new();
         let began = connection.execute_batch("BEGIN IMMEDIATE");
-        completions.push(first(connection));
+        let writable = began.is_ok().then_some(connection);
+        completions.push(first(writable));
         while completions.len() < BATCH
             && let Ok(next) = waiting.try_recv()
         {
-            completions.push(next(connection));
+            completions.push(next(writable));
         }
         let ended = began.and_then(|()| connection.execute_batch("COMMIT"));
         if ended.is_err() {
@@ -272,11 +273,11 @@ impl Queue for Embedded {
     async fn publish(&self, job: Job) -> Result<Published, QueueError> {
         let bytes = job.body.len() as u64;
         self.reserve(bytes)?;
-        let (id, function, due) = (job.id.clone(), job.function.clone(), job.due);
+        let (id, lane, due) = (job.id.clone(), job.lane(), job.due);
         let published = self.write(move |connection| rows::insert(connection, &job)).await;
         match published {
             Ok(Published { is_new: true, .. }) => {
-                self.inner().schedule.add(&id, &function, due);
+                self.inner().schedule.add(&id, &lane, due);
                 self.changed.notify_one();
             }
             _ => self.inner().release(bytes),
@@ -290,13 +291,13 @@ impl Queue for Embedded {
             let (taken, due) = {
                 let mut inner = self.inner();
                 let taken = inner.schedule.take(now, allowed);
-                if let Some((id, function)) = &taken {
-                    let running = (function.clone(), CancellationToken::new());
+                if let Some((id, lane)) = &taken {
+                    let running = (lane.clone(), CancellationToken::new());
                     inner.running.insert(id.clone(), running);
                 }
                 (taken, inner.schedule.next_due(now))
             };
-            let Some((id, function)) = taken else {
+            let Some((id, lane)) = taken else {
                 let wait = due.and_then(|due| (due - now).to_std().ok()).unwrap_or(LOOK).min(LOOK);
                 // Only ends the wait sooner.
                 let _ = tokio::time::timeout(wait, self.changed.notified()).await;
@@ -305,7 +306,7 @@ impl Queue for Embedded {
             let mut taken = Taken {
                 state: Arc::clone(&self.state),
                 changed: Arc::clone(&self.changed),
-                job: Some((id.clone(), function)),
+                job: Some((id.clone(), lane)),
             };
             let wanted = id.clone();
             let found = self
@@ -332,22 +333,34 @@ impl Queue for Embedded {
         }
     }
 
-    async fn finish(&self, id: &str, attempt: Attempt, answer: Option<Answer>, then: Then) -> Result<(), QueueError> {
+    async fn finish(&self, id: &str, finished: Finished) -> Result<(), QueueError> {
         let name = id.to_owned();
-        let kept = then.clone();
+        let then = finished.then.clone();
+        let follow: Vec<_> = finished
+            .follow
+            .iter()
+            .map(|job| (job.id.clone(), job.lane(), job.due, job.body.len() as u64))
+            .collect();
         let done = self
-            .write(move |connection| rows::finish(connection, &name, &attempt, answer.as_ref(), &kept))
+            .write(move |connection| rows::finish(connection, &name, &finished))
             .await;
         let mut inner = self.inner();
-        if let Some((function, _)) = inner.running.remove(id) {
-            inner.schedule.ended(&function);
+        if matches!(&done, Ok(Some(found)) if !found.was_cancelled) {
+            for (id, lane, due, bytes) in follow {
+                inner.jobs += 1;
+                inner.bytes += bytes;
+                inner.schedule.add(&id, &lane, due);
+            }
+        }
+        if let Some((lane, _)) = inner.running.remove(id) {
+            inner.schedule.ended(&lane);
             match (&done, then) {
                 // Counted when it was cancelled.
                 (Ok(None), _) => {}
-                (Ok(Some(finished)), _) if finished.was_cancelled => {}
-                (Ok(Some(_)), Then::Again(due)) => inner.schedule.add(id, &function, due),
-                (Ok(Some(finished)), Then::End(_)) => inner.release(finished.bytes),
-                (Err(_), _) => inner.schedule.add(id, &function, Utc::now() + UNKEPT),
+                (Ok(Some(found)), _) if found.was_cancelled => {}
+                (Ok(Some(_)), Then::Again(due)) => inner.schedule.add(id, &lane, due),
+                (Ok(Some(found)), Then::End(_)) => inner.release(found.bytes),
+                (Err(_), _) => inner.schedule.add(id, &lane, Utc::now() + UNKEPT),
             }
         }
         drop(inner);
@@ -424,7 +437,7 @@ impl Queue for Embedded {
             .write(move |connection| rows::redrive(connection, &name, now))
             .await;
         if let Ok(true) = again {
-            self.inner().schedule.add(id, &entry.job.function, now);
+            self.inner().schedule.add(id, &entry.job.lane(), now);
             self.changed.notify_one();
         } else {
             self.inner().release(bytes);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Allowed, Answer, Attempt, Bounds, Count, Entry, Filter, Job, Page, Published, Queue, QueueError, Then};
+use super::{Allowed, Bounds, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError};
 use crate::model::FunctionRef;
 
 /// A queue that keeps nothing, and the reason.
@@ -28,7 +28,7 @@ impl Queue for Offline {
         std::future::pending().await
     }
 
-    async fn finish(&self, _: &str, _: Attempt, _: Option<Answer>, _: Then) -> Result<(), QueueError> {
+    async fn finish(&self, _: &str, _: Finished) -> Result<(), QueueError> {
         self.told()
     }
 

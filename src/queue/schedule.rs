@@ -1,6 +1,6 @@
 //! Which job is next. Pure; in memory, beside the store that keeps the jobs.
 //!
-//! Fair between functions: the one with the fewest running jobs is served first,
+//! Fair between lanes: the one with the fewest running jobs is served first,
 //! and among equals the one that waited longest for its turn, so that a burst for
 //! one does not hold up the others. Of one function, what was due first.
 
@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::Allowed;
+use super::{Allowed, Lane};
 use crate::model::FunctionRef;
 
 /// A job's place: when it is due, the order in which it came, its id.
 type Place = (DateTime<Utc>, u64, String);
 
-/// Jobs that wait, and how many of each function run.
+/// Jobs that wait, and how many of each lane run.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    functions: BTreeMap<FunctionRef, Line>,
+    lanes: BTreeMap<Lane, Line>,
     /// Where each waiting job stands.
-    places: HashMap<String, (FunctionRef, DateTime<Utc>, u64)>,
+    places: HashMap<String, (Lane, DateTime<Utc>, u64)>,
     paused: HashSet<FunctionRef>,
     all_paused: bool,
     /// Counts jobs that came.
@@ -38,63 +38,68 @@ struct Line {
 
 impl Schedule {
     /// Puts a job in its line.
-    pub fn add(&mut self, id: &str, function: &FunctionRef, due: DateTime<Utc>) {
+    pub fn add(&mut self, id: &str, lane: &Lane, due: DateTime<Utc>) {
         self.remove(id);
         self.came += 1;
-        let line = self.functions.entry(function.clone()).or_default();
+        let line = self.lanes.entry(lane.clone()).or_default();
         line.waiting.insert((due, self.came, id.to_owned()));
-        self.places.insert(id.to_owned(), (function.clone(), due, self.came));
+        self.places.insert(id.to_owned(), (lane.clone(), due, self.came));
     }
 
     /// Takes a waiting job out; whether it was there.
     pub fn remove(&mut self, id: &str) -> bool {
-        let Some((function, due, number)) = self.places.remove(id) else {
+        let Some((lane, due, number)) = self.places.remove(id) else {
             return false;
         };
-        if let Some(line) = self.functions.get_mut(&function) {
+        if let Some(line) = self.lanes.get_mut(&lane) {
             line.waiting.remove(&(due, number, id.to_owned()));
         }
-        self.tidy(&function);
+        self.tidy(&lane);
         true
     }
 
     /// Takes the next job that is due; it counts as running until [`Schedule::ended`].
-    pub fn take(&mut self, now: DateTime<Utc>, allowed: &dyn Allowed) -> Option<(String, FunctionRef)> {
+    pub fn take(&mut self, now: DateTime<Utc>, allowed: &dyn Allowed) -> Option<(String, Lane)> {
         if self.all_paused {
             return None;
         }
-        let is_due = |(function, line): &(&FunctionRef, &Line)| {
-            line.waiting.first().is_some_and(|(due, ..)| *due <= now) && !self.paused.contains(*function)
+        let is_due = |(lane, line): &(&Lane, &Line)| {
+            line.waiting.first().is_some_and(|(due, ..)| *due <= now) && !self.is_paused(lane)
         };
-        let mut lines: Vec<_> = self.functions.iter().filter(is_due).collect();
-        lines.sort_by_key(|(_, line)| (line.running, line.served));
+        let mut lanes: Vec<_> = self.lanes.iter().filter(is_due).collect();
+        lanes.sort_by_key(|(_, line)| (line.running, line.served));
         // In this order, because to ask is the dearest part, and the first may mostly run.
-        let next = lines
+        let next = lanes
             .into_iter()
-            .find(|(function, line)| line.running < allowed.allowed(function));
-        let function = next?.0.clone();
-        let line = self.functions.get_mut(&function)?;
+            .find(|(lane, line)| line.running < allowed.allowed(lane));
+        let lane = next?.0.clone();
+        let line = self.lanes.get_mut(&lane)?;
         let (_, _, id) = line.waiting.pop_first()?;
         self.turns += 1;
         line.served = self.turns;
         line.running += 1;
         self.places.remove(&id);
-        Some((id, function))
+        Some((id, lane))
+    }
+
+    /// Only functions are paused; what they led to goes on.
+    fn is_paused(&self, lane: &Lane) -> bool {
+        matches!(lane, Lane::Function(function) if self.paused.contains(function))
     }
 
     /// A job that was taken does not run any more.
-    pub fn ended(&mut self, function: &FunctionRef) {
-        if let Some(line) = self.functions.get_mut(function) {
+    pub fn ended(&mut self, lane: &Lane) {
+        if let Some(line) = self.lanes.get_mut(lane) {
             line.running = line.running.saturating_sub(1);
         }
-        self.tidy(function);
+        self.tidy(lane);
     }
 
     /// When the next job is due that is not due now; whether one is due already
     /// is for [`Schedule::take`] to say.
     pub fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let first = |line: &Line| line.waiting.first().map(|(due, ..)| *due);
-        self.functions.values().filter_map(first).filter(|due| *due > now).min()
+        self.lanes.values().filter_map(first).filter(|due| *due > now).min()
     }
 
     /// Stops, or goes on with, a function; all without one.
@@ -119,22 +124,23 @@ impl Schedule {
 
     /// Jobs of each function that are due.
     pub fn depths(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, u64> {
-        self.functions
-            .iter()
-            .map(|(function, line)| {
+        let depth = |(lane, line): (&Lane, &Line)| match lane {
+            Lane::Function(function) => {
                 let due = line.waiting.iter().take_while(|(due, ..)| *due <= now).count();
-                (function.clone(), due as u64)
-            })
-            .collect()
+                Some((function.clone(), due as u64))
+            }
+            Lane::Urls => None,
+        };
+        self.lanes.iter().filter_map(depth).collect()
     }
 
-    fn tidy(&mut self, function: &FunctionRef) {
+    fn tidy(&mut self, lane: &Lane) {
         if self
-            .functions
-            .get(function)
+            .lanes
+            .get(lane)
             .is_some_and(|line| line.waiting.is_empty() && line.running == 0)
         {
-            self.functions.remove(function);
+            self.lanes.remove(lane);
         }
     }
 }
@@ -151,8 +157,12 @@ mod tests {
         FunctionRef::new(name, "fn")
     }
 
+    fn lane(name: &str) -> Lane {
+        Lane::Function(function(name))
+    }
+
     impl Allowed for usize {
-        fn allowed(&self, _: &FunctionRef) -> usize {
+        fn allowed(&self, _: &Lane) -> usize {
             *self
         }
     }
@@ -166,10 +176,10 @@ mod tests {
     fn a_burst_for_one_function_does_not_hold_up_another() {
         let mut schedule = Schedule::default();
         for number in 0..1000 {
-            schedule.add(&format!("a{number}"), &function("a"), at(0));
+            schedule.add(&format!("a{number}"), &lane("a"), at(0));
         }
-        schedule.add("b0", &function("b"), at(1));
-        schedule.add("b1", &function("b"), at(1));
+        schedule.add("b0", &lane("b"), at(1));
+        schedule.add("b1", &lane("b"), at(1));
         let order: Vec<_> = (0..5).map(|_| take(&mut schedule, 1, 10)).collect();
         assert_eq!(order, ["a0", "b0", "a1", "b1", "a2"]);
     }
@@ -178,19 +188,19 @@ mod tests {
     fn what_runs_is_bounded_for_each_function() {
         let mut schedule = Schedule::default();
         for id in ["1", "2", "3"] {
-            schedule.add(id, &function("a"), at(0));
+            schedule.add(id, &lane("a"), at(0));
         }
         assert_eq!([take(&mut schedule, 0, 2), take(&mut schedule, 0, 2)], ["1", "2"]);
         assert_eq!(take(&mut schedule, 0, 2), "");
-        schedule.ended(&function("a"));
+        schedule.ended(&lane("a"));
         assert_eq!(take(&mut schedule, 0, 2), "3");
     }
 
     #[test]
     fn nothing_runs_before_it_is_due() {
         let mut schedule = Schedule::default();
-        schedule.add("later", &function("a"), at(10));
-        schedule.add("now", &function("a"), at(0));
+        schedule.add("later", &lane("a"), at(10));
+        schedule.add("now", &lane("a"), at(0));
         assert_eq!(
             (take(&mut schedule, 5, 9), take(&mut schedule, 5, 9)),
             ("now".to_owned(), String::new())
@@ -205,8 +215,8 @@ mod tests {
     #[test]
     fn paused_functions_wait_and_what_was_taken_back_is_gone() {
         let mut schedule = Schedule::default();
-        schedule.add("a", &function("a"), at(0));
-        schedule.add("b", &function("b"), at(0));
+        schedule.add("a", &lane("a"), at(0));
+        schedule.add("b", &lane("b"), at(0));
         schedule.pause(Some(&function("a")), true);
         assert_eq!(
             (take(&mut schedule, 0, 9), take(&mut schedule, 0, 9)),
@@ -221,10 +231,7 @@ mod tests {
         schedule.pause(None, false);
         assert!(schedule.remove("a") && !schedule.remove("a"));
         assert_eq!(take(&mut schedule, 0, 9), "");
-        schedule.ended(&function("b"));
-        assert!(
-            schedule.functions.is_empty(),
-            "nothing is kept of functions without jobs"
-        );
+        schedule.ended(&lane("b"));
+        assert!(schedule.lanes.is_empty(), "nothing is kept of functions without jobs");
     }
 }

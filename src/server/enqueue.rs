@@ -28,7 +28,7 @@ use crate::{
         target,
     },
     queue::{
-        Job, Published,
+        Job, Published, Target,
         fields::{self, Fields},
     },
     snapshot::Snapshot,
@@ -88,6 +88,7 @@ where
     let job = Job {
         id: String::from_utf8_lossy(call.call_id.as_bytes()).into_owned(),
         function,
+        target: Target::Function,
         path: rest.to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: passed_on(&parts.headers, &call),

@@ -32,7 +32,7 @@ use crate::{
     problem::{Form, INTERNAL_HEADER},
     proxy::headers,
     queue::{
-        Allowed, Answer, Attempt, Job, State, Then, fields,
+        Allowed, Answer, Attempt, Finished, Job, Lane, State, Then, fields,
         limiter::Limiter,
         retry::{self, Outcome, Policy},
     },
@@ -163,7 +163,13 @@ impl Worker {
             .kept()
             .tried(state.unwrap_or(State::Retrying).as_str(), took);
         tracing::debug!(id = job.id, function = %job.function, number, ?then, "asynchronous call tried");
-        let done = queue.finish(&job.id, attempt, answer.clone(), then).await;
+        let finished = Finished {
+            attempt,
+            answer: answer.clone(),
+            then,
+            follow: Vec::new(),
+        };
+        let done = queue.finish(&job.id, finished).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
         if let Err(error) = done {
             tracing::error!(id = job.id, %error, "the end of an asynchronous call was not kept; it will be made again");
@@ -248,12 +254,15 @@ impl Worker {
 }
 
 impl Allowed for Worker {
-    fn allowed(&self, function: &FunctionRef) -> usize {
+    fn allowed(&self, lane: &Lane) -> usize {
         let snapshot = self.service.current.get();
         let queue = &snapshot.config.queue;
         if self.running.load(Ordering::SeqCst) >= queue.concurrency as usize {
             return 0;
         }
+        let Lane::Function(function) = lane else {
+            return queue.function_concurrency as usize;
+        };
         let most = most(&snapshot, function);
         let limiters = self.limiters();
         limiters.get(function).copied().unwrap_or_default().limit(most)

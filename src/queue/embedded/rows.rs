@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     model::FunctionRef,
-    queue::{Answer, Attempt, Count, Entry, Filter, Job, Page, Published, State, Then, fields::Fields},
+    queue::{
+        Answer, Attempt, Count, Entry, Filter, Finished, Job, Lane, Page, Published, State, Target, Then,
+        fields::Fields,
+    },
 };
 
 /// Name of the database in its directory.
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     query TEXT NOT NULL,
     headers TEXT NOT NULL,
     body BLOB NOT NULL,
+    url TEXT,
     callback TEXT,
     idempotency_key TEXT,
     created INTEGER NOT NULL,
@@ -55,14 +59,14 @@ CREATE TABLE IF NOT EXISTS paused (name TEXT NOT NULL, namespace TEXT NOT NULL, 
 
 /// All columns of an entry, and the number of its tries at the end.
 const COLUMNS: &str = "id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state, \
-                       attempts, finished, answer_status, answer_headers, answer_body, answer_truncated, tries, seq";
+                       attempts, finished, answer_status, answer_headers, answer_body, answer_truncated, tries, seq, url";
 
 /// The same without bodies.
 const LISTED: &str = "id, name, namespace, path, query, headers, x'', callback, idempotency_key, created, due, state, \
-                      attempts, finished, answer_status, answer_headers, x'', answer_truncated, tries, seq";
+                      attempts, finished, answer_status, answer_headers, x'', answer_truncated, tries, seq, url";
 
 /// What [`finish`] found.
-pub(super) struct Finished {
+pub(super) struct Found {
     /// Of the job's body.
     pub(super) bytes: u64,
     pub(super) was_cancelled: bool,
@@ -81,19 +85,24 @@ pub(super) fn open(directory: &Path) -> rusqlite::Result<Connection> {
 /// due, bytes.
 pub(super) fn recover(
     connection: &Connection,
-    mut tell: impl FnMut(&str, &FunctionRef, DateTime<Utc>, u64),
+    mut tell: impl FnMut(&str, &Lane, DateTime<Utc>, u64),
 ) -> rusqlite::Result<()> {
     connection.execute(
         "UPDATE jobs SET state = iif(tries = 0, 'queued', 'retrying') WHERE state = 'running'",
         [],
     )?;
     let mut waiting = connection.prepare(
-        "SELECT id, name, namespace, due, length(body) FROM jobs WHERE state IN ('queued', 'retrying') ORDER BY seq",
+        "SELECT id, name, namespace, due, length(body), url IS NULL FROM jobs WHERE state IN ('queued', 'retrying')
+         ORDER BY seq",
     )?;
     let mut rows = waiting.query([])?;
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
-        tell(&id, &function(row, 1)?, time(row.get(3)?), size(row, 4)?);
+        let lane = match row.get(5)? {
+            true => Lane::Function(function(row, 1)?),
+            false => Lane::Urls,
+        };
+        tell(&id, &lane, time(row.get(3)?), size(row, 4)?);
     }
     Ok(())
 }
@@ -112,8 +121,8 @@ pub(super) fn insert(connection: &Connection, job: &Job) -> rusqlite::Result<Pub
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO jobs (id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'queued') ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO jobs (id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state, url)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'queued', ?12) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             job.id,
@@ -127,6 +136,10 @@ pub(super) fn insert(connection: &Connection, job: &Job) -> rusqlite::Result<Pub
             job.idempotency_key,
             job.created.timestamp_micros(),
             job.due.timestamp_micros(),
+            match &job.target {
+                Target::Function => None,
+                Target::Url(url) => Some(url),
+            },
         ])?;
     // A caller that chose the id of another job means that job.
     Ok(Published {
@@ -143,35 +156,33 @@ pub(super) fn get(connection: &Connection, id: &str) -> rusqlite::Result<Option<
         .optional()
 }
 
-pub(super) fn finish(
-    connection: &Connection,
-    id: &str,
-    attempt: &Attempt,
-    answer: Option<&Answer>,
-    then: &Then,
-) -> rusqlite::Result<Option<Finished>> {
+pub(super) fn finish(connection: &Connection, id: &str, finished: &Finished) -> rusqlite::Result<Option<Found>> {
     let found = connection
         .prepare_cached("SELECT length(body), state, attempts FROM jobs WHERE id = ?1")?
         .query_row([id], |row| {
-            let finished = Finished {
+            let found = Found {
                 bytes: size(row, 0)?,
                 was_cancelled: row.get::<_, String>(1)? == State::Cancelled.as_str(),
             };
-            Ok((finished, row.get::<_, String>(2)?))
+            Ok((found, row.get::<_, String>(2)?))
         })
         .optional()?;
-    let Some((finished, attempts)) = found else {
+    let Some((found, attempts)) = found else {
         return Ok(None);
     };
-    let attempts = with_attempt(&attempts, attempt);
-    if finished.was_cancelled {
+    let attempts = with_attempt(&attempts, &finished.attempt);
+    if found.was_cancelled {
         connection.execute(
             "UPDATE jobs SET attempts = ?2, tries = tries + 1 WHERE id = ?1",
             params![id, attempts],
         )?;
-        return Ok(Some(finished));
+        return Ok(Some(found));
     }
-    let (state, due, ended) = match then {
+    for job in &finished.follow {
+        insert(connection, job)?;
+    }
+    let answer = finished.answer.as_ref();
+    let (state, due, ended) = match &finished.then {
         Then::Again(due) => (State::Retrying, Some(due.timestamp_micros()), None),
         Then::End(state) => (*state, None, Some(Utc::now().timestamp_micros())),
     };
@@ -191,7 +202,7 @@ pub(super) fn finish(
             answer.map(|answer| &*answer.body),
             answer.map(|answer| answer.truncated),
         ])?;
-    Ok(Some(finished))
+    Ok(Some(found))
 }
 
 /// Whether it was in a state in which it can run again.
@@ -336,6 +347,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         job: Job {
             id: row.get(0)?,
             function: function(row, 1)?,
+            target: row.get::<_, Option<String>>(20)?.map_or(Target::Function, Target::Url),
             path: row.get(3)?,
             query: row.get(4)?,
             headers: fields(&row.get::<_, String>(5)?),
