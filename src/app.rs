@@ -28,6 +28,7 @@ use crate::{
     auth::{Auth, Credentials},
     config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
     metrics::{Metrics, query::Prometheus},
+    nats::Server,
     policy::States,
     provider::{
         Provider,
@@ -226,7 +227,7 @@ struct Builder {
     /// What keeps asynchronous calls, from the first snapshot on.
     queue: OnceCell<Arc<dyn Queue>>,
     /// The lease in use, and the server that has it.
-    lease: Mutex<(Option<String>, Arc<dyn Lease>)>,
+    lease: Mutex<(Option<Server>, Arc<dyn Lease>)>,
 }
 
 /// The provider in use and what it was made from.

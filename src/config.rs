@@ -38,6 +38,7 @@ mod overlap;
 pub mod own_paths;
 mod place;
 mod plausible;
+mod queue;
 mod ratio;
 mod scalar;
 mod schedule;
@@ -68,12 +69,13 @@ pub use function::{
 };
 pub use origins::Origins;
 pub use overlap::{covers, overlap};
+pub use queue::{Jitter, Order, Queue, QueueKind};
 pub use ratio::Ratio;
 pub use schedule::min_at as scheduled_min;
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
-    Auth, ClientAuth, Http2, Image, Invoke, Jitter, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,
-    Provider, ProviderKind, Queue, QueueKind, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
+    ProviderKind, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;

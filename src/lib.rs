@@ -28,6 +28,7 @@ pub mod watchdog;
 pub mod config;
 pub mod metrics;
 pub mod model;
+pub mod nats;
 pub mod queue;
 pub mod shutdown;
 pub mod systemd;

@@ -15,8 +15,10 @@ use thiserror::Error;
 
 use crate::model::FunctionRef;
 
+pub mod attempts;
 pub mod embedded;
 pub mod fields;
+pub mod jetstream;
 pub mod limiter;
 pub mod offline;
 pub mod retry;
@@ -40,6 +42,8 @@ pub enum Lane {
     Function(FunctionRef),
     /// Whatever goes to URLs.
     Urls,
+    /// Everything, where it is made in the order in which it came.
+    All,
 }
 
 /// A call to make.
@@ -305,7 +309,8 @@ pub trait Queue: Send + Sync + 'static {
     /// `Unavailable`; then the job runs again.
     async fn finish(&self, id: &str, finished: Finished) -> Result<(), QueueError>;
 
-    /// Everything about a job.
+    /// Everything about a job; the fields and the body of its request may be
+    /// left out.
     async fn get(&self, id: &str) -> Result<Entry, QueueError>;
 
     /// Jobs, the newest first, from after `after` on.

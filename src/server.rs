@@ -41,6 +41,7 @@ mod limits;
 mod linger;
 pub mod listener;
 mod mirror;
+mod received;
 mod routed;
 mod socket;
 mod spans;
@@ -54,6 +55,7 @@ use access_log::{Kind, Record};
 use handshake::Transport;
 use invoke::Called;
 use mirror::RequestBody;
+use received::Received;
 use routed::Turned;
 use way::Way;
 
@@ -195,7 +197,7 @@ impl Service {
         let path = request.uri().path();
         if path.starts_with(target::FUNCTION_PREFIX) {
             let called = Called::ByName;
-            let request = request.map(RequestBody::Received);
+            let request = Received::of(request).map(RequestBody::Received);
             return invoke::call(snapshot, self, request, &called, record, peer, form).await;
         }
         if path.starts_with(target::ASYNC_PREFIX) {

@@ -1,23 +1,54 @@
 //! Parts that outlive reloads and belong to no provider: the queue, which stays
 //! for good, and the lease of scaling, which stays while its server does.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use super::Builder;
 use crate::{
-    config::{self, Config, Leader, QueueKind},
-    queue::{Bounds, Queue, embedded::Embedded, offline::Offline},
+    config::{self, Config, Leader, Order, QueueKind},
+    nats::Server,
+    queue::{
+        Bounds, Queue,
+        embedded::Embedded,
+        jetstream::{JetStream, Options},
+        offline::Offline,
+    },
     scaling::lease::{Alone, Lease, NatsLease},
 };
 
-/// Where NATS listens where nothing says otherwise.
-const NATS_PORT: u16 = 4222;
+/// How long the start waits for NATS; without it the gateway goes on, and connects
+/// when it can.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What other gateways know this process by: its host, which in a cluster is its
 /// pod, and its number there.
 fn own_name() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     format!("{}/{}", host.to_string_lossy(), std::process::id())
+}
+
+/// A queue in NATS.
+async fn nats(config: &Config, bounds: Bounds) -> Arc<dyn Queue> {
+    let Some(server) = Server::of(&config.queue) else {
+        return Arc::new(Offline("queue.nats_address is not set".to_owned()));
+    };
+    let options = Options {
+        server,
+        queue: config.queue.nats_channel.clone(),
+        replicas: config.queue.nats_replicas.into(),
+        ack_wait: config.queue.ack_wait,
+        is_shared: config.queue.nats_order == Order::Shared,
+        default_namespace: config.default_namespace().to_owned(),
+        name: own_name(),
+    };
+    let queue = JetStream::start(options, bounds);
+    if tokio::time::timeout(PATIENCE, queue.ready()).await.is_err() {
+        tracing::warn!("the queue in NATS is not ready yet; asynchronous calls get 503 until then");
+    }
+    Arc::new(queue)
 }
 
 impl Builder {
@@ -31,7 +62,8 @@ impl Builder {
         let open = async || -> Arc<dyn Queue> {
             let state = config.provider.process.state_dir.as_ref();
             let directory = config.queue.path.clone().or_else(|| Some(state?.join("queue")));
-            let opened = match (config.queue.kind, directory) {
+            let opened = match (config.queue.kept_by(), directory) {
+                (QueueKind::Nats, _) => return nats(config, bounds).await,
                 (QueueKind::Off, _) => Err("queue.kind is \"off\"".to_owned()),
                 (QueueKind::Embedded, None) => Err("there is no state directory; set queue.path".to_owned()),
                 (QueueKind::Embedded, Some(directory)) => {
@@ -56,10 +88,7 @@ impl Builder {
     pub(super) fn lease(&self, config: &Config) -> Arc<dyn Lease> {
         let server = match config.scaling.leader {
             Leader::Always => None,
-            Leader::Nats => config.queue.nats_address.as_ref().map(|host| {
-                let port = config.queue.nats_port.unwrap_or(NATS_PORT);
-                format!("{host}:{port}")
-            }),
+            Leader::Nats => Server::of(&config.queue),
         };
         let mut in_use = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         if in_use.0 != server {

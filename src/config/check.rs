@@ -12,6 +12,7 @@ use super::{
     duration::format,
     entry::{MASK, dotted, mask_user_info, one_line},
     plausible,
+    queue::QueueKind,
     sections::{Image, Leader, ProviderKind},
     setting::{ConfigError, child, nearest},
 };
@@ -320,9 +321,10 @@ fn without_effect(config: &Config, found: &mut Found) {
         ("queue.nats_address", queue.nats_address.is_some()),
         ("queue.nats_port", queue.nats_port.is_some()),
     ] {
-        if set && config.scaling.leader == Leader::Always {
+        if set && config.scaling.leader == Leader::Always && queue.kept_by() != QueueKind::Nats {
             found.warn(format!(
-                "{key} is set but has no effect: this version has no asynchronous calls, and scaling.leader is \"always\""
+                "{key} is set but has no effect: queue.kind is \"{}\", and scaling.leader is \"always\"",
+                queue.kept_by().as_str()
             ));
         }
     }

@@ -75,7 +75,7 @@ impl Entry {
         Some(match path.as_slice() {
             ["provider", "process", "images", _, "environment", _]
             | ["tracing", "headers", _]
-            | ["queue", "callback_secret"]
+            | ["queue", "callback_secret" | "nats_password"]
             | ["functions" | "routes", _, "headers", "request", "set", _] => toml_text(MASK),
             _ if schema::is_url(&self.path) => toml_text(&mask_url(value.trim_matches('"'))),
             _ => mask_user_info(value),

@@ -139,7 +139,7 @@ impl Embedded {
     ) -> Result<T, QueueError> {
         let (done, result) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
-            let worked = connection.map(|connection| in_savepoint(connection, work));
+            let worked = connection.map(|connection| rows::in_savepoint(connection, work));
             Box::new(move |committed| {
                 let told = match (worked, committed) {
                     (_, Err(error)) => Err(error),
@@ -153,6 +153,21 @@ impl Embedded {
         let stopped = || QueueError::Unavailable("the gateway is stopping".to_owned());
         self.writes.send(write).await.map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())?
+    }
+
+    /// Notes that a job runs, for whoever looks: nobody waits for that to be durable,
+    /// as what ran when a process ended waits again.
+    async fn note_running(&self, id: String) {
+        let write: Write = Box::new(move |connection| {
+            let noted = connection.map(|connection| rows::run(connection, &id));
+            Box::new(move |committed| {
+                if let (Some(Err(error)), Ok(())) = (noted, committed) {
+                    tracing::debug!(id, %error, "asynchronous call not noted as running");
+                }
+            })
+        });
+        // Fails when the gateway is stopping.
+        let _ = self.writes.send(write).await;
     }
 
     async fn read<T: Send + 'static>(
@@ -228,22 +243,6 @@ impl Drop for Taken {
     }
 }
 
-/// Undoes what a write did that failed half-way.
-fn in_savepoint<T>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    connection.execute_batch("SAVEPOINT one")?;
-    let worked = work(connection);
-    let end = if worked.is_ok() {
-        "RELEASE one"
-    } else {
-        "ROLLBACK TO one; RELEASE one"
-    };
-    connection.execute_batch(end)?;
-    worked
-}
-
 /// Writes until nobody can ask for more.
 fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
     while let Some(first) = waiting.blocking_recv() {
@@ -260,6 +259,7 @@ fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
         if ended.is_err() {
             // Fails where there is no transaction any more, which is what we want.
             let _ = connection.execute_batch("ROLLBACK");
+            rows::make_room(connection);
         }
         for completion in completions {
             let ended = ended.as_ref().copied();
@@ -309,18 +309,11 @@ impl Queue for Embedded {
                 job: Some((id.clone(), lane)),
             };
             let wanted = id.clone();
-            let found = self
-                .write(move |connection| {
-                    connection.execute(
-                        "UPDATE jobs SET state = 'running' WHERE id = ?1 AND state IN ('queued', 'retrying', 'running')",
-                        [&wanted],
-                    )?;
-                    rows::get(connection, &wanted)
-                })
-                .await;
+            let found = self.read(move |connection| rows::get(connection, &wanted)).await;
             match found {
-                Ok(Some((entry, tries))) if entry.state == State::Running => {
+                Ok(Some((entry, tries))) if !entry.state.is_final() => {
                     taken.job = None;
+                    self.note_running(id).await;
                     return (entry.job, tries);
                 }
                 // Cancelled or purged meanwhile.
@@ -393,7 +386,7 @@ impl Queue for Embedded {
                      WHERE id = ?1 AND state IN ('queued', 'retrying', 'running')",
                     params![name, now.timestamp_micros()],
                 )?;
-                let row = connection.query_row("SELECT state, length(body) FROM jobs WHERE id = ?1", [&name], |row| {
+                let row = connection.query_row("SELECT state, bytes FROM jobs WHERE id = ?1", [&name], |row| {
                     Ok((row.get::<_, String>(0)?, rows::size(row, 1)?))
                 });
                 Ok((changed > 0, row.optional()?))

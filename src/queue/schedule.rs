@@ -17,7 +17,7 @@ type Place = (DateTime<Utc>, u64, String);
 /// Jobs that wait, and how many of each lane run.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    lanes: BTreeMap<Lane, Line>,
+    lanes: BTreeMap<Lane, Standing>,
     /// Where each waiting job stands.
     places: HashMap<String, (Lane, DateTime<Utc>, u64)>,
     paused: HashSet<FunctionRef>,
@@ -29,7 +29,7 @@ pub struct Schedule {
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Standing {
     waiting: BTreeSet<Place>,
     running: usize,
     /// The turn at which one was taken last.
@@ -37,12 +37,12 @@ struct Line {
 }
 
 impl Schedule {
-    /// Puts a job in its line.
+    /// Puts a job in its standing.
     pub fn add(&mut self, id: &str, lane: &Lane, due: DateTime<Utc>) {
         self.remove(id);
         self.came += 1;
-        let line = self.lanes.entry(lane.clone()).or_default();
-        line.waiting.insert((due, self.came, id.to_owned()));
+        let standing = self.lanes.entry(lane.clone()).or_default();
+        standing.waiting.insert((due, self.came, id.to_owned()));
         self.places.insert(id.to_owned(), (lane.clone(), due, self.came));
     }
 
@@ -51,8 +51,8 @@ impl Schedule {
         let Some((lane, due, number)) = self.places.remove(id) else {
             return false;
         };
-        if let Some(line) = self.lanes.get_mut(&lane) {
-            line.waiting.remove(&(due, number, id.to_owned()));
+        if let Some(standing) = self.lanes.get_mut(&lane) {
+            standing.waiting.remove(&(due, number, id.to_owned()));
         }
         self.tidy(&lane);
         true
@@ -63,21 +63,21 @@ impl Schedule {
         if self.all_paused {
             return None;
         }
-        let is_due = |(lane, line): &(&Lane, &Line)| {
-            line.waiting.first().is_some_and(|(due, ..)| *due <= now) && !self.is_paused(lane)
+        let is_due = |(lane, standing): &(&Lane, &Standing)| {
+            standing.waiting.first().is_some_and(|(due, ..)| *due <= now) && !self.is_paused(lane)
         };
         let mut lanes: Vec<_> = self.lanes.iter().filter(is_due).collect();
-        lanes.sort_by_key(|(_, line)| (line.running, line.served));
+        lanes.sort_by_key(|(_, standing)| (standing.running, standing.served));
         // In this order, because to ask is the dearest part, and the first may mostly run.
         let next = lanes
             .into_iter()
-            .find(|(lane, line)| line.running < allowed.allowed(lane));
+            .find(|(lane, standing)| standing.running < allowed.allowed(lane));
         let lane = next?.0.clone();
-        let line = self.lanes.get_mut(&lane)?;
-        let (_, _, id) = line.waiting.pop_first()?;
+        let standing = self.lanes.get_mut(&lane)?;
+        let (_, _, id) = standing.waiting.pop_first()?;
         self.turns += 1;
-        line.served = self.turns;
-        line.running += 1;
+        standing.served = self.turns;
+        standing.running += 1;
         self.places.remove(&id);
         Some((id, lane))
     }
@@ -89,8 +89,8 @@ impl Schedule {
 
     /// A job that was taken does not run any more.
     pub fn ended(&mut self, lane: &Lane) {
-        if let Some(line) = self.lanes.get_mut(lane) {
-            line.running = line.running.saturating_sub(1);
+        if let Some(standing) = self.lanes.get_mut(lane) {
+            standing.running = standing.running.saturating_sub(1);
         }
         self.tidy(lane);
     }
@@ -98,7 +98,7 @@ impl Schedule {
     /// When the next job is due that is not due now; whether one is due already
     /// is for [`Schedule::take`] to say.
     pub fn next_due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let first = |line: &Line| line.waiting.first().map(|(due, ..)| *due);
+        let first = |standing: &Standing| standing.waiting.first().map(|(due, ..)| *due);
         self.lanes.values().filter_map(first).filter(|due| *due > now).min()
     }
 
@@ -124,12 +124,12 @@ impl Schedule {
 
     /// Jobs of each function that are due.
     pub fn depths(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, u64> {
-        let depth = |(lane, line): (&Lane, &Line)| match lane {
+        let depth = |(lane, standing): (&Lane, &Standing)| match lane {
             Lane::Function(function) => {
-                let due = line.waiting.iter().take_while(|(due, ..)| *due <= now).count();
+                let due = standing.waiting.iter().take_while(|(due, ..)| *due <= now).count();
                 Some((function.clone(), due as u64))
             }
-            Lane::Urls => None,
+            Lane::Urls | Lane::All => None,
         };
         self.lanes.iter().filter_map(depth).collect()
     }
@@ -138,7 +138,7 @@ impl Schedule {
         if self
             .lanes
             .get(lane)
-            .is_some_and(|line| line.waiting.is_empty() && line.running == 0)
+            .is_some_and(|standing| standing.waiting.is_empty() && standing.running == 0)
         {
             self.lanes.remove(lane);
         }

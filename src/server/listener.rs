@@ -29,6 +29,7 @@ use super::{
     http2::{self, Streams},
     limits,
     linger::Lingering,
+    received::Progress,
     socket::{Socket, Stream},
 };
 use crate::{config, shutdown::Stop};
@@ -169,6 +170,9 @@ pub(super) async fn base<S>(
             // Its stream may become a tunnel, which has no answer's body to end it.
             request.extensions_mut().insert(Arc::new(requests.busy()));
         }
+        let progress = (version < Version::HTTP_2)
+            .then(|| Progress::watch(&mut request))
+            .flatten();
         let service = service.clone();
         let (asked, switch) = (switches.clone(), request.extensions().get::<OnUpgrade>().cloned());
         async move {
@@ -176,7 +180,7 @@ pub(super) async fn base<S>(
             // Callers of HTTP/2 are told apart from their answers.
             if version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 asked.refused(switch);
-                if under_way.is_last() {
+                if under_way.is_last() || progress.is_some_and(|progress| progress.is_under_way()) {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }

@@ -31,6 +31,7 @@ use super::{
     Reach, Service,
     access_log::{Kind, Record},
     invoke::{self, ByRoute, Called},
+    received::Received,
     way,
 };
 use crate::{
@@ -57,9 +58,9 @@ pub(super) fn places() -> Arc<Semaphore> {
 /// A call's request body.
 pub(super) enum RequestBody {
     /// As it is received.
-    Received(Incoming),
+    Received(Received),
     /// The same, its bytes kept for a copy of the call.
-    Copied(Incoming, Arc<Copying>),
+    Copied(Received, Arc<Copying>),
     /// A copy's.
     Kept(Full<Bytes>),
 }
@@ -138,7 +139,7 @@ pub(super) fn copy(
             }),
         }))
     })();
-    let request = request.map(|body| match &copying {
+    let request = Received::of(request).map(|body| match &copying {
         Some(copying) => RequestBody::Copied(body, Arc::clone(copying)),
         None => RequestBody::Received(body),
     });

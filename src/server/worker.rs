@@ -260,8 +260,10 @@ impl Allowed for Worker {
         if self.running.load(Ordering::SeqCst) >= queue.concurrency as usize {
             return 0;
         }
-        let Lane::Function(function) = lane else {
-            return queue.function_concurrency as usize;
+        let function = match lane {
+            Lane::Function(function) => function,
+            Lane::Urls => return queue.function_concurrency as usize,
+            Lane::All => return queue.concurrency as usize,
         };
         let most = most(&snapshot, function);
         let limiters = self.limiters();

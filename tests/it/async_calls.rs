@@ -8,21 +8,25 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use http::Method;
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Upstream, eventually, gateway::Setup, upstream::text};
+use crate::support::{
+    Gateway, Upstream, eventually,
+    gateway::{Setup, can_mount},
+    upstream::text,
+};
 
 /// Waits that a test can wait for.
-const QUICK: &str = "[queue]\nmin_wait = \"20ms\"\nmax_wait = \"100ms\"\njitter = \"none\"\nattempts = 3\n";
+pub(crate) const QUICK: &str = "[queue]\nmin_wait = \"20ms\"\nmax_wait = \"100ms\"\njitter = \"none\"\nattempts = 3\n";
 
 fn before(upstream: &Upstream, more: &str) -> Setup {
     Gateway::before(&upstream.url()).config(&format!("{QUICK}{more}"))
 }
 
-async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+pub(crate) async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
     let request = gateway.post(&format!("/async-function/{path}")).body(body.to_owned());
     let request = headers
         .iter()
@@ -31,13 +35,13 @@ async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &st
 }
 
 /// Keeps a call; its id.
-async fn kept(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+pub(crate) async fn kept(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let answer = call(gateway, path, headers, body).await;
     assert_eq!(answer.status(), 202);
     answer.headers()["x-call-id"].to_str().expect("text").to_owned()
 }
 
-async fn told(gateway: &Gateway, id: &str) -> Value {
+pub(crate) async fn told(gateway: &Gateway, id: &str) -> Value {
     let answer = gateway
         .get(&format!("/system/async/{id}"))
         .send()
@@ -47,7 +51,7 @@ async fn told(gateway: &Gateway, id: &str) -> Value {
     answer.json().await.expect("JSON")
 }
 
-async fn becomes(gateway: &Gateway, id: &str, state: &str) -> Value {
+pub(crate) async fn becomes(gateway: &Gateway, id: &str, state: &str) -> Value {
     eventually(&format!("call {id} {state}"), || async {
         let told = told(gateway, id).await;
         let reached = told["state"] == state;
@@ -320,8 +324,57 @@ async fn callbacks_tell_of_the_end_and_are_signed() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_503_and_nothing_that_was_kept_is_lost() {
+    if !can_mount("a queue on a full disk") {
+        return;
+    }
+    let upstream = Upstream::start().await.function("f", |_| async { text(200, "done") });
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = directory.path().to_owned();
+    let gateway = before(&upstream, &format!("kind = \"embedded\"\npath = {disk:?}\n"))
+        .disk(disk.clone(), 2048)
+        .start()
+        .await;
+    let ballast = gateway.inside(&disk).join("ballast");
+    std::fs::write(&ballast, vec![0; 1024 * 1024]).expect("room for it");
+    gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
+    let body = "x".repeat(20_000);
+    let mut ids = Vec::new();
+    let full = loop {
+        let answer = call(&gateway, "f", &[], &body).await;
+        if answer.status() != 202 {
+            break answer;
+        }
+        ids.push(answer.headers()["x-call-id"].to_str().expect("text").to_owned());
+        assert!(ids.len() < 200, "a disk without an end");
+    };
+    assert_eq!(
+        (full.status().as_u16(), full.headers().contains_key("retry-after")),
+        (503, true)
+    );
+    std::fs::remove_file(ballast).expect("it was there");
+    ids.push(
+        eventually("room", || async {
+            let answer = call(&gateway, "f", &[], &body).await;
+            let id = answer.headers().get("x-call-id")?.to_str().ok()?.to_owned();
+            (answer.status() == 202).then_some(id)
+        })
+        .await,
+    );
+    gateway.send(Method::POST, "/system/async-resume", &json!({})).await;
+    for id in &ids {
+        becomes(&gateway, id, "succeeded").await;
+    }
+}
+
+/// How many calls flow while the gateway is killed: 300, or what the variable says.
+fn calls() -> usize {
+    let wanted = std::env::var("FAAS_TEST_CALLS");
+    wanted.map_or(300, |text| text.parse().expect("a number"))
+}
+
+#[tokio::test]
 async fn no_kept_call_is_lost_when_the_gateway_is_killed() {
-    const CALLS: usize = 300;
     let runs = Arc::new(Mutex::new(std::collections::HashMap::<String, usize>::new()));
     let seen = Arc::clone(&runs);
     let upstream = Upstream::start().await.function("f", move |request| {
@@ -337,7 +390,8 @@ async fn no_kept_call_is_lost_when_the_gateway_is_killed() {
     let mut gateway = setup().start().await;
     let mut ids = Vec::new();
     for round in 0..6 {
-        ids.extend(join_all((0..CALLS / 6).map(|_| kept(&gateway, "f", &[], "body"))).await);
+        let part = stream::iter(0..calls() / 6).map(|_| kept(&gateway, "f", &[], "body"));
+        ids.extend(part.buffer_unordered(100).collect::<Vec<_>>().await);
         if round < 5 {
             gateway = gateway.crash_and_restart(setup()).await;
         }
@@ -347,7 +401,7 @@ async fn no_kept_call_is_lost_when_the_gateway_is_killed() {
         becomes(&gateway, id, "succeeded").await;
         twice += usize::from(runs.lock().expect("no panic")[id] > 1);
     }
-    assert_eq!(runs.lock().expect("no panic").len(), CALLS);
+    assert_eq!(runs.lock().expect("no panic").len(), calls() / 6 * 6);
     // No more than what ran when it was killed: function_concurrency, five times.
     assert!(twice <= 5 * 20, "{twice} calls were made twice");
 }

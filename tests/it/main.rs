@@ -40,6 +40,7 @@ mod mirror;
 mod openapi;
 mod policy;
 mod proxy;
+mod queue_in_nats;
 mod reload;
 mod remote;
 mod retries;

@@ -6,6 +6,7 @@ pub(crate) mod gateway;
 pub(crate) mod hold;
 pub(crate) mod load;
 pub(crate) mod message;
+pub(crate) mod nats;
 pub(crate) mod provider;
 pub(crate) mod script;
 pub(crate) mod tls;

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::Found;
-use crate::config::{Queue, function::FAILURES};
+use crate::config::{Queue, QueueKind, function::FAILURES};
 
 /// Checks `[queue]`.
 pub(super) fn check(queue: &Queue, found: &mut Found) {
@@ -22,6 +22,7 @@ pub(super) fn check(queue: &Queue, found: &mut Found) {
         ("queue.max_age", queue.max_age),
         ("queue.result_ttl", queue.result_ttl),
         ("queue.dead_ttl", queue.dead_ttl),
+        ("queue.ack_wait", queue.ack_wait),
     ] {
         if time.is_zero() {
             found.error(&[key], "must be longer than zero");
@@ -33,6 +34,7 @@ pub(super) fn check(queue: &Queue, found: &mut Found) {
             "must not be shorter than min_wait",
         );
     }
+    nats(queue, found);
     for (index, status) in queue.statuses.iter().enumerate() {
         if !FAILURES.contains(status) {
             let key = ["queue", "statuses", &index.to_string()].map(str::to_owned).to_vec();
@@ -46,5 +48,25 @@ pub(super) fn check(queue: &Queue, found: &mut Found) {
                 .to_vec();
             found.wrong(key, "must be a range of addresses such as 10.0.0.0/8".to_owned(), range);
         }
+    }
+}
+
+/// Checks what is said of NATS.
+fn nats(queue: &Queue, found: &mut Found) {
+    if queue.kept_by() == QueueKind::Nats && queue.nats_address.is_none() {
+        found.error(&["queue.kind", "queue.nats_address"], "needs queue.nats_address");
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if queue.nats_channel.is_empty() || !queue.nats_channel.bytes().all(is_plain) {
+        found.error(&["queue.nats_channel"], "must be a name of letters, digits, - and _");
+    }
+    if !matches!(queue.nats_replicas, 1 | 3 | 5) {
+        found.error(&["queue.nats_replicas"], "must be 1, 3 or 5");
+    }
+    if queue.nats_cert_file.is_some() != queue.nats_key_file.is_some() {
+        found.error(
+            &["queue.nats_cert_file", "queue.nats_key_file"],
+            "must be set together with the other",
+        );
     }
 }

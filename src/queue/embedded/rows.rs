@@ -7,25 +7,22 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
-use serde_json::{Value, json};
 
 use crate::{
     model::FunctionRef,
     queue::{
-        Answer, Attempt, Count, Entry, Filter, Finished, Job, Lane, Page, Published, State, Target, Then,
-        fields::Fields,
+        Answer, Count, Entry, Filter, Finished, Job, Lane, Page, Published, State, Target, Then, attempts, fields,
     },
 };
 
 /// Name of the database in its directory.
 pub(super) const FILE: &str = "queue.sqlite3";
 
-/// Tries that are kept of a job.
-const KEPT_TRIES: usize = 50;
-
 /// Rows that are removed at once, so that others need not wait long.
 const AT_ONCE: u32 = 2000;
 
+/// Bodies are by themselves, for each step writes the whole row of its job, and are
+/// gone once nobody can want them again.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,7 +32,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     path TEXT NOT NULL,
     query TEXT NOT NULL,
     headers TEXT NOT NULL,
-    body BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
     url TEXT,
     callback TEXT,
     idempotency_key TEXT,
@@ -54,11 +51,14 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, finished);
 CREATE INDEX IF NOT EXISTS jobs_by_function ON jobs (name, namespace, state);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_once ON jobs (name, namespace, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE TABLE IF NOT EXISTS bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS jobs_gone AFTER DELETE ON jobs BEGIN DELETE FROM bodies WHERE seq = OLD.seq; END;
 CREATE TABLE IF NOT EXISTS paused (name TEXT NOT NULL, namespace TEXT NOT NULL, PRIMARY KEY (name, namespace)) STRICT;
 ";
 
 /// All columns of an entry, and the number of its tries at the end.
-const COLUMNS: &str = "id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state, \
+const COLUMNS: &str = "id, name, namespace, path, query, headers, \
+                       (SELECT body FROM bodies WHERE bodies.seq = jobs.seq), callback, idempotency_key, created, due, state, \
                        attempts, finished, answer_status, answer_headers, answer_body, answer_truncated, tries, seq, url";
 
 /// The same without bodies.
@@ -81,6 +81,22 @@ pub(super) fn open(directory: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Undoes what a write did that failed half-way.
+pub(super) fn in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("SAVEPOINT one")?;
+    let worked = work(connection);
+    let end = if worked.is_ok() {
+        "RELEASE one"
+    } else {
+        "ROLLBACK TO one; RELEASE one"
+    };
+    connection.execute_batch(end)?;
+    worked
+}
+
 /// Lets jobs that ran wait again, and tells of all that wait: id, function, when
 /// due, bytes.
 pub(super) fn recover(
@@ -92,15 +108,16 @@ pub(super) fn recover(
         [],
     )?;
     let mut waiting = connection.prepare(
-        "SELECT id, name, namespace, due, length(body), url IS NULL FROM jobs WHERE state IN ('queued', 'retrying')
+        "SELECT id, name, namespace, due, bytes, url IS NULL FROM jobs WHERE state IN ('queued', 'retrying')
          ORDER BY seq",
     )?;
     let mut rows = waiting.query([])?;
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
-        let lane = match row.get(5)? {
-            true => Lane::Function(function(row, 1)?),
-            false => Lane::Urls,
+        let lane = if row.get(5)? {
+            Lane::Function(function(row, 1)?)
+        } else {
+            Lane::Urls
         };
         tell(&id, &lane, time(row.get(3)?), size(row, 4)?);
     }
@@ -121,7 +138,7 @@ pub(super) fn insert(connection: &Connection, job: &Job) -> rusqlite::Result<Pub
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO jobs (id, name, namespace, path, query, headers, body, callback, idempotency_key, created, due, state, url)
+            "INSERT INTO jobs (id, name, namespace, path, query, headers, bytes, callback, idempotency_key, created, due, state, url)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'queued', ?12) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -130,8 +147,8 @@ pub(super) fn insert(connection: &Connection, job: &Job) -> rusqlite::Result<Pub
             job.function.namespace,
             job.path,
             job.query,
-            fields_text(&job.headers),
-            &*job.body,
+            fields::text(&job.headers),
+            i64::try_from(job.body.len()).unwrap_or(i64::MAX),
             job.callback,
             job.idempotency_key,
             job.created.timestamp_micros(),
@@ -141,6 +158,11 @@ pub(super) fn insert(connection: &Connection, job: &Job) -> rusqlite::Result<Pub
                 Target::Url(url) => Some(url),
             },
         ])?;
+    if inserted > 0 && !job.body.is_empty() {
+        connection
+            .prepare_cached("INSERT INTO bodies (seq, body) VALUES (?1, ?2)")?
+            .execute(params![connection.last_insert_rowid(), &*job.body])?;
+    }
     // A caller that chose the id of another job means that job.
     Ok(Published {
         id: job.id.clone(),
@@ -158,19 +180,19 @@ pub(super) fn get(connection: &Connection, id: &str) -> rusqlite::Result<Option<
 
 pub(super) fn finish(connection: &Connection, id: &str, finished: &Finished) -> rusqlite::Result<Option<Found>> {
     let found = connection
-        .prepare_cached("SELECT length(body), state, attempts FROM jobs WHERE id = ?1")?
+        .prepare_cached("SELECT bytes, state, attempts, seq FROM jobs WHERE id = ?1")?
         .query_row([id], |row| {
             let found = Found {
                 bytes: size(row, 0)?,
                 was_cancelled: row.get::<_, String>(1)? == State::Cancelled.as_str(),
             };
-            Ok((found, row.get::<_, String>(2)?))
+            Ok((found, row.get::<_, String>(2)?, row.get::<_, i64>(3)?))
         })
         .optional()?;
-    let Some((found, attempts)) = found else {
+    let Some((found, attempts, seq)) = found else {
         return Ok(None);
     };
-    let attempts = with_attempt(&attempts, &finished.attempt);
+    let attempts = attempts::with(&attempts, &finished.attempt);
     if found.was_cancelled {
         connection.execute(
             "UPDATE jobs SET attempts = ?2, tries = tries + 1 WHERE id = ?1",
@@ -198,11 +220,31 @@ pub(super) fn finish(connection: &Connection, id: &str, finished: &Finished) -> 
             ended,
             attempts,
             answer.map(|answer| answer.status),
-            answer.map(|answer| fields_text(&answer.headers)),
+            answer.map(|answer| fields::text(&answer.headers)),
             answer.map(|answer| &*answer.body),
             answer.map(|answer| answer.truncated),
         ])?;
+    if finished.then == Then::End(State::Succeeded) {
+        connection
+            .prepare_cached("DELETE FROM bodies WHERE seq = ?1")?
+            .execute([seq])?;
+    }
     Ok(Some(found))
+}
+
+/// Notes that a job runs, unless it has ended.
+pub(super) fn run(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE jobs SET state = 'running' WHERE id = ?1 AND state IN ('queued', 'retrying')")?
+        .execute([id])
+        .map(drop)
+}
+
+/// Gives the log's room back after a write that failed, maybe for want of it.
+pub(super) fn make_room(connection: &Connection) {
+    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        tracing::debug!(%error, "the queue's log was not emptied");
+    }
 }
 
 /// Whether it was in a state in which it can run again.
@@ -338,7 +380,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         None => None,
         Some(status) => Some(Answer {
             status,
-            headers: fields(&row.get::<_, Option<String>>(15)?.unwrap_or_default()),
+            headers: fields::parse(&row.get::<_, Option<String>>(15)?.unwrap_or_default()),
             body: Bytes::from(row.get::<_, Option<Vec<u8>>>(16)?.unwrap_or_default()),
             truncated: row.get::<_, Option<bool>>(17)?.unwrap_or(false),
         }),
@@ -350,69 +392,16 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
             target: row.get::<_, Option<String>>(20)?.map_or(Target::Function, Target::Url),
             path: row.get(3)?,
             query: row.get(4)?,
-            headers: fields(&row.get::<_, String>(5)?),
-            body: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+            headers: fields::parse(&row.get::<_, String>(5)?),
+            body: Bytes::from(row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default()),
             callback: row.get(7)?,
             idempotency_key: row.get(8)?,
             created: time(row.get(9)?),
             due: time(row.get(10)?),
         },
         state: State::of(&row.get::<_, String>(11)?).unwrap_or(State::Failed),
-        attempts: attempts(&row.get::<_, String>(12)?),
+        attempts: attempts::parse(&row.get::<_, String>(12)?),
         finished: row.get::<_, Option<i64>>(13)?.map(time),
         answer,
     })
-}
-
-fn fields_text(fields: &[(String, Vec<u8>)]) -> String {
-    let list: Vec<Value> = fields
-        .iter()
-        .map(|(name, value)| json!([name, value.iter().copied().map(char::from).collect::<String>()]))
-        .collect();
-    Value::from(list).to_string()
-}
-
-fn fields(text: &str) -> Fields {
-    let list: Vec<(String, String)> = serde_json::from_str(text).unwrap_or_default();
-    list.into_iter()
-        .map(|(name, value)| (name, value.chars().filter_map(|byte| u8::try_from(byte).ok()).collect()))
-        .collect()
-}
-
-/// The tries with another; of many, the latest.
-fn with_attempt(attempts: &str, attempt: &Attempt) -> String {
-    let mut list: Vec<Value> = serde_json::from_str(attempts).unwrap_or_default();
-    list.push(json!({
-        "started": attempt.started.timestamp_micros(),
-        "took": u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX),
-        "status": attempt.status,
-        "error": attempt.error,
-    }));
-    let surplus = list.len().saturating_sub(KEPT_TRIES);
-    list.drain(..surplus);
-    Value::from(list).to_string()
-}
-
-fn attempts(text: &str) -> Vec<Attempt> {
-    let list: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
-    list.iter()
-        .map(|value| Attempt {
-            started: time(value["started"].as_i64().unwrap_or_default()),
-            took: Duration::from_micros(value["took"].as_u64().unwrap_or_default()),
-            status: value["status"].as_u64().and_then(|status| u16::try_from(status).ok()),
-            error: value["error"].as_str().map(str::to_owned),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_header_value_comes_back() {
-        let all: Vec<u8> = (0..=255).collect();
-        let list = vec![("X-A".to_owned(), all), ("x-a".to_owned(), Vec::new())];
-        assert_eq!(fields(&fields_text(&list)), list);
-    }
 }

@@ -11,7 +11,7 @@ use async_nats::jetstream::{self, kv, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Lease;
-use crate::shutdown::Tasks;
+use crate::{nats::Server, shutdown::Tasks};
 
 /// How long the lease lasts without being renewed.
 const LASTS: Duration = Duration::from_secs(9);
@@ -41,10 +41,10 @@ struct State {
 impl NatsLease {
     /// Asks for the lease at a NATS server, again and again; `name` is how others
     /// know this gateway.
-    pub fn start(address: String, name: String) -> Self {
+    pub fn start(server: Server, name: String) -> Self {
         let state = Arc::<Mutex<State>>::default();
         let tasks = Tasks::new();
-        tasks.spawn(keep(address, name, Arc::clone(&state), tasks.clone()));
+        tasks.spawn(keep(server, name, Arc::clone(&state), tasks.clone()));
         Self { state, tasks }
     }
 }
@@ -73,7 +73,7 @@ impl Lease for NatsLease {
     }
 }
 
-async fn keep(address: String, name: String, state: Arc<Mutex<State>>, tasks: Tasks) {
+async fn keep(server: Server, name: String, state: Arc<Mutex<State>>, tasks: Tasks) {
     let stop = tasks.draining().clone();
     let mut held = None;
     let mut bucket = None;
@@ -89,7 +89,7 @@ async fn keep(address: String, name: String, state: Arc<Mutex<State>>, tasks: Ta
         let asked = Instant::now();
         let turn = async {
             if bucket.is_none() {
-                bucket = Some(open(&address).await?);
+                bucket = Some(open(&server, &name).await?);
             }
             let bucket = bucket.as_ref().expect("it was opened");
             turn(bucket, &name, held).await
@@ -137,8 +137,8 @@ async fn keep(address: String, name: String, state: Arc<Mutex<State>>, tasks: Ta
 /// The bucket is not there any more.
 const LOST: &str = "the bucket is gone";
 
-async fn open(address: &str) -> Result<kv::Store, String> {
-    let client = async_nats::connect(address).await.map_err(|error| error.to_string())?;
+async fn open(server: &Server, name: &str) -> Result<kv::Store, String> {
+    let client = server.connect(name).await?;
     let jetstream = jetstream::new(client);
     // As a bucket is made; the crate's own way asks servers for more than those
     // before 2.10 say.

@@ -122,6 +122,8 @@ fn every_key_has_a_variable() {
             Some("[functions.\"figlet.openfaas-fn\"]\nrate_limit = { requests = 1, by = \"header\", header = \"X\" }")
         } else if within("tls") {
             Some("[server.tls]\ncert_file = \"a\"\nkey_file = \"b\"\nclient_ca_file = \"c\"")
+        } else if entry.key().starts_with("queue.") {
+            Some("[queue]\nnats_address = \"nats\"\nnats_cert_file = \"a\"\nnats_key_file = \"b\"\nnats_user = \"c\"")
         } else {
             None
         };

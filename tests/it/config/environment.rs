@@ -265,7 +265,11 @@ fn variables_without_effect_are_warned_about() {
         assert!(found.len() == 1 && found[0].starts_with(&start), "{found:?}");
         assert_eq!(warnings(&[(variable, "false")]), Vec::<String>::new());
     }
-    let found = warnings(&[("faas_nats_address", "nats"), ("auth_proxy_pass_body", "true")]);
+    let found = warnings(&[
+        ("faas_nats_address", "nats"),
+        ("FAAS__QUEUE__KIND", "embedded"),
+        ("auth_proxy_pass_body", "true"),
+    ]);
     assert_eq!(found.len(), 2, "{found:?}");
 }
 

@@ -21,8 +21,8 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{eventually, soon};
-use crate::base_lane;
+use super::{eventually, nats::Nats, soon};
+use crate::{base_lane, queue_in_nats};
 
 /// What a gateway is started with.
 pub(crate) struct Setup {
@@ -32,7 +32,8 @@ pub(crate) struct Setup {
     listens_by_file: bool,
     directory: Option<Arc<tempfile::TempDir>>,
     file: Option<PathBuf>,
-    hosts: Option<PathBuf>,
+    /// What to mount before the gateway starts, and where or from where.
+    mount: Option<(String, PathBuf)>,
 }
 
 /// A running gateway; killed when dropped.
@@ -44,6 +45,8 @@ pub(crate) struct Gateway {
     client: reqwest::Client,
     credentials: Option<(String, String)>,
     directory: Arc<tempfile::TempDir>,
+    /// Lives as long as somebody uses it.
+    _nats: Option<Arc<Nats>>,
 }
 
 #[derive(Default)]
@@ -64,7 +67,7 @@ impl Gateway {
             listens_by_file: false,
             directory: None,
             file: None,
-            hosts: None,
+            mount: None,
         }
     }
 
@@ -92,6 +95,12 @@ impl Gateway {
     /// The directory with the configuration file, the state and the secrets.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where a path of its own mounts is for others.
+    pub(crate) fn inside(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        root.join(path.strip_prefix("/").expect("absolute"))
     }
 
     /// The configuration file.
@@ -276,7 +285,14 @@ impl Setup {
     /// Has the names of hosts looked up in this file, which the test may change
     /// in place. Needs [`can_mount`].
     pub(crate) fn hosts(mut self, path: PathBuf) -> Self {
-        self.hosts = Some(path);
+        self.mount = Some(("mount --bind \"$0\" /etc/hosts".to_owned(), path));
+        self
+    }
+
+    /// Gives it a disk of so many KiB at this path, a directory; others see it at
+    /// [`Gateway::inside`] only. Needs [`can_mount`].
+    pub(crate) fn disk(mut self, path: PathBuf, kib: u32) -> Self {
+        self.mount = Some((format!("mount -t tmpfs -o size={kib}k none \"$0\""), path));
         self
     }
 
@@ -308,13 +324,13 @@ impl Setup {
             ]
         };
         let program = env!("CARGO_BIN_EXE_faas-gateway");
-        let mut command = match &self.hosts {
+        let mut command = match &self.mount {
             None => Command::new(program),
-            Some(hosts) => {
+            Some((mount, path)) => {
                 let mut command = Command::new("unshare");
-                let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
-                command.args(["--map-root-user", "--mount", "sh", "-c", script]);
-                command.arg(hosts).arg(program);
+                let script = format!("{mount} && exec \"$@\"");
+                command.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+                command.arg(path).arg(program);
                 command
             }
         };
@@ -349,7 +365,27 @@ impl Setup {
             .directory
             .clone()
             .unwrap_or_else(|| Arc::new(tempfile::tempdir().expect("a directory")));
-        let mut child = self.command(directory.path()).spawn().expect("the gateway starts");
+        let nats = if queue_in_nats::is_wanted() {
+            Some(Nats::shared().await)
+        } else {
+            None
+        };
+        let mut command = self.command(directory.path());
+        if let Some(nats) = &nats {
+            // Names of directories are unlike each other, and begin with a dot.
+            let queue = directory
+                .path()
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .replace('.', "");
+            command
+                .env("FAAS__QUEUE__NATS_ADDRESS", "127.0.0.1")
+                .env("FAAS__QUEUE__NATS_PORT", nats.port().to_string())
+                .env("FAAS__QUEUE__NATS_CHANNEL", queue)
+                .env("FAAS__QUEUE__ACK_WAIT", "2s");
+        }
+        let mut child = command.spawn().expect("the gateway starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("piped");
         tokio::spawn(Arc::clone(&log).read(BufReader::new(stderr)));
@@ -364,6 +400,7 @@ impl Setup {
             client: client(),
             credentials: None,
             directory,
+            _nats: nats,
         }
     }
 }

@@ -1,0 +1,371 @@
+//! Taking jobs, and noting how they went.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, AckKind, message::Acker},
+};
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Allowed, Finished, Job, Known, LOOK, Lane, PutError, QueueError, Record, Running, Shared, State, Streams, TRIES,
+    Then, UNKEPT, attempts, fields, held, message, unavailable,
+};
+
+/// How long the server may take to say whether it has a job.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Jobs that are due so soon are due.
+const SOON: TimeDelta = TimeDelta::milliseconds(5);
+
+/// A job that was taken from the schedule, and runs nowhere yet; dropping it puts it
+/// back, for who wanted it may have left.
+struct Place<'s> {
+    shared: &'s Shared,
+    taken: Option<(String, Lane)>,
+}
+
+impl Place<'_> {
+    fn put_back(&mut self, at: Option<DateTime<Utc>>) {
+        if let Some((id, lane)) = self.taken.take() {
+            let mut inner = self.shared.inner();
+            inner.index.schedule.ended(&lane);
+            inner.index.look_again(&id, Utc::now(), at);
+        }
+    }
+
+    /// Keeps the place of a job that runs now.
+    fn keep(mut self, id: &str) {
+        if let Some((wanted, _)) = self.taken.take()
+            && wanted != id
+        {
+            self.shared
+                .inner()
+                .index
+                .look_again(&wanted, Utc::now(), Some(Utc::now()));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.put_back(Some(Utc::now()));
+    }
+}
+
+/// A message that was handed to this gateway; dropping it hands it out again.
+struct Delivery(Option<Acker>);
+
+impl Delivery {
+    fn keep(mut self) -> Option<Acker> {
+        self.0.take()
+    }
+
+    async fn answer(mut self, kind: AckKind) {
+        if let Some(acker) = self.0.take()
+            && let Err(error) = acker.ack_with(kind).await
+        {
+            // It is handed out again later.
+            tracing::debug!(%error, "message of an asynchronous call not acknowledged");
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(acker) = self.0.take() {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "sends one message, and what is not let go of now is handed out later"
+            )]
+            tokio::spawn(async move { Self(Some(acker)).answer(AckKind::Nak(None)).await });
+        }
+    }
+}
+
+/// The next job that is due.
+pub(super) async fn next(shared: &Arc<Shared>, allowed: &dyn Allowed) -> (Job, u32) {
+    loop {
+        let now = Utc::now();
+        let (taken, due) = {
+            let mut inner = shared.inner();
+            (
+                inner.index.schedule.take(now, allowed),
+                inner.index.schedule.next_due(now),
+            )
+        };
+        let Some((id, lane)) = taken else {
+            let wait = due.and_then(|due| (due - now).to_std().ok()).unwrap_or(LOOK).min(LOOK);
+            // Only ends the wait sooner.
+            let _ = tokio::time::timeout(wait, shared.changed.notified()).await;
+            continue;
+        };
+        let mut place = Place {
+            shared,
+            taken: Some((id, lane.clone())),
+        };
+        match fetch(shared, &lane).await {
+            Ok(Some(message)) => match claim(shared, &lane, message).await {
+                Ok(Some((job, tries))) => {
+                    place.keep(&job.id);
+                    return (job, tries);
+                }
+                Ok(None) => place.put_back(Some(Utc::now())),
+                Err(error) => {
+                    tracing::warn!(%error, "asynchronous call not taken; trying again");
+                    place.put_back(Some(Utc::now() + UNKEPT));
+                }
+            },
+            Ok(None) => place.put_back(None),
+            Err(error) => {
+                tracing::debug!(%error, "no asynchronous calls taken; trying again");
+                place.put_back(Some(Utc::now() + LOOK));
+            }
+        }
+    }
+}
+
+/// A message of a lane, if one is there.
+async fn fetch(shared: &Shared, lane: &Lane) -> Result<Option<jetstream::Message>, QueueError> {
+    use futures_util::StreamExt;
+
+    let streams = shared.streams()?;
+    let known = shared.inner().consumers.get(lane).cloned();
+    let consumer = if let Some(consumer) = known {
+        consumer
+    } else {
+        let consumer = streams.consumer(lane).await.map_err(unavailable)?;
+        shared.inner().consumers.insert(lane.clone(), consumer.clone());
+        consumer
+    };
+    let fetched = async {
+        let mut messages = consumer
+            .fetch()
+            .max_messages(1)
+            .messages()
+            .await
+            .map_err(|error| error.to_string())?;
+        messages.next().await.transpose().map_err(|error| error.to_string())
+    };
+    // Nobody answers a question that was under way when the connection was lost.
+    let fetched = tokio::time::timeout(ANSWER, fetched).await;
+    let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")));
+    fetched.map_err(|error| {
+        // It may be gone: the next time it is made anew.
+        shared.inner().consumers.remove(lane);
+        unavailable(error)
+    })
+}
+
+/// Makes a message's job this gateway's; `None` where there is nothing to do for it
+/// now.
+async fn claim(
+    shared: &Arc<Shared>,
+    lane: &Lane,
+    message: jetstream::Message,
+) -> Result<Option<(Job, u32)>, QueueError> {
+    let streams = shared.streams()?;
+    let number = message
+        .info()
+        .map_err(|error| unavailable(error.to_string()))?
+        .stream_sequence;
+    let (message, acker) = message.split();
+    let delivery = Delivery(Some(acker));
+    let headers = message.headers.unwrap_or_default();
+    let namespace = &shared.options.default_namespace;
+    let (mut job, run) = match message::decode(Some(&headers), &message.payload, namespace, Utc::now()) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            tracing::error!(number, %error, "message in the queue dropped");
+            delivery.answer(AckKind::Term).await;
+            return Ok(None);
+        }
+    };
+    let has_object = headers.get(message::OBJECT).is_some();
+    if has_object {
+        let name = Streams::body_object(&job.id);
+        job.body = streams.object(&name).await.map_err(unavailable)?;
+    }
+    let mut known = shared.known(&streams, &job.id).await?;
+    for _ in 0..TRIES {
+        let (mut record, revision) = match known {
+            None if shared.inner().index.grave(&job.id).is_some() => {
+                delivery.answer(AckKind::Ack).await;
+                return Ok(None);
+            }
+            None => (Record::new(&job, number, has_object), 0),
+            Some(Known { record, revision, .. }) => match record.run.cmp(&run) {
+                // It was driven again meanwhile.
+                std::cmp::Ordering::Greater => {
+                    delivery.answer(AckKind::Ack).await;
+                    return Ok(None);
+                }
+                // Whoever drove it again is about to say so.
+                std::cmp::Ordering::Less => (record.again(run, number, Utc::now()), revision),
+                std::cmp::Ordering::Equal if record.state().is_final() => {
+                    if record.state() != State::Succeeded {
+                        let archived = shared.archive(&streams, &job.id, &headers, message.payload).await;
+                        archived.map_err(unavailable)?;
+                    }
+                    delivery.answer(AckKind::Ack).await;
+                    return Ok(None);
+                }
+                std::cmp::Ordering::Equal if record.state() != State::Running && record.due() > Utc::now() + SOON => {
+                    let wait = (record.due() - Utc::now()).to_std().unwrap_or_default();
+                    delivery.answer(AckKind::Nak(Some(wait))).await;
+                    return Ok(None);
+                }
+                std::cmp::Ordering::Equal => (Record::clone(&record), revision),
+            },
+        };
+        record.set_state(State::Running);
+        record.message = number;
+        begin(shared, lane, &job.id, &headers, &message.payload);
+        match shared.write(&streams, &record, revision).await {
+            Ok(()) => {
+                job.created = DateTime::from_timestamp_micros(record.created).unwrap_or(job.created);
+                if let Some(acker) = delivery.keep() {
+                    hold(shared, &job.id, acker);
+                }
+                return Ok(Some((job, record.tries)));
+            }
+            Err(error) => {
+                shared.inner().running.remove(&job.id);
+                match error {
+                    PutError::Conflict => known = shared.reread(&streams, &job.id).await?,
+                    PutError::Failed(error) => return Err(unavailable(error)),
+                }
+            }
+        }
+    }
+    Err(unavailable(format!("too many gateways change call {}", job.id)))
+}
+
+/// Notes that a job runs here.
+fn begin(shared: &Shared, lane: &Lane, id: &str, headers: &HeaderMap, payload: &Bytes) {
+    let running = Running {
+        lane: lane.clone(),
+        token: CancellationToken::new(),
+        headers: headers.clone(),
+        payload: payload.clone(),
+        held: None,
+    };
+    shared.inner().running.insert(id.to_owned(), running);
+}
+
+/// Goes on saying that a job is worked on, until it does not run any more.
+fn hold(shared: &Shared, id: &str, acker: Acker) {
+    let acker = Arc::new(acker);
+    let saying = Arc::clone(&acker);
+    let pause = shared.options.ack_wait / 3;
+    let lease = held(async move {
+        loop {
+            tokio::time::sleep(pause).await;
+            if let Err(error) = saying.ack_with(AckKind::Progress).await {
+                tracing::debug!(%error, "message of an asynchronous call not held");
+            }
+        }
+    });
+    if let Some(running) = shared.inner().running.get_mut(id) {
+        running.held = Some((acker, lease));
+    }
+}
+
+/// Notes a try, and lets go of the job.
+pub(super) async fn finish(shared: &Shared, id: &str, finished: Finished) -> Result<(), QueueError> {
+    let kept = note(shared, id, &finished).await;
+    let Some(running) = shared.inner().running.remove(id) else {
+        return kept;
+    };
+    let kind = match (&kept, &finished.then) {
+        (Err(_), _) => AckKind::Nak(Some(UNKEPT)),
+        (Ok(()), Then::End(_)) => AckKind::Ack,
+        (Ok(()), Then::Again(due)) => AckKind::Nak(Some((*due - Utc::now()).to_std().unwrap_or_default())),
+    };
+    if let Some((acker, _lease)) = &running.held
+        && let Err(error) = acker.ack_with(kind).await
+    {
+        tracing::debug!(id, %error, "message of an asynchronous call not acknowledged; its record says how it went");
+    }
+    let mut inner = shared.inner();
+    inner.index.schedule.ended(&running.lane);
+    if kept.is_err() {
+        let at = Utc::now() + UNKEPT;
+        inner.index.look_again(id, Utc::now(), Some(at));
+    }
+    drop(inner);
+    shared.changed.notify_one();
+    kept
+}
+
+/// Writes how a try went, and all that its end gives rise to before it.
+async fn note(shared: &Shared, id: &str, finished: &Finished) -> Result<(), QueueError> {
+    let streams = shared.streams()?;
+    let known = shared.known(&streams, id).await?;
+    let was_cancelled = known.is_none_or(|known| known.record.state() == State::Cancelled);
+    let ended = match finished.then {
+        _ if was_cancelled => Some(State::Cancelled),
+        Then::End(state) => Some(state),
+        Then::Again(_) => None,
+    };
+    if let Some(state) = ended {
+        for job in finished.follow.iter().filter(|_| !was_cancelled) {
+            shared.publish(job.clone()).await?;
+        }
+        if state != State::Succeeded {
+            let sent = shared
+                .inner()
+                .running
+                .get(id)
+                .map(|running| (running.headers.clone(), running.payload.clone()));
+            if let Some((headers, payload)) = sent {
+                let archived = shared.archive(&streams, id, &headers, payload).await;
+                archived.map_err(unavailable)?;
+            }
+        }
+        if let Some(answer) = finished
+            .answer
+            .as_ref()
+            .filter(|answer| !answer.body.is_empty() && !was_cancelled)
+        {
+            let subject = streams.answer_subject(id);
+            let put = streams.put_large(subject, HeaderMap::new(), answer.body.clone()).await;
+            put.map_err(unavailable)?;
+        }
+    }
+    let noted = shared
+        .change(&streams, id, |record| {
+            record.attempts = attempts::with(&record.attempts, &finished.attempt);
+            record.tries += 1;
+            if record.state() == State::Cancelled {
+                return Ok(None);
+            }
+            record.answer = finished
+                .answer
+                .as_ref()
+                .map(|answer| (answer.status, fields::text(&answer.headers), answer.truncated));
+            match finished.then {
+                Then::Again(due) => {
+                    record.set_state(State::Retrying);
+                    record.due = due.timestamp_micros();
+                    Ok(None)
+                }
+                Then::End(state) => {
+                    record.set_state(state);
+                    record.finished = Some(Utc::now().timestamp_micros());
+                    Ok((record.has_object && state == State::Succeeded).then_some(()))
+                }
+            }
+        })
+        .await;
+    match noted {
+        Ok(Some(())) => streams.erase_object(&Streams::body_object(id)).await,
+        // Not found: purged while it ran, which can be when it was cancelled.
+        Ok(None) | Err(QueueError::NotFound(_)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The tests of asynchronous calls once more, with their queue in NATS: both queues
+//! have to pass the same ones. And what only a queue that is shared can do.
+//!
+//! A gateway knows that it belongs here by the name of its test's thread, as in
+//! [`crate::base_lane`].
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::{Gateway, Upstream, eventually, gateway::Setup, nats::Nats, upstream::text};
+
+#[path = "async_calls.rs"]
+mod async_calls;
+
+use async_calls::{QUICK, becomes, call, kept, told};
+
+/// Whether the test that runs on this thread has its queue in NATS.
+pub(crate) fn is_wanted() -> bool {
+    let here = module_path!().rsplit("::").next().expect("a module");
+    std::thread::current()
+        .name()
+        .is_some_and(|test| test.starts_with(&format!("{here}::async_calls::")))
+}
+
+/// A function that counts the calls of each id.
+struct Counting {
+    upstream: Upstream,
+    runs: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Counting {
+    async fn start(pause: Duration) -> Self {
+        let runs = Arc::<Mutex<HashMap<String, usize>>>::default();
+        let seen = Arc::clone(&runs);
+        let upstream = Upstream::start().await.function("f", move |request| {
+            let id = request.headers()["x-call-id"].to_str().expect("text").to_owned();
+            *seen.lock().expect("no panic").entry(id).or_default() += 1;
+            async move {
+                tokio::time::sleep(pause).await;
+                text(200, "done")
+            }
+        });
+        Self { upstream, runs }
+    }
+
+    /// How often this call was made.
+    fn of(&self, id: &str) -> usize {
+        self.runs.lock().expect("no panic").get(id).copied().unwrap_or_default()
+    }
+
+    fn setup(&self, nats: &Nats, more: &str) -> Setup {
+        let port = nats.port();
+        let config = format!("{QUICK}nats_address = \"127.0.0.1\"\nnats_port = {port}\n{more}");
+        Gateway::before(&self.upstream.url()).config(&config)
+    }
+}
+
+/// Keeps a call as soon as that can be; its id.
+async fn taken(gateway: &Gateway) -> String {
+    eventually("202", || async {
+        let answer = call(gateway, "f", &[], "").await;
+        let id = answer.headers().get("x-call-id")?.to_str().ok()?.to_owned();
+        (answer.status() == 202).then_some(id)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn gateways_share_the_work_and_know_of_each_other_s_calls() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::from_millis(5)).await;
+    let setup = || function.setup(&nats, "function_concurrency = 2\n");
+    let (one, two, three) = tokio::join!(setup().start(), setup().start(), setup().start());
+    let gateways = [one, two, three];
+    let ids = join_all((0..150).map(|number| kept(&gateways[number % 3], "f", &[], "body"))).await;
+    for (number, id) in ids.iter().enumerate() {
+        becomes(&gateways[(number + 1) % 3], id, "succeeded").await;
+        assert_eq!(function.of(id), 1);
+    }
+    for gateway in &gateways {
+        let made = gateway.metric(r#"gateway_async_calls_total{state="succeeded"}"#).await;
+        assert!(made.is_some_and(|made| made >= 10.0), "{made:?} of 150");
+    }
+}
+
+#[tokio::test]
+async fn another_gateway_makes_the_calls_of_one_that_was_killed() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::from_millis(300)).await;
+    let setup = || function.setup(&nats, "ack_wait = \"1s\"\n");
+    let mut first = setup().start().await;
+    let second = setup().start().await;
+    let ids = join_all((0..10).map(|_| kept(&first, "f", &[], ""))).await;
+    becomes(&second, &ids[0], "running").await;
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.ended().await;
+    for id in &ids {
+        becomes(&second, id, "succeeded").await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_longer_than_the_lease_is_made_once() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::from_secs(4)).await;
+    let setup = || function.setup(&nats, "ack_wait = \"1s\"\n");
+    let (one, two) = tokio::join!(setup().start(), setup().start());
+    let id = kept(&one, "f", &[], "").await;
+    becomes(&two, &id, "succeeded").await;
+    assert_eq!(function.of(&id), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_nats_is_killed_and_comes_back() {
+    let mut nats = Nats::start().await;
+    let function = Counting::start(Duration::from_millis(20)).await;
+    let gateway = function.setup(&nats, "ack_wait = \"2s\"\n").start().await;
+    let mut ids = join_all((0..100).map(|_| kept(&gateway, "f", &[], "body"))).await;
+    nats.kill().await;
+    eventually("503", || async {
+        let answer = call(&gateway, "f", &[], "").await;
+        (answer.status() == 503 && answer.headers().contains_key("retry-after")).then_some(())
+    })
+    .await;
+    nats.restart().await;
+    ids.push(taken(&gateway).await);
+    for id in &ids {
+        becomes(&gateway, id, "succeeded").await;
+        assert!(function.of(id) >= 1);
+    }
+}
+
+#[tokio::test]
+async fn one_line_for_all_keeps_the_order() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Arc::clone(&order);
+        move |_| {
+            order.lock().expect("no panic").push(name);
+            async { text(200, "done") }
+        }
+    };
+    let upstream = Upstream::start()
+        .await
+        .function("a", note("a"))
+        .function("b", note("b"));
+    let nats = Nats::start().await;
+    let port = nats.port();
+    let gateway = Gateway::before(&upstream.url())
+        .config(&format!(
+            "{QUICK}nats_address = \"127.0.0.1\"\nnats_port = {port}\nnats_order = \"shared\"\nconcurrency = 1\n"
+        ))
+        .start()
+        .await;
+    let mut last = String::new();
+    for name in ["a", "a", "b", "a", "b", "b"] {
+        last = kept(&gateway, name, &[("x-delay", "500ms")], "").await;
+    }
+    becomes(&gateway, &last, "succeeded").await;
+    assert_eq!(*order.lock().expect("no panic"), ["a", "a", "b", "a", "b", "b"]);
+}
+
+#[tokio::test]
+async fn bodies_and_answers_larger_than_messages_are_kept_whole() {
+    let upstream = Upstream::start().await.function("f", |request| async {
+        let body = http_body_util::BodyExt::collect(request.into_body())
+            .await
+            .expect("a body");
+        let body = body.to_bytes();
+        text(if body.len() == 3_000_000 { 200 } else { 422 }, &"y".repeat(2_000_000))
+    });
+    let nats = Nats::start().await;
+    let port = nats.port();
+    let gateway = Gateway::before(&upstream.url())
+        .config(&format!(
+            "{QUICK}nats_address = \"127.0.0.1\"\nnats_port = {port}\nmax_body = \"4MiB\"\nmax_result = \"4MiB\"\n"
+        ))
+        .start()
+        .await;
+    let id = kept(&gateway, "f", &[], &"x".repeat(3_000_000)).await;
+    let told = becomes(&gateway, &id, "succeeded").await;
+    assert_eq!(told["result"]["body"].as_str().map(str::len), Some(2_000_000));
+}
+
+#[tokio::test]
+async fn calls_that_others_send_are_made() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::ZERO).await;
+    let gateway = function.setup(&nats, "").start().await;
+    let client = async_nats::connect(format!("127.0.0.1:{}", nats.port()))
+        .await
+        .expect("connected");
+    let request = json!({
+        "Header": { "X-Call-Id": ["theirs"], "Content-Type": ["text/plain"] }, "Host": "gateway", "Body": "aGk=",
+        "Method": "POST", "Path": "/", "QueryString": "", "Function": "f", "QueueName": "", "CallbackUrl": null,
+    });
+    let sent = client.publish("faas-request", request.to_string().into()).await;
+    sent.expect("sent");
+    client.publish("faas-request", "nothing".into()).await.expect("sent");
+    client.flush().await.expect("sent");
+    eventually("the call", || async {
+        let answer = gateway.get("/system/async/theirs").send().await.expect("an answer");
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+    becomes(&gateway, "theirs", "succeeded").await;
+    assert_eq!(function.of("theirs"), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_starts_without_nats_and_uses_it_once_it_is_there() {
+    let mut nats = Nats::start().await;
+    nats.kill().await;
+    let function = Counting::start(Duration::ZERO).await;
+    let gateway = function.setup(&nats, "").start().await;
+    let answer = call(&gateway, "f", &[], "").await;
+    assert_eq!(answer.status(), 503);
+    nats.restart().await;
+    let id = taken(&gateway).await;
+    becomes(&gateway, &id, "succeeded").await;
+    assert_eq!(told(&gateway, &id).await["result"]["body"], "done");
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_password_gets_it() {
+    let nats = Nats::with(&["--user", "gateway", "--pass", "secret"].map(str::to_owned)).await;
+    let function = Counting::start(Duration::ZERO).await;
+    let gateway = function
+        .setup(&nats, "nats_user = \"gateway\"\nnats_password = \"secret\"\n")
+        .start()
+        .await;
+    let id = kept(&gateway, "f", &[], "").await;
+    becomes(&gateway, &id, "succeeded").await;
+    let refused = function.setup(&nats, "").start().await;
+    assert_eq!(call(&refused, "f", &[], "").await.status(), 503);
+}
