@@ -152,11 +152,12 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
             LISTEN => config.server.listen = Some(running.listen()),
             METRICS_LISTEN => config.metrics.listen = Some(running.metrics_listen()),
             NAMESPACE => config.provider.default_namespace = Some(running.default_namespace().to_owned()),
-            _ => config
+            STATE_DIR => config
                 .provider
                 .process
                 .state_dir
                 .clone_from(&running.provider.process.state_dir),
+            key => config.queue.keep(key, &running.queue),
         }
     }
     let found = check::relations(&next.config);
@@ -218,6 +219,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if !is_live(old) && old.provider.process.state_dir != new.provider.process.state_dir {
         keys.push(STATE_DIR);
     }
+    keys.extend(old.queue.needs_restart(&new.queue));
     keys
 }
 

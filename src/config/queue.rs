@@ -127,3 +127,61 @@ choice! {
         Equal = "equal",
     }
 }
+
+/// A key that stays as it is while the process runs: whether two queues differ in
+/// it, and how one gets the other's value.
+type Stays = (&'static str, fn(&Queue, &Queue) -> bool, fn(&mut Queue, &Queue));
+
+macro_rules! stays {
+    ($($key:literal $field:ident),* $(,)?) => {
+        &[$(($key, |one, other| one.$field != other.$field, |one, other| one.$field.clone_from(&other.$field))),*]
+    };
+}
+
+/// Where the kept calls are stays as it is: to change it is to leave them behind.
+const EMBEDDED: &[Stays] = stays!["queue.path" path];
+const NATS: &[Stays] = stays![
+    "queue.nats_address" nats_address,
+    "queue.nats_port" nats_port,
+    "queue.nats_channel" nats_channel,
+    "queue.nats_replicas" nats_replicas,
+    "queue.nats_order" nats_order,
+    "queue.ack_wait" ack_wait,
+    "queue.nats_tls" nats_tls,
+    "queue.nats_ca_file" nats_ca_file,
+    "queue.nats_cert_file" nats_cert_file,
+    "queue.nats_key_file" nats_key_file,
+    "queue.nats_credentials_file" nats_credentials_file,
+    "queue.nats_user" nats_user,
+    "queue.nats_password" nats_password,
+];
+
+impl Queue {
+    fn staying(&self) -> &'static [Stays] {
+        match self.kept_by() {
+            QueueKind::Embedded => EMBEDDED,
+            QueueKind::Nats => NATS,
+            QueueKind::Off => &[],
+        }
+    }
+
+    /// Keys in which `next` differs from this one, which is in use, and which take
+    /// effect at the next start.
+    pub(super) fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let kind = (self.kept_by() != next.kept_by()).then_some(KIND);
+        let others = self.staying().iter().filter(|(_, differ, _)| differ(self, next));
+        kind.into_iter().chain(others.map(|(key, ..)| *key)).collect()
+    }
+
+    /// Takes such a key's value from the one that is in use.
+    pub(super) fn keep(&mut self, key: &str, running: &Self) {
+        if key == KIND {
+            self.kind = Some(running.kept_by());
+        }
+        if let Some((.., keep)) = running.staying().iter().find(|(staying, ..)| *staying == key) {
+            keep(self, running);
+        }
+    }
+}
+
+const KIND: &str = "queue.kind";

@@ -138,7 +138,18 @@ def cold(measured: dict) -> str:
     return f"### Cold starts\n\n{table(head, rows)}"
 
 
-PARTS = {"calls": calls, "options": options, "latency": latency, "memory": memory, "cores": cores, "cold": cold}
+def queue(measured: dict) -> str:
+    rows = []
+    for name, result in measured["results"].items():
+        row = [name, f"{result['kept_per_second']:,}"]
+        row += [f"{result[what]:.1f}" if what in result else "" for what in ("kept_p50_ms", "kept_p99_ms")]
+        rows.append([*row, f"{result['made_per_second']:,}" if "made_per_second" in result else ""])
+    head = ["", "kept a second", "p50 ms", "p99 ms", "made a second"]
+    told = f"{measured['connections']} connections, bodies of {measured['bytes']} bytes."
+    return f"### Asynchronous calls\n\n{told}\n\n{table(head, rows)}"
+
+
+PARTS = {"calls": calls, "options": options, "latency": latency, "memory": memory, "cores": cores, "cold": cold, "queue": queue}
 
 
 def text(measured: dict) -> str:

@@ -36,6 +36,7 @@ import time
 from pathlib import Path
 
 import cold
+import queued
 import report
 from load import Generator, Load, Turn, idle_memory
 from machine import Failed, Processes, described, raise_limit, tool, version
@@ -70,7 +71,7 @@ OPTIONS = {
     "1000 functions": f"{QUIET}\n" + "\n".join(f'functions.bench{n}.timeouts.total = "50s"' for n in range(MANY)),
 }
 
-SECTIONS = ("calls", "options", "latency", "memory", "cores", "cold")
+SECTIONS = ("calls", "options", "latency", "memory", "cores", "cold", "queue")
 
 
 def progress(what: str) -> None:
@@ -198,6 +199,10 @@ class Bench:
         self.processes.stop(gateway.process)
         return measured
 
+    def queues(self) -> dict:
+        """Asynchronous calls with each queue, on all cores: the server shares them with the gateway."""
+        return queued.measure(self.servers, self.processes, self.generator, self.proxy)
+
 
 def measure(options: argparse.Namespace, directory: Path, processes: Processes) -> dict:
     if not options.binary.is_file():
@@ -217,6 +222,7 @@ def measure(options: argparse.Namespace, directory: Path, processes: Processes) 
         "memory": bench.memory,
         "cores": bench.two_cores,
         "cold": bench.cold_starts,
+        "queue": bench.queues,
     }
     measured: dict = {}
     for section in SECTIONS:

@@ -306,7 +306,9 @@ async fn many_calls_share_a_few_connections() {
         );
         drop(answers);
         let opened = function.connections();
-        assert!(opened >= 1 && opened <= connections + 1, "{opened} for {streams:?}");
+        // On a slow machine one more is opened before the first has said what it takes,
+        // or after one said that it takes no more.
+        assert!(opened >= 1 && opened <= connections + 2, "{opened} for {streams:?}");
     }
 }
 

@@ -134,3 +134,26 @@ fn strict_refuses_what_needs_a_restart_with_the_place_of_each_key() {
     let changes = strict("server.read_timeout = 5\nserver.listen = \"127.0.0.1:1\"").expect("nothing waits");
     assert_eq!(changes.keys.len(), 3, "{changes:?}");
 }
+
+#[test]
+fn where_asynchronous_calls_are_kept_waits_for_a_restart() {
+    for (before, after, restart) in [
+        ("", "kind = \"off\"", &["queue.kind"][..]),
+        ("path = \"/a\"", "path = \"/b\"", &["queue.path"]),
+        ("", "nats_address = \"nats\"", &["queue.kind"]),
+        ("", "kind = \"embedded\"\nnats_address = \"nats\"", &[]),
+        (
+            "nats_address = \"nats\"",
+            "nats_address = \"other\"\nnats_user = \"a\"\nattempts = 3",
+            &["queue.nats_address", "queue.nats_user"],
+        ),
+        ("nats_address = \"nats\"", "kind = \"embedded\"", &["queue.kind", "queue.nats_address"]),
+    ] {
+        let queue = |text: &str| file(&format!("[queue]\n{text}\n")).expect("valid");
+        let running = queue(before).config;
+        let (kept, changes) = keep_running(&running, queue(after)).expect("kept");
+        assert_eq!(changes.restart, restart, "{before} to {after}");
+        assert_eq!(kept.config.queue.kept_by(), running.queue.kept_by());
+        assert!(diff(&running, &kept.config).restart.is_empty(), "{before} to {after}");
+    }
+}
