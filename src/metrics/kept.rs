@@ -40,7 +40,7 @@ impl Kept {
         self.enqueue.observe(took.as_secs_f64());
     }
 
-    /// Counts a callback; `result` is `sent`, `failed` or `denied`.
+    /// Counts a callback; `result` is `sent`, `failed`, `denied` or `cancelled`.
     pub fn callback(&self, result: &'static str) {
         self.callbacks.with_label_values(&[result]).inc();
     }
