@@ -21,6 +21,7 @@ mod annotations;
 mod blocking;
 mod calls;
 mod check;
+mod destination;
 mod diff;
 pub mod duration;
 mod entry;
@@ -50,13 +51,14 @@ mod source;
 mod unusable;
 pub mod watch;
 
-pub use annotations::CallAnnotations;
+pub use annotations::{CallAnnotations, QueueAnnotations};
 pub use blocking::blocking;
 pub use calls::{
-    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionScaling, HeaderEdits, Headers, Mirror,
-    RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, UpstreamProtocol,
+    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionQueue, FunctionScaling, HeaderEdits, Headers,
+    Mirror, RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, UpstreamProtocol,
     Visibility,
 };
+pub use destination::Destination;
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use duration::parse as parse_duration;
 pub use entry::{Entry, dotted};

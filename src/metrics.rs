@@ -111,6 +111,8 @@ pub const ASYNC_SECONDS: &str = "gateway_async_call_seconds";
 pub const ASYNC_ENQUEUE: &str = "gateway_async_enqueue_seconds";
 /// Callbacks by how they ended.
 pub const ASYNC_CALLBACKS: &str = "gateway_async_callbacks_total";
+/// Answers of asynchronous calls that went no further because they went on too often.
+pub const ASYNC_LOOPS: &str = "gateway_async_loops_refused_total";
 /// Requests to the receiver of spans that failed.
 pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
 /// Always 1; its label tells the version.

@@ -21,6 +21,7 @@ pub mod limiter;
 pub mod offline;
 pub mod retry;
 pub mod schedule;
+pub mod settings;
 
 use fields::Fields;
 

@@ -25,7 +25,7 @@ pub mod control;
 mod functions;
 
 pub use control::Source;
-pub use functions::{CalledFunction, FunctionTable};
+pub use functions::{CalledFunction, FunctionTable, QueuedFunction};
 
 /// The configuration and everything built from it.
 pub struct Snapshot {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::{ASYNC_CALLBACKS, ASYNC_CALLS, ASYNC_ENQUEUE, ASYNC_SECONDS, Adder};
+use super::{ASYNC_CALLBACKS, ASYNC_CALLS, ASYNC_ENQUEUE, ASYNC_LOOPS, ASYNC_SECONDS, Adder};
 
 /// Calls that are kept, made and told of.
 pub struct Kept {
@@ -12,6 +12,7 @@ pub struct Kept {
     seconds: Histogram,
     enqueue: Histogram,
     callbacks: IntCounterVec,
+    loops: IntCounter,
 }
 
 impl Kept {
@@ -26,6 +27,10 @@ impl Kept {
             seconds: histogram(ASYNC_SECONDS, "Time of tries of asynchronous calls."),
             enqueue: histogram(ASYNC_ENQUEUE, "Time until an asynchronous call was kept for good."),
             callbacks: add.counters(ASYNC_CALLBACKS, "Callbacks by how they ended.", &["result"]),
+            loops: add.metric(IntCounter::new(
+                ASYNC_LOOPS,
+                "Answers of asynchronous calls that went no further because they went on too often.",
+            )),
         }
     }
 
@@ -38,6 +43,11 @@ impl Kept {
     /// A call was kept.
     pub fn enqueued(&self, took: Duration) {
         self.enqueue.observe(took.as_secs_f64());
+    }
+
+    /// An answer went no further, because it went on too often.
+    pub fn refused(&self) {
+        self.loops.inc();
     }
 
     /// Counts a callback; `result` is `sent`, `failed`, `denied` or `cancelled`.

@@ -91,7 +91,7 @@ where
         target: Target::Function,
         path: rest.to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: passed_on(&parts.headers, &call),
+        headers: passed_on(&parts.headers, &call, reach),
         body,
         callback: callback.map(String::from),
         idempotency_key: key,
@@ -159,9 +159,14 @@ where
 }
 
 /// The header fields that the function gets: all but those about the connection,
-/// the body's framing and this call's keeping.
-fn passed_on(headers: &HeaderMap, call: &CallHeaders) -> Fields {
+/// the body's framing and this call's keeping. How deep it is in a chain of calls
+/// only those inside can say: a stranger could end the chain with it.
+fn passed_on(headers: &HeaderMap, call: &CallHeaders, reach: Reach) -> Fields {
     let mut kept = headers.clone();
+    if reach == Reach::Public {
+        kept.remove(headers::CALL_DEPTH);
+        kept.remove(headers::SOURCE_CALL_ID);
+    }
     headers::strip_hop_by_hop(&mut kept);
     for name in [
         header::HOST,

@@ -31,24 +31,27 @@ use super::{
     mirror::RequestBody,
 };
 use crate::{
+    config::QueueAnnotations,
     model::FunctionRef,
     problem::{Form, INTERNAL_HEADER},
     proxy::headers,
     queue::{
         Allowed, Answer, Attempt, Finished, Job, Lane, State, Target, Then, fields,
         limiter::Limiter,
-        retry::{self, Outcome, Policy},
+        retry::{self, Outcome},
+        settings::Settings,
     },
     shutdown::Tasks,
-    snapshot::Snapshot,
+    snapshot::{QueuedFunction, Snapshot},
     upstream::Body,
 };
 
 mod callback;
 mod follow;
+mod queued;
 
 use callback::Callbacks;
-use follow::Ended;
+use follow::{Ended, Follow};
 
 /// Which try of its job a call is, counted from 1.
 const RETRY: HeaderName = HeaderName::from_static("x-retry");
@@ -65,6 +68,8 @@ pub struct Worker {
     running: AtomicUsize,
     limiters: Mutex<HashMap<FunctionRef, Limiter>>,
     callbacks: Callbacks,
+    /// What applies to jobs that go to URLs.
+    to_urls: Arc<QueuedFunction>,
     tasks: Tasks,
 }
 
@@ -135,6 +140,10 @@ impl Worker {
             running: AtomicUsize::new(0),
             limiters: Mutex::default(),
             callbacks: Callbacks::new(),
+            to_urls: Arc::new(QueuedFunction {
+                settings: callback::settings(),
+                annotations: QueueAnnotations::default(),
+            }),
             tasks,
         })
     }
@@ -167,12 +176,13 @@ impl Worker {
         let snapshot = self.service.current.get();
         let queue = Arc::clone(&snapshot.queue);
         let (number, started, began) = (before + 1, Utc::now(), Instant::now());
-        let policy = match job.target {
-            Target::Function => policy(&snapshot),
-            Target::Url(_) => callback::policy(),
+        let queued = match job.target {
+            Target::Function => queued::of(&snapshot, &job.function).await,
+            Target::Url(_) => Arc::clone(&self.to_urls),
         };
+        let settings = &queued.settings;
         let went = tokio::select! {
-            tried = self.attempt(&snapshot, &job, number, &policy) => Some(tried),
+            tried = self.attempt(&snapshot, &job, number, settings) => Some(tried),
             () = queue.cancelled(&job.id) => None,
         };
         let tried = Timed {
@@ -182,7 +192,7 @@ impl Worker {
         };
         let finished = match went {
             None => tried.cancelled(),
-            Some(went) => self.finished(&snapshot, &job, &policy, (went, tried)),
+            Some(went) => self.finished(&snapshot, &job, settings, (went, tried)),
         };
         let state = match &finished.then {
             Then::End(state) => Some(*state),
@@ -204,7 +214,7 @@ impl Worker {
     }
 
     /// What a try makes of its job.
-    fn finished(&self, snapshot: &Snapshot, job: &Job, policy: &Policy, (went, tried): (Tried, Timed)) -> Finished {
+    fn finished(&self, snapshot: &Snapshot, job: &Job, settings: &Settings, (went, tried): (Tried, Timed)) -> Finished {
         let now = Utc::now();
         let status = went.outcome.status;
         if job.target == Target::Function {
@@ -218,41 +228,49 @@ impl Worker {
             Then::End(State::Failed)
         } else {
             let taken = (tried.number, job.created);
-            retry::decide(policy, went.outcome, taken, now, rand::random())
+            retry::decide(&settings.policy, went.outcome, taken, now, rand::random())
         };
         let follow = match &then {
-            Then::End(state) => follow::jobs(&Ended {
-                job,
-                state: *state,
-                answer: went.answer.as_ref(),
-                started: tried.started,
-                took: tried.took,
-                tries: (tried.number, policy.attempts),
-                now,
-            }),
-            Then::Again(_) => Vec::new(),
+            Then::End(state) => {
+                let ended = Ended {
+                    job,
+                    state: *state,
+                    answer: went.answer.as_ref(),
+                    started: tried.started,
+                    took: tried.took,
+                    tries: (tried.number, settings.policy.attempts),
+                    now,
+                };
+                follow::after(&ended, settings)
+            }
+            Then::Again(_) => Follow::default(),
         };
+        if let Some(destination) = &follow.refused {
+            let (id, function) = (&job.id, &job.function);
+            tracing::warn!(id, %function, ?destination, "the answer goes no further: it went on too often");
+            snapshot.metrics.kept().refused();
+        }
         let most = snapshot.config.queue.max_result.0;
         Finished {
             attempt: tried.attempt(status, went.error),
             answer: went.answer.map(|answer| follow::shortened(answer, most)),
             then,
-            follow,
+            follow: follow.jobs,
         }
     }
 
     /// Makes the call once, or tells its URL.
-    async fn attempt(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, policy: &Policy) -> Tried {
+    async fn attempt(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, settings: &Settings) -> Tried {
         match &job.target {
-            Target::Function => self.call(snapshot, job, number, policy).await,
+            Target::Function => self.call(snapshot, job, number, settings).await,
             Target::Url(url) => self.callbacks.deliver(&snapshot.config, url, job).await,
         }
     }
 
     /// Makes the call once.
-    async fn call(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, policy: &Policy) -> Tried {
+    async fn call(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, settings: &Settings) -> Tried {
         let failed = Tried::unanswered;
-        let request = match request(job, number, policy.attempts) {
+        let request = match request(job, number, settings.policy.attempts) {
             Ok(request) => request,
             Err(error) => return failed(format!("the call cannot be made: {error}")),
         };
@@ -270,9 +288,10 @@ impl Worker {
         .await;
         let queue = &snapshot.config.queue;
         // Where it goes further, it goes whole.
-        let most = match job.callback {
-            Some(_) => queue.max_result.0.max(queue.max_body.0),
-            None => queue.max_result.0,
+        let most = if job.callback.is_some() || settings.has_destination() {
+            queue.max_result.0.max(queue.max_body.0)
+        } else {
+            queue.max_result.0
         };
         match kept(answer, most).await {
             Ok((answer, retry_after, is_internal)) => Tried {
@@ -333,20 +352,6 @@ fn most(snapshot: &Snapshot, function: &FunctionRef) -> usize {
     let queue = &snapshot.config.queue;
     let own = snapshot.config.function(function).in_flight.map(|limit| limit.calls);
     own.unwrap_or(usize::MAX).min(queue.function_concurrency as usize)
-}
-
-/// When jobs are tried again.
-fn policy(snapshot: &Snapshot) -> Policy {
-    let queue = &snapshot.config.queue;
-    Policy {
-        statuses: queue.statuses.clone(),
-        attempts: queue.attempts.max(1),
-        min_wait: queue.min_wait,
-        factor: 2,
-        max_wait: queue.max_wait,
-        jitter: queue.jitter,
-        max_age: queue.max_age,
-    }
 }
 
 fn request(job: &Job, number: u32, attempts: u32) -> Result<Request<RequestBody>, http::Error> {

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use crate::support::{Gateway, Upstream, eventually, gateway::Setup, soon, upstream::text};
 
 mod callbacks;
+mod destinations;
 
 /// Waits that a test can wait for.
 const QUICK: &str = "[queue]\nmin_wait = \"20ms\"\nmax_wait = \"100ms\"\njitter = \"none\"\nattempts = 3\n";

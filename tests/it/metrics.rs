@@ -58,7 +58,7 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 }
 
 /// Every series, with its labels.
-const SERIES: [&str; 41] = [
+const SERIES: [&str; 42] = [
     "gateway_function_invocation_total{code,function_name}",
     "gateway_functions_seconds_bucket{code,function_name,le}",
     "gateway_functions_seconds_count{code,function_name}",
@@ -81,6 +81,7 @@ const SERIES: [&str; 41] = [
     "gateway_async_enqueue_seconds_count",
     "gateway_async_enqueue_seconds_sum",
     "gateway_async_callbacks_total{result}",
+    "gateway_async_loops_refused_total",
     "gateway_service_count{function_name}",
     "gateway_service_ready_count{function_name}",
     "gateway_service_target_load{function_name,scaling_type}",

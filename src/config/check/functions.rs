@@ -213,6 +213,13 @@ fn contradictions(tables: &[Table], config: &Config) -> Vec<Contradiction> {
             add(&["retries.attempts"], true, message);
         }
     }
+    if let Some(queue) = &table.queue
+        && let (Some(first), Some(longest)) = (queue.min_wait, queue.max_wait)
+        && longest < first
+    {
+        let message = format!("must not be shorter than min_wait ({})", format(first));
+        add(&["queue.max_wait", "queue.min_wait"], false, message);
+    }
     if let Some(breaker) = &table.breaker {
         if let (Some(first), Some(longest)) = (breaker.open, breaker.open_max)
             && longest < first

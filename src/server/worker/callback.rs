@@ -28,6 +28,7 @@ use crate::{
     queue::{
         Job, State, fields,
         retry::{self, Outcome, Policy},
+        settings::Settings,
     },
 };
 
@@ -57,9 +58,10 @@ pub(super) struct Callbacks {
     client: Mutex<Option<(Vec<IpNet>, reqwest::Client)>>,
 }
 
-/// When a callback is tried again: whenever the other side does not take it.
-pub(super) fn policy() -> Policy {
-    Policy {
+/// What applies to jobs that go to URLs: they are tried again whenever the other
+/// side does not take them, and lead to nothing.
+pub(super) fn settings() -> Settings {
+    let policy = Policy {
         statuses: (400..=999).collect(),
         attempts: ATTEMPTS,
         min_wait: Duration::from_secs(1),
@@ -68,6 +70,11 @@ pub(super) fn policy() -> Policy {
         jitter: Jitter::None,
         // The tries are few; what nobody could send while the gateway stood still is sent late.
         max_age: Duration::MAX,
+    };
+    Settings {
+        policy,
+        on_success: None,
+        on_failure: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the end of a call leads to: jobs that are kept in the same moment. Pure.
 //!
 //! A caller's URL is told of every end but one that somebody asked for: who takes
-//! a call back knows (compatibility.md sections 5.2 and 5.3).
+//! a call back knows (compatibility.md sections 5.2 and 5.3). The same ends go on
+//! to where the function's settings say. That may be a function whose own answers
+//! go on, and so in a circle, so the calls of a chain are counted.
 
 use std::time::Duration;
 
@@ -11,8 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{RETRY, RETRY_MAX};
 use crate::{
-    proxy::headers::{CALL_ID, DURATION_SECONDS, INTERNAL},
-    queue::{Answer, Job, State, Target, fields},
+    config::Destination,
+    proxy::headers::{CALL_DEPTH, CALL_ID, DURATION_SECONDS, INTERNAL, SOURCE_CALL_ID},
+    queue::{Answer, Job, State, Target, fields, settings::Settings},
 };
 
 const FUNCTION_STATUS: HeaderName = HeaderName::from_static("x-function-status");
@@ -20,6 +23,12 @@ const FUNCTION_NAME: HeaderName = HeaderName::from_static("x-function-name");
 
 /// What is told of a call that had no answer, as OpenFaaS does.
 const UNANSWERED: u16 = 503;
+
+/// How many times an answer goes on from one call to the next.
+const MOST_HOPS: u32 = 10;
+
+/// What describes a body (RFC 9110 section 8), and so goes with it.
+const REPRESENTATION: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
 
 /// A call that has ended, and how.
 pub(super) struct Ended<'e> {
@@ -36,19 +45,70 @@ pub(super) struct Ended<'e> {
     pub(super) now: DateTime<Utc>,
 }
 
-/// The jobs that this end leads to.
-pub(super) fn jobs(ended: &Ended<'_>) -> Vec<Job> {
+/// What an end leads to.
+#[derive(Default)]
+pub(super) struct Follow {
+    /// These jobs.
+    pub(super) jobs: Vec<Job>,
+    /// Where the answer would go if it had not gone on so often.
+    pub(super) refused: Option<Destination>,
+}
+
+/// What the end of a call leads to.
+pub(super) fn after(ended: &Ended<'_>, settings: &Settings) -> Follow {
     if ended.job.target != Target::Function || ended.state == State::Cancelled {
-        return Vec::new();
+        return Follow::default();
     }
+    let mut follow = Follow::default();
     let callback = ended.job.callback.as_ref();
-    callback
-        .map(|url| ended.to_url("callback", url.clone()))
-        .into_iter()
-        .collect()
+    follow
+        .jobs
+        .extend(callback.map(|url| ended.to_url("callback", url.clone())));
+    let (destination, role) = match ended.state {
+        State::Succeeded => (&settings.on_success, "success"),
+        _ => (&settings.on_failure, "failure"),
+    };
+    let depth = ended.depth().saturating_add(1);
+    match destination {
+        Some(destination) if depth > MOST_HOPS => follow.refused = Some(destination.clone()),
+        Some(Destination::Url(url)) => follow.jobs.push(ended.to_url(role, url.to_string())),
+        Some(Destination::Function(function)) => follow.jobs.push(Job {
+            function: function.clone(),
+            ..ended.to_function(role, depth)
+        }),
+        None => {}
+    }
+    follow
 }
 
 impl Ended<'_> {
+    /// How many calls there were before this one.
+    fn depth(&self) -> u32 {
+        let headers = fields::map(&self.job.headers);
+        let depth = headers.get(CALL_DEPTH).and_then(|depth| depth.to_str().ok());
+        depth.and_then(|depth| depth.parse().ok()).unwrap_or(0)
+    }
+
+    /// A job that calls a function with the answer.
+    fn to_function(&self, role: &str, depth: u32) -> Job {
+        let job = self.next(role);
+        let answered = self.answer.map(|answer| fields::map(&answer.headers));
+        let mut headers = HeaderMap::new();
+        for name in REPRESENTATION {
+            if let Some(value) = answered.as_ref().and_then(|answered| answered.get(&name)) {
+                headers.insert(name, value.clone());
+            }
+        }
+        set(&mut headers, CALL_ID, job.id.clone());
+        set(&mut headers, SOURCE_CALL_ID, self.job.id.clone());
+        set(&mut headers, CALL_DEPTH, depth.to_string());
+        self.about_the_call(&mut headers);
+        Job {
+            headers: fields::of(&headers),
+            ..job
+        }
+    }
+
     /// A job that takes the answer to a URL.
     fn to_url(&self, role: &str, url: String) -> Job {
         let mut headers = self
@@ -180,6 +240,19 @@ mod tests {
         }
     }
 
+    /// Nothing goes on.
+    fn settings() -> Settings {
+        let config = crate::config::parse(Some("provider.kind = \"memory\""), &crate::config::Sources::default());
+        let config = config.expect("valid").config;
+        let table = crate::config::FunctionQueue::nothing();
+        let annotations = crate::config::QueueAnnotations::default();
+        crate::queue::settings::of(&config.queue, table, &annotations, "fn").0
+    }
+
+    fn jobs(ended: &Ended<'_>) -> Vec<Job> {
+        after(ended, &settings()).jobs
+    }
+
     #[test]
     fn a_callback_says_what_became_of_the_call() {
         let (job, answer) = (job(), answer());
@@ -227,6 +300,74 @@ mod tests {
         );
         let plain = Job { callback: None, ..job };
         assert!(jobs(&ended(&plain, State::Dead, None)).is_empty());
+    }
+
+    #[test]
+    fn an_answer_goes_on_to_a_function_or_a_url() {
+        let job = Job {
+            callback: None,
+            ..job()
+        };
+        let answer = answer();
+        let settings = Settings {
+            on_success: Some(Destination::Function(FunctionRef::new("next", "dev"))),
+            on_failure: Some(Destination::Url("https://host/failed".parse().expect("a URL"))),
+            ..settings()
+        };
+        let next = after(&ended(&job, State::Succeeded, Some(&answer)), &settings)
+            .jobs
+            .remove(0);
+        assert_eq!(next.id, "1-success-1800000005000000");
+        assert_eq!(
+            (next.function, next.target),
+            (FunctionRef::new("next", "dev"), Target::Function)
+        );
+        assert_eq!((&*next.body, &*next.path, &*next.query), (&b"answer"[..], "", ""));
+        let headers = fields::map(&next.headers);
+        let mut found: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
+            .collect();
+        found.sort_unstable();
+        let expected = [
+            ("content-type", "text/plain"),
+            ("x-call-depth", "1"),
+            ("x-call-id", "1-success-1800000005000000"),
+            ("x-function-name", "f.fn"),
+            ("x-function-status", "200"),
+            ("x-source-call-id", "1"),
+        ];
+        assert_eq!(found, expected);
+        for state in [State::Failed, State::Dead] {
+            let told = after(&ended(&job, state, None), &settings).jobs.remove(0);
+            assert_eq!(told.target, Target::Url("https://host/failed".to_owned()));
+            assert_eq!(told.id, "1-failure-1800000005000000");
+        }
+        assert!(after(&ended(&job, State::Cancelled, None), &settings).jobs.is_empty());
+    }
+
+    #[test]
+    fn a_chain_of_calls_has_an_end() {
+        let itself = Destination::Function(FunctionRef::new("f", "fn"));
+        let settings = Settings {
+            on_failure: Some(itself.clone()),
+            ..settings()
+        };
+        let mut job = Job {
+            callback: None,
+            ..job()
+        };
+        let mut hops = 0;
+        let refused = loop {
+            let mut follow = after(&ended(&job, State::Dead, None), &settings);
+            if let Some(refused) = follow.refused {
+                assert!(follow.jobs.is_empty());
+                break refused;
+            }
+            job = follow.jobs.remove(0);
+            hops += 1;
+        };
+        assert_eq!((hops, refused), (MOST_HOPS, itself));
     }
 
     #[test]
