@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+mod cron;
 mod follow;
 mod lasting;
 mod listeners;
@@ -115,7 +116,11 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    background.spawn(follow::functions(current.clone(), states, background.clone()));
+    let clock = cron::Clock::default();
+    let shown = clock.clone();
+    metrics.show_cron(move || shown.shown());
+    let follow = follow::functions(current.clone(), states, clock, background.clone());
+    background.spawn(follow);
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),

@@ -71,7 +71,7 @@ pub use function::{
 pub use origins::Origins;
 pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
-pub use schedule::min_at as scheduled_min;
+pub use schedule::{CronMistake, CronSeconds, CronTimes, min_at as scheduled_min};
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
     Auth, ClientAuth, Http2, Image, Invoke, Jitter, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus,

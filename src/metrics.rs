@@ -20,9 +20,10 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::{policy::States, telemetry::Counts, upstream::Connections};
+use crate::{policy::States, queue::cron::Shown, telemetry::Counts, upstream::Connections};
 
 mod connections;
+mod cron;
 pub mod exporter;
 mod function;
 mod generation;
@@ -113,6 +114,12 @@ pub const ASYNC_ENQUEUE: &str = "gateway_async_enqueue_seconds";
 pub const ASYNC_CALLBACKS: &str = "gateway_async_callbacks_total";
 /// Answers of asynchronous calls that went no further because they went on too often.
 pub const ASYNC_LOOPS: &str = "gateway_async_loops_refused_total";
+/// When the clock calls a function next.
+pub const CRON_NEXT: &str = "gateway_cron_next_timestamp_seconds";
+/// What is wrong with the annotations of functions that the clock is to call.
+pub const CRON_MISTAKES: &str = "gateway_cron_mistakes";
+/// Calls by the clock, by what came of keeping them.
+pub const CRON_CALLS: &str = "gateway_cron_calls_total";
 /// Requests to the receiver of spans that failed.
 pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
 /// Always 1; its label tells the version.
@@ -316,6 +323,11 @@ impl Metrics {
     /// Shows what the connections to upstreams come to. Call once.
     pub fn show_connections(&self, count: impl Fn() -> Connections + Send + Sync + 'static) {
         Adder(&self.registry).collector(connections::Gauges::new(count));
+    }
+
+    /// Shows what the clock calls. Call once.
+    pub fn show_cron(&self, shown: impl Fn() -> Vec<Shown> + Send + Sync + 'static) {
+        Adder(&self.registry).collector(cron::Gauges::new(shown));
     }
 
     /// Shows what was lost of log lines and spans. Call once.

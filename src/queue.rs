@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::model::FunctionRef;
 
+pub mod cron;
 pub mod embedded;
 pub mod fields;
 pub mod limiter;

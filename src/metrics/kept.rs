@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::{ASYNC_CALLBACKS, ASYNC_CALLS, ASYNC_ENQUEUE, ASYNC_LOOPS, ASYNC_SECONDS, Adder};
+use super::{ASYNC_CALLBACKS, ASYNC_CALLS, ASYNC_ENQUEUE, ASYNC_LOOPS, ASYNC_SECONDS, Adder, CRON_CALLS};
 
 /// Calls that are kept, made and told of.
 pub struct Kept {
@@ -13,6 +13,7 @@ pub struct Kept {
     enqueue: Histogram,
     callbacks: IntCounterVec,
     loops: IntCounter,
+    cron: IntCounterVec,
 }
 
 impl Kept {
@@ -31,7 +32,18 @@ impl Kept {
                 ASYNC_LOOPS,
                 "Answers of asynchronous calls that went no further because they went on too often.",
             )),
+            cron: add.counters(
+                CRON_CALLS,
+                "Calls by the clock, by what came of keeping them.",
+                &["result"],
+            ),
         }
+    }
+
+    /// Counts a call by the clock; `result` is `kept`, `known` (another gateway
+    /// was faster) or `failed`.
+    pub fn by_the_clock(&self, result: &'static str) {
+        self.cron.with_label_values(&[result]).inc();
     }
 
     /// Counts a try; `state` is one of a few.

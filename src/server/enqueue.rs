@@ -28,7 +28,7 @@ use crate::{
         target,
     },
     queue::{
-        Job, Published, Target,
+        Job, Published, Target, cron,
         fields::{self, Fields},
     },
     snapshot::Snapshot,
@@ -84,6 +84,7 @@ where
     let body = kept(body, snapshot.config.queue.max_body.0).await?;
 
     let call = invoke::call_headers(&parts.headers);
+    not_reserved(&headers::CALL_ID, &String::from_utf8_lossy(call.call_id.as_bytes()))?;
     record.call_id(call.call_id.as_bytes());
     let job = Job {
         id: String::from_utf8_lossy(call.call_id.as_bytes()).into_owned(),
@@ -210,8 +211,20 @@ fn callback(headers: &HeaderMap) -> Result<Option<Url>, Problem> {
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match text(headers, &IDEMPOTENCY_KEY)? {
         Some(key) if key.len() > LONGEST_KEY => Err(wrong(&IDEMPOTENCY_KEY, "is longer than 255 bytes")),
-        key => Ok(key.map(str::to_owned)),
+        Some(key) => {
+            not_reserved(&IDEMPOTENCY_KEY, key)?;
+            Ok(Some(key.to_owned()))
+        }
+        None => Ok(None),
     }
+}
+
+/// Refuses what a call by the clock will be known by.
+fn not_reserved(name: &HeaderName, value: &str) -> Result<(), Problem> {
+    if cron::is_reserved(value) {
+        return Err(wrong(name, "is like those of calls by the clock (cron-NAME-TIME)"));
+    }
+    Ok(())
 }
 
 /// When a call is made, at the earliest.

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use crate::support::{Gateway, Upstream, eventually, gateway::Setup, soon, upstream::text};
 
 mod callbacks;
+mod cron;
 mod destinations;
 
 /// Waits that a test can wait for.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use chrono::DateTime;
 use faas_gateway::shutdown::Stop;
 use faas_gateway::{
     client,
@@ -25,6 +26,7 @@ use faas_gateway::{
         Provider,
         remote::{RemoteProvider, Settings},
     },
+    queue::cron::Shown,
     shutdown::Tasks,
     upstream::Connections,
 };
@@ -58,7 +60,7 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 }
 
 /// Every series, with its labels.
-const SERIES: [&str; 42] = [
+const SERIES: [&str; 45] = [
     "gateway_function_invocation_total{code,function_name}",
     "gateway_functions_seconds_bucket{code,function_name,le}",
     "gateway_functions_seconds_count{code,function_name}",
@@ -82,6 +84,9 @@ const SERIES: [&str; 42] = [
     "gateway_async_enqueue_seconds_sum",
     "gateway_async_callbacks_total{result}",
     "gateway_async_loops_refused_total",
+    "gateway_cron_next_timestamp_seconds{function_name}",
+    "gateway_cron_mistakes{function_name}",
+    "gateway_cron_calls_total{result}",
     "gateway_service_count{function_name}",
     "gateway_service_ready_count{function_name}",
     "gateway_service_target_load{function_name,scaling_type}",
@@ -113,6 +118,14 @@ fn feed(metrics: &Metrics, states: &Arc<States>) {
     metrics.kept().tried("succeeded", Duration::from_millis(20));
     metrics.kept().enqueued(Duration::from_millis(2));
     metrics.kept().callback("sent");
+    metrics.kept().by_the_clock("kept");
+    metrics.show_cron(|| {
+        vec![Shown {
+            function: FunctionRef::new("figlet", "openfaas-fn"),
+            next: Some(DateTime::UNIX_EPOCH),
+            mistakes: 1,
+        }]
+    });
     metrics.show_states(Arc::clone(states));
     metrics.show_connections(Connections::default);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
