@@ -108,7 +108,10 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         local,
         Reach::Internal,
     );
-    serving.spawn(Worker::new(worker, serving.clone()).run());
+    let role = current.get().config.server.role;
+    if role.works() {
+        serving.spawn(Worker::new(worker, serving.clone()).run());
+    }
     let listeners = Arc::new(Listeners::new(
         current.clone(),
         api,
@@ -116,9 +119,10 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    let clock = cron::Clock::default();
-    let shown = clock.clone();
-    metrics.show_cron(move || shown.shown());
+    let clock = role.works().then(cron::Clock::default);
+    if let Some(clock) = clock.clone() {
+        metrics.show_cron(move || clock.shown());
+    }
     let follow = follow::functions(current.clone(), states, clock, background.clone());
     background.spawn(follow);
     let replacing = Arc::new(Replacing {

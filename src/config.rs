@@ -40,6 +40,7 @@ pub mod own_paths;
 mod place;
 mod plausible;
 mod ratio;
+mod role;
 mod scalar;
 mod schedule;
 pub mod schema;
@@ -71,6 +72,7 @@ pub use function::{
 pub use origins::Origins;
 pub use overlap::{covers, overlap};
 pub use ratio::Ratio;
+pub use role::Role;
 pub use schedule::{CronMistake, CronSeconds, CronTimes, min_at as scheduled_min};
 pub use secret::{Referenced, SecretFile};
 pub use sections::{

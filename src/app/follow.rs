@@ -10,6 +10,7 @@ use std::{
 };
 
 use chrono::Utc;
+use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
 use super::cron::Clock;
@@ -30,7 +31,7 @@ use crate::{
 /// Reads the provider's functions again and again: for the gauges, for what calls
 /// and the autoscaler know of them, and so that what is kept of those that went
 /// away or were changed elsewhere is let go.
-pub(super) async fn functions(current: Current, states: Arc<States>, clock: Clock, background: Tasks) {
+pub(super) async fn functions(current: Current, states: Arc<States>, clock: Option<Clock>, background: Tasks) {
     let (listed, mut read) = watch::channel(Listed::default());
     let version = Arc::new(AtomicU64::new(0));
     let view = current.clone();
@@ -67,7 +68,7 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Cloc
         });
     };
     let reading = replicas::refresh_forever(source, compare, background.draining().clone());
-    let by_the_clock = clock.run(current.clone(), read.clone());
+    let by_the_clock = OptionFuture::from(clock.map(|clock| clock.run(current.clone(), read.clone())));
     let scaling = async {
         while read.changed().await.is_ok() {
             let listed = read.borrow_and_update().clone();

@@ -22,6 +22,7 @@ use crate::support::{Gateway, Upstream, eventually, gateway::Setup, soon, upstre
 mod callbacks;
 mod cron;
 mod destinations;
+mod roles;
 
 /// Waits that a test can wait for.
 const QUICK: &str = "[queue]\nmin_wait = \"20ms\"\nmax_wait = \"100ms\"\njitter = \"none\"\nattempts = 3\n";
