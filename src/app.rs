@@ -22,6 +22,7 @@ mod follow;
 mod lasting;
 mod listeners;
 
+use cron::Clock;
 use listeners::{Addresses, Listeners, Prepared};
 
 use crate::{
@@ -46,7 +47,7 @@ use crate::{
         journal,
         lease::{Alone, Lease},
     },
-    server::{Reach, Service, worker::Worker},
+    server::{Api, Reach, Service, worker::Worker},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
@@ -100,18 +101,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         reloader: OnceLock::new(),
     });
     let api = Arc::new(api::endpoint(current.clone(), Arc::clone(&control) as _));
-    let local = current.get().config.listen();
-    let worker = Service::new(
-        current.clone(),
-        Arc::clone(&api),
-        serving.clone(),
-        local,
-        Reach::Internal,
-    );
-    let role = current.get().config.server.role;
-    if role.works() {
-        serving.spawn(Worker::new(worker, serving.clone()).run());
-    }
+    let clock = work(&current, &api, &serving);
     let listeners = Arc::new(Listeners::new(
         current.clone(),
         api,
@@ -119,10 +109,6 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    let clock = role.works().then(cron::Clock::default);
-    if let Some(clock) = clock.clone() {
-        metrics.show_cron(move || clock.shown());
-    }
     let follow = follow::functions(current.clone(), states, clock, background.clone());
     background.spawn(follow);
     let replacing = Arc::new(Replacing {
@@ -178,6 +164,29 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             Ok(Ended::Aborted)
         }
     }
+}
+
+/// Begins to make asynchronous calls, where this process does that; what has
+/// functions called by the clock, which does it there too.
+fn work(current: &Current, api: &Api, serving: &Tasks) -> Option<Clock> {
+    let snapshot = current.get();
+    if !snapshot.config.server.role.works() {
+        return None;
+    }
+    let service = Service::new(
+        current.clone(),
+        Arc::clone(api),
+        serving.clone(),
+        snapshot.config.listen(),
+        Reach::Internal,
+    );
+    serving.spawn(Worker::new(service, serving.clone()).run());
+    let live = current.clone();
+    snapshot.metrics.show_waiting(move || live.get().waiting());
+    let clock = Clock::default();
+    let shown = clock.clone();
+    snapshot.metrics.show_cron(move || shown.shown());
+    Some(clock)
 }
 
 /// With the places of their keys.

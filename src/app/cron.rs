@@ -78,6 +78,7 @@ async fn keep(snapshot: &Snapshot, due: &Due) {
     let result = match snapshot.queue.publish(due.job(Utc::now())).await {
         Ok(Published { is_new: true, id }) => {
             tracing::debug!(id, %function, "called by the clock");
+            snapshot.metrics.kept().submitted(&snapshot.config.queue.nats_channel);
             "kept"
         }
         Ok(_) => "known",

@@ -101,7 +101,11 @@ where
     };
     let began = Instant::now();
     let published = snapshot.queue.publish(job).await?;
-    snapshot.metrics.kept().enqueued(began.elapsed());
+    let metrics = snapshot.metrics.kept();
+    metrics.enqueued(began.elapsed());
+    if published.is_new {
+        metrics.submitted(&snapshot.config.queue.nats_channel);
+    }
     Ok(accepted(&published, &call, snapshot.routes.base_path()))
 }
 

@@ -9,7 +9,7 @@
 //! decided by [`crate::queue::retry`].
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -60,6 +60,9 @@ const RETRY_MAX: HeaderName = HeaderName::from_static("x-retry-max");
 
 /// How often what has ended long ago is forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How often jobs are counted for the metrics.
+const COUNT: Duration = Duration::from_secs(5);
 
 /// Makes calls as long as it exists.
 pub struct Worker {
@@ -152,23 +155,51 @@ impl Worker {
     /// again after the next start.
     pub async fn run(self: Arc<Self>) {
         let stop = self.tasks.draining().clone();
+        let working = async {
+            futures_util::join!(self.take(), self.tend());
+        };
+        tokio::select! {
+            () = working => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn take(self: &Arc<Self>) {
         let queue = Arc::clone(&self.service.current.get().queue);
-        let mut stopped = std::pin::pin!(stop.cancelled());
-        let mut sweep = tokio::time::interval(SWEEP);
         loop {
-            let (job, tries) = tokio::select! {
-                taken = queue.next(&*self) => taken,
-                () = &mut stopped => return,
-                _ = sweep.tick() => {
-                    self.sweep().await;
-                    continue;
-                }
-            };
+            let (job, tries) = queue.next(&**self).await;
             self.running.fetch_add(1, Ordering::SeqCst);
-            let worker = Arc::clone(&self);
+            let worker = Arc::clone(self);
             self.tasks.spawn(async move {
                 worker.work(job, tries).await;
             });
+        }
+    }
+
+    async fn tend(&self) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut count = tokio::time::interval(COUNT);
+        loop {
+            tokio::select! {
+                _ = sweep.tick() => self.sweep().await,
+                _ = count.tick() => self.count().await,
+            }
+        }
+    }
+
+    /// Shows how many jobs there are.
+    async fn count(&self) {
+        let snapshot = self.service.current.get();
+        match snapshot.queue.counts().await {
+            Ok(counts) => {
+                let mut jobs = BTreeMap::new();
+                for count in counts {
+                    let label = snapshot.metrics.bounded_label(&count.function);
+                    *jobs.entry((label, count.state.as_str())).or_default() += count.jobs;
+                }
+                snapshot.metrics.kept().count(jobs);
+            }
+            Err(error) => tracing::debug!(%error, "asynchronous calls not counted"),
         }
     }
 
@@ -181,6 +212,10 @@ impl Worker {
             Target::Url(_) => Arc::clone(&self.to_urls),
         };
         let settings = &queued.settings;
+        let kept = snapshot.metrics.kept();
+        let channel = &snapshot.config.queue.nats_channel;
+        let under_way = (job.target == Target::Function)
+            .then(|| kept.begins(channel, snapshot.metrics.bounded_label(&job.function)));
         let went = tokio::select! {
             tried = self.attempt(&snapshot, &job, number, settings) => Some(tried),
             () = queue.cancelled(&job.id) => None,
@@ -190,6 +225,7 @@ impl Worker {
             started,
             took: began.elapsed(),
         };
+        drop(under_way);
         let finished = match went {
             None => tried.cancelled(),
             Some(went) => self.finished(&snapshot, &job, settings, (went, tried)),
@@ -198,9 +234,8 @@ impl Worker {
             Then::End(state) => Some(*state),
             Then::Again(_) => None,
         };
-        let kept = snapshot.metrics.kept();
         match (&job.target, state) {
-            (Target::Function, state) => kept.tried(state.unwrap_or(State::Retrying).as_str(), tried.took),
+            (Target::Function, state) => kept.tried(channel, state.unwrap_or(State::Retrying).as_str(), tried.took),
             (Target::Url(_), Some(state)) => kept.callback(callback::result(state)),
             (Target::Url(_), None) => {}
         }

@@ -374,3 +374,38 @@ async fn no_kept_call_is_lost_when_the_gateway_is_killed() {
     // No more than what ran when it was killed: function_concurrency, five times.
     assert!(twice <= 5 * 20, "{twice} calls were made twice");
 }
+
+#[tokio::test]
+async fn what_the_queue_does_is_counted() {
+    let upstream = Upstream::start()
+        .await
+        .function("bad", |_| async { text(500, "") })
+        .function("slow", |_| async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            text(200, "late")
+        });
+    let gateway = before(&upstream, "").start().await;
+    let dead = kept(&gateway, "bad", &[], "").await;
+    becomes(&gateway, &dead, "dead").await;
+    let running = kept(&gateway, "slow", &[], "").await;
+    becomes(&gateway, &running, "running").await;
+    let in_flight = r#"queue_worker_function_invocation_inflight{function_name="slow",queue_name="faas-request"}"#;
+    assert_eq!(gateway.metric(in_flight).await, Some(1.0));
+    gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
+    kept(&gateway, "bad", &[], "").await;
+    let pending = r#"queue_worker_pending_messages{function_name="bad",queue_name="faas-request"}"#;
+    assert_eq!(gateway.metric(pending).await, Some(1.0));
+    for (function, state) in [("bad", "dead"), ("bad", "queued"), ("slow", "running")] {
+        let series = format!(r#"gateway_async_jobs{{function_name="{function}",state="{state}"}}"#);
+        eventually(&series, || async {
+            gateway.metric(&series).await.filter(|count| *count >= 1.0)
+        })
+        .await;
+    }
+    let page = gateway.metrics().await;
+    for (name, count) in [("processed", "3"), ("submitted", "3")] {
+        let name = format!("queue_worker_messages_{name}_total{{");
+        let line = page.lines().find(|line| line.starts_with(&name)).expect("a series");
+        assert!(line.ends_with(&format!(" {count}")), "{line}");
+    }
+}
