@@ -17,10 +17,12 @@ use tokio::{
     time::Instant,
 };
 
+mod cron;
 mod follow;
 mod lasting;
 mod listeners;
 
+use cron::Clock;
 use listeners::{Addresses, Listeners, Prepared};
 
 use crate::{
@@ -46,7 +48,7 @@ use crate::{
         journal,
         lease::{Alone, Lease},
     },
-    server::{Reach, Service, worker::Worker},
+    server::{Api, Reach, Service, worker::Worker},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
     systemd,
@@ -100,15 +102,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         reloader: OnceLock::new(),
     });
     let api = Arc::new(api::endpoint(current.clone(), Arc::clone(&control) as _));
-    let local = current.get().config.listen();
-    let worker = Service::new(
-        current.clone(),
-        Arc::clone(&api),
-        serving.clone(),
-        local,
-        Reach::Internal,
-    );
-    serving.spawn(Worker::new(worker, serving.clone()).run());
+    let clock = work(&current, &api, &serving);
     let listeners = Arc::new(Listeners::new(
         current.clone(),
         api,
@@ -116,7 +110,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
         serving.clone(),
         background.clone(),
     ));
-    background.spawn(follow::functions(current.clone(), states, background.clone()));
+    let follow = follow::functions(current.clone(), states, clock, background.clone());
+    background.spawn(follow);
     let replacing = Arc::new(Replacing {
         builder,
         listeners: Arc::clone(&listeners),
@@ -170,6 +165,29 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
             Ok(Ended::Aborted)
         }
     }
+}
+
+/// Begins to make asynchronous calls, where this process does that; what has
+/// functions called by the clock, which does it there too.
+fn work(current: &Current, api: &Api, serving: &Tasks) -> Option<Clock> {
+    let snapshot = current.get();
+    if !snapshot.config.server.role.works() {
+        return None;
+    }
+    let service = Service::new(
+        current.clone(),
+        Arc::clone(api),
+        serving.clone(),
+        snapshot.config.listen(),
+        Reach::Internal,
+    );
+    serving.spawn(Worker::new(service, serving.clone()).run());
+    let live = current.clone();
+    snapshot.metrics.show_waiting(move || live.get().waiting());
+    let clock = Clock::default();
+    let shown = clock.clone();
+    snapshot.metrics.show_cron(move || shown.shown());
+    Some(clock)
 }
 
 /// With the places of their keys.

@@ -95,6 +95,9 @@ struct ServeArgs {
     /// Refuse a changed file as a whole when a key in it needs a restart (reload.strict)
     #[arg(long)]
     strict: bool,
+    /// Do a part of the work: all, gateway (answers callers) or worker (makes asynchronous calls) (server.role)
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
 }
 
 impl ServeArgs {
@@ -102,6 +105,9 @@ impl ServeArgs {
         let mut sources = self.layers.sources();
         if self.strict {
             sources.overrides.push(("reload.strict".to_owned(), "true".to_owned()));
+        }
+        if let Some(role) = self.role {
+            sources.overrides.push(("server.role".to_owned(), role));
         }
         sources
     }

@@ -21,6 +21,7 @@ mod annotations;
 mod blocking;
 mod calls;
 mod check;
+mod destination;
 mod diff;
 pub mod duration;
 mod entry;
@@ -40,6 +41,7 @@ mod place;
 mod plausible;
 mod queue;
 mod ratio;
+mod role;
 mod scalar;
 mod schedule;
 pub mod schema;
@@ -51,13 +53,14 @@ mod source;
 mod unusable;
 pub mod watch;
 
-pub use annotations::CallAnnotations;
+pub use annotations::{CallAnnotations, QueueAnnotations};
 pub use blocking::blocking;
 pub use calls::{
-    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionScaling, HeaderEdits, Headers, Mirror,
-    RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, UpstreamProtocol,
+    Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionQueue, FunctionScaling, HeaderEdits, Headers,
+    Mirror, RateKey, RateLimit, Redirect, Retries, Route, Scheduled, SplitTarget, Sticky, Timeouts, UpstreamProtocol,
     Visibility,
 };
+pub use destination::Destination;
 pub use diff::{Changes, Comparison, Difference, compare, diff, keep_running};
 pub use duration::parse as parse_duration;
 pub use entry::{Entry, dotted};
@@ -71,7 +74,8 @@ pub use origins::Origins;
 pub use overlap::{covers, overlap};
 pub use queue::{Jitter, Order, Queue, QueueKind};
 pub use ratio::Ratio;
-pub use schedule::min_at as scheduled_min;
+pub use role::Role;
+pub use schedule::{CronMistake, CronSeconds, CronTimes, min_at as scheduled_min};
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
     Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,

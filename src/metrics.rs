@@ -20,101 +20,31 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::{policy::States, telemetry::Counts, upstream::Connections};
+use crate::{model::FunctionRef, policy::States, queue::cron::Shown, telemetry::Counts, upstream::Connections};
 
 mod connections;
+mod cron;
 pub mod exporter;
 mod function;
 mod generation;
 pub mod kept;
 mod listener;
 mod load;
+mod names;
 pub mod query;
 pub mod replicas;
 mod telemetry;
+mod waiting;
 
 pub use function::{Calls, FunctionMetrics, InFlight};
 pub use generation::LiveGeneration;
 pub use listener::ListenerMetrics;
+pub use names::*;
 pub use replicas::Service;
+pub use waiting::Waiting;
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Completed calls by function and status code.
-pub const INVOCATION_TOTAL: &str = "gateway_function_invocation_total";
-/// Time of completed calls.
-pub const FUNCTION_SECONDS: &str = "gateway_functions_seconds";
-/// Calls that were sent on, completed or not. A counter in spite of its name.
-pub const INVOCATION_STARTED: &str = "gateway_function_invocation_started";
-/// Calls under way.
-pub const INVOCATION_INFLIGHT: &str = "gateway_function_invocation_inflight";
-/// Calls that were not sent on, by reason.
-pub const REFUSED_TOTAL: &str = "gateway_function_refused_total";
-/// Calls that wait for their turn, of functions with `max_in_flight`.
-pub const QUEUED: &str = "gateway_function_queued";
-/// 1 while a function is not called because it keeps failing, else 0; of
-/// functions with `breaker`.
-pub const BREAKER_OPEN: &str = "gateway_function_breaker_open";
-/// Further tries of calls. OpenFaaS has no such name.
-pub const FUNCTION_RETRIES: &str = "gateway_function_retries_total";
-/// Changes of replicas by direction and reason. OpenFaaS has no such name.
-pub const SCALING_DECISIONS: &str = "gateway_scaling_decisions_total";
-/// How long calls waited for a replica, of those that did.
-pub const ACTIVATION_SECONDS: &str = "gateway_function_activation_seconds";
-/// Desired replicas.
-pub const SERVICE_COUNT: &str = "gateway_service_count";
-/// Replicas that can take calls.
-pub const SERVICE_READY_COUNT: &str = "gateway_service_ready_count";
-/// Load that one replica should take, for the autoscaler.
-pub const SERVICE_TARGET_LOAD: &str = "gateway_service_target_load";
-/// Fewest replicas.
-pub const SERVICE_MIN: &str = "gateway_service_min";
-/// Time of requests to system routes.
-pub const HTTP_SECONDS: &str = "http_request_duration_seconds";
-/// Requests to system routes.
-pub const HTTP_TOTAL: &str = "http_requests_total";
-/// Open connections by listener.
-pub const CONNECTIONS_OPEN: &str = "gateway_connections_open";
-/// Accepted connections by listener.
-pub const CONNECTIONS_ACCEPTED: &str = "gateway_connections_accepted_total";
-/// 1 while the configuration in use is the newest one read, else 0.
-pub const RELOAD_SUCCESSFUL: &str = "gateway_config_last_reload_successful";
-/// When the configuration in use was read.
-pub const RELOAD_SUCCESS_TIME: &str = "gateway_config_last_reload_success_timestamp_seconds";
-/// Reloads by what asked for them and how they ended.
-pub const RELOADS_TOTAL: &str = "gateway_config_reloads_total";
-/// Always 1; its label tells the fingerprint of the live configuration.
-pub const CONFIG_INFO: &str = "gateway_config_info";
-/// Number of the live configuration.
-pub const CONFIG_GENERATION: &str = "gateway_config_generation";
-/// Keys that wait for a restart.
-pub const CONFIG_PENDING: &str = "gateway_config_pending_restart";
-/// Configurations that are in use: the live one, and those that requests
-/// under way began with.
-pub const CONFIG_ALIVE: &str = "gateway_config_live_generations";
-/// Connections to functions, or to the provider in front of them.
-pub const UPSTREAM_CONNECTIONS: &str = "gateway_upstream_connections";
-/// Lines of the access log that were dropped.
-pub const ACCESS_LOG_DROPPED: &str = "gateway_access_log_dropped_total";
-/// Other log lines that were dropped.
-pub const LOG_DROPPED: &str = "gateway_log_dropped_total";
-/// Spans that were not exported, by reason.
-pub const TRACES_DROPPED: &str = "gateway_traces_dropped_total";
-/// Spans that were exported.
-pub const TRACES_EXPORTED: &str = "gateway_traces_exported_total";
-/// Tries of asynchronous calls, by what became of the call.
-pub const ASYNC_CALLS: &str = "gateway_async_calls_total";
-/// Time of tries of asynchronous calls.
-pub const ASYNC_SECONDS: &str = "gateway_async_call_seconds";
-/// Time until an asynchronous call was kept for good.
-pub const ASYNC_ENQUEUE: &str = "gateway_async_enqueue_seconds";
-/// Callbacks by how they ended.
-pub const ASYNC_CALLBACKS: &str = "gateway_async_callbacks_total";
-/// Requests to the receiver of spans that failed.
-pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
-/// Always 1; its label tells the version.
-pub const BUILD_INFO: &str = "gateway_build_info";
 
 /// Bucket bounds of both histograms, in seconds: the defaults of every
 /// Prometheus client, which dashboards are drawn for.
@@ -122,6 +52,8 @@ pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 
 /// Label of the function, as `name.namespace`.
 pub const FUNCTION_NAME: &str = "function_name";
+/// Its value where nobody vouches for the function.
+const UNKNOWN: &str = "unknown";
 const CODE: &str = "code";
 
 /// All metrics of the process.
@@ -306,6 +238,24 @@ impl Metrics {
         functions.contains_key(label)
     }
 
+    /// The label of a function that somebody named, and that may not exist: those
+    /// that are neither listed nor were called share one.
+    pub fn bounded_label(&self, function: &FunctionRef) -> String {
+        let label = function.to_string();
+        let is_listed = {
+            let services = self.services();
+            let beginning = format!("{label}.");
+            let mut in_some_namespace = services.range(beginning.clone()..).take(1);
+            services.contains_key(&label)
+                || function.namespace.is_empty() && in_some_namespace.any(|(known, _)| known.starts_with(&beginning))
+        };
+        if is_listed || self.has_function(&label) {
+            label
+        } else {
+            UNKNOWN.to_owned()
+        }
+    }
+
     /// Shows what limits and breakers come to. Call once.
     pub fn show_states(&self, states: Arc<States>) {
         Adder(&self.registry).collector(load::Loads::new(states));
@@ -314,6 +264,16 @@ impl Metrics {
     /// Shows what the connections to upstreams come to. Call once.
     pub fn show_connections(&self, count: impl Fn() -> Connections + Send + Sync + 'static) {
         Adder(&self.registry).collector(connections::Gauges::new(count));
+    }
+
+    /// Shows what waits in the queue. Call once.
+    pub fn show_waiting(&self, waiting: impl Fn() -> Waiting + Send + Sync + 'static) {
+        Adder(&self.registry).collector(waiting::Gauges::new(waiting));
+    }
+
+    /// Shows what the clock calls. Call once.
+    pub fn show_cron(&self, shown: impl Fn() -> Vec<Shown> + Send + Sync + 'static) {
+        Adder(&self.registry).collector(cron::Gauges::new(shown));
     }
 
     /// Shows what was lost of log lines and spans. Call once.

@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::model::FunctionRef;
 
 pub mod attempts;
+pub mod cron;
 pub mod embedded;
 pub mod fields;
 pub mod jetstream;
@@ -23,6 +24,7 @@ pub mod limiter;
 pub mod offline;
 pub mod retry;
 pub mod schedule;
+pub mod settings;
 
 use fields::Fields;
 

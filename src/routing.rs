@@ -140,14 +140,19 @@ pub struct Asked<'r> {
 
 impl RouteTable {
     /// The routes of a configuration that passed the checks. What the checks
-    /// would refuse is left out here.
+    /// would refuse is left out here. A process that answers no callers has none.
     pub fn new(config: &Config) -> Self {
+        let routes = if config.server.role.answers() {
+            &*config.routes
+        } else {
+            &[]
+        };
         let mut table = Self {
-            empty: config.routes.is_empty(),
+            empty: routes.is_empty(),
             base_path: config.server.base_path.trim_end_matches('/').to_owned(),
             ..Self::default()
         };
-        for (index, written) in config.routes.iter().enumerate() {
+        for (index, written) in routes.iter().enumerate() {
             let route = Arc::new(Route::new(index, written, config));
             match written.hosts.as_deref() {
                 None | Some([]) => table.any.add(&route),

@@ -138,7 +138,8 @@ impl Service {
         let mut record = Record::new(&snapshot, Kind::Api, &request, peer, started);
         let refused = limits::excess_of(&snapshot.config.server, &request)
             .map(|excess| excess.problem(&snapshot.config.server))
-            .or_else(|| refused(&request));
+            .or_else(|| refused(&request))
+            .or_else(|| not_served(&snapshot, request.uri().path()));
         self.transport.tell(&mut request);
         if let Some(problem) = refused {
             return observed(&snapshot, problem_response(&problem, form), record);
@@ -244,6 +245,16 @@ impl Service {
 fn outside(base: &str) -> Problem {
     let text = format!("there is nothing here: this gateway is at {base}/");
     Problem::new(StatusCode::NOT_FOUND, text).setting("server.base_path")
+}
+
+/// What is said of paths that a process of another role serves.
+fn not_served(snapshot: &Snapshot, path: &str) -> Option<Problem> {
+    let own = own_paths::of(snapshot.routes.base_path(), path);
+    if snapshot.config.server.role.answers() || own.is_some_and(own_paths::is_of_workers) {
+        return None;
+    }
+    let text = "this process makes asynchronous calls and answers no others; ask one with another role";
+    Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, text).setting("server.role"))
 }
 
 /// Requests that nothing here may handle, whatever their path.

@@ -4,14 +4,14 @@
 //! configuration from its first byte to its last. [`Current`] holds the newest;
 //! [`crate::reload`] replaces it. Building one is [`crate::app`]'s work.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use crate::{
     auth::Auth,
     config::Config,
-    metrics::{LiveGeneration, Metrics, query::Prometheus},
+    metrics::{LiveGeneration, Metrics, Waiting, query::Prometheus},
     policy::States,
     provider::Provider,
     queue::Queue,
@@ -25,7 +25,7 @@ pub mod control;
 mod functions;
 
 pub use control::Source;
-pub use functions::{CalledFunction, FunctionTable};
+pub use functions::{CalledFunction, FunctionTable, QueuedFunction};
 
 /// The configuration and everything built from it.
 pub struct Snapshot {
@@ -70,6 +70,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Asynchronous calls that are due, as metrics show them.
+    pub fn waiting(&self) -> Waiting {
+        let mut jobs = BTreeMap::new();
+        for (function, count) in self.queue.depths() {
+            *jobs.entry(self.metrics.bounded_label(&function)).or_default() += count;
+        }
+        Waiting {
+            queue: self.config.queue.nats_channel.clone(),
+            jobs,
+        }
+    }
+
     /// Shows this snapshot's configuration in the metrics as the live one.
     pub fn announce(&self) {
         self.metrics.config_live(

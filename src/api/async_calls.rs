@@ -25,7 +25,7 @@ use crate::{
         Timestamp,
     },
     problem::Problem,
-    queue::{Answer, Entry, Filter, State},
+    queue::{Answer, Entry, Filter, State, Target},
     snapshot::Snapshot,
 };
 
@@ -223,6 +223,10 @@ fn call(entry: Entry, with_body: bool) -> AsyncCall {
         due: (!is_final).then_some(Timestamp(entry.job.due)),
         finished: entry.finished.map(Timestamp),
         callback_url: entry.job.callback.as_deref().map(shown),
+        target_url: match &entry.job.target {
+            Target::Function => None,
+            Target::Url(url) => Some(shown(url)),
+        },
         attempts: entry
             .attempts
             .into_iter()

@@ -10,8 +10,10 @@ use std::{
 };
 
 use chrono::Utc;
+use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
+use super::cron::Clock;
 use crate::{
     config::Config,
     metrics::replicas,
@@ -29,7 +31,7 @@ use crate::{
 /// Reads the provider's functions again and again: for the gauges, for what calls
 /// and the autoscaler know of them, and so that what is kept of those that went
 /// away or were changed elsewhere is let go.
-pub(super) async fn functions(current: Current, states: Arc<States>, background: Tasks) {
+pub(super) async fn functions(current: Current, states: Arc<States>, clock: Option<Clock>, background: Tasks) {
     let (listed, mut read) = watch::channel(Listed::default());
     let version = Arc::new(AtomicU64::new(0));
     let view = current.clone();
@@ -66,16 +68,14 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
         });
     };
     let reading = replicas::refresh_forever(source, compare, background.draining().clone());
+    let by_the_clock = OptionFuture::from(clock.map(|clock| clock.run(current.clone(), read.clone())));
     let scaling = async {
         while read.changed().await.is_ok() {
-            let Listed { provider, functions } = read.borrow_and_update().clone();
+            let listed = read.borrow_and_update().clone();
             let snapshot = current.get();
-            let same = provider
-                .and_then(|provider| provider.upgrade())
-                .is_some_and(|provider| Arc::ptr_eq(&provider, &snapshot.provider));
-            if !same {
+            let Some(functions) = listed.of(&snapshot.provider) else {
                 continue;
-            }
+            };
             let view = View {
                 config: &snapshot.config,
                 provider: &snapshot.provider,
@@ -86,10 +86,10 @@ pub(super) async fn functions(current: Current, states: Arc<States>, background:
                 prometheus: snapshot.prometheus.as_ref(),
                 lease: &*snapshot.lease,
             };
-            snapshot.autoscaler.tick(&view, &functions).await;
+            snapshot.autoscaler.tick(&view, functions).await;
         }
     };
-    futures_util::join!(reading, scaling);
+    futures_util::join!(reading, scaling, by_the_clock);
 }
 
 /// The gauges of a function: its labels, and above them what the file says.
@@ -110,9 +110,17 @@ fn service(config: &Config, status: &FunctionStatus) -> replicas::Service {
 
 /// What a reading found, and of whom.
 #[derive(Clone, Default)]
-struct Listed {
+pub(super) struct Listed {
     provider: Option<Weak<dyn Provider>>,
     functions: Vec<FunctionStatus>,
+}
+
+impl Listed {
+    /// The functions, where they are those of this provider.
+    pub(super) fn of(&self, provider: &Arc<dyn Provider>) -> Option<&[FunctionStatus]> {
+        let listed = self.provider.as_ref()?.upgrade()?;
+        Arc::ptr_eq(&listed, provider).then_some(&*self.functions)
+    }
 }
 
 /// Pause between two readings of all functions.

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    calls::{Retries, UpstreamProtocol},
+    calls::{FunctionQueue, Retries, UpstreamProtocol},
+    destination::Destination,
     duration,
     function::{FAILURES, FunctionSettings, MOST_ATTEMPTS, retries},
 };
@@ -12,32 +13,39 @@ use super::{
 /// The annotation that gives `upstream_protocol`.
 const PROTOCOL: &str = "com.openfaas.upstream.protocol";
 
-/// The annotation that gives `retries.attempts`.
+/// The annotation that gives `queue.attempts`, and `retries.attempts`.
 const ATTEMPTS: &str = "com.openfaas.retry.attempts";
 
-/// The annotation that gives `retries.statuses`, separated by commas.
+/// The annotation that gives `queue.statuses`, and `retries.statuses`, separated by commas.
 const CODES: &str = "com.openfaas.retry.codes";
 
-/// The annotation that gives `retries.backoff`.
+/// The annotation that gives `queue.min_wait`, and `retries.backoff`.
 const MIN_WAIT: &str = "com.openfaas.retry.min_wait";
 
-/// The annotation that gives `retries.backoff_max`.
+/// The annotation that gives `queue.max_wait`, and `retries.backoff_max`.
 const MAX_WAIT: &str = "com.openfaas.retry.max_wait";
 
-/// The annotations of one function that are about its calls.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CallAnnotations(BTreeMap<&'static str, String>);
+/// The annotation that gives `queue.on_success`. OpenFaaS has no such name.
+const ON_SUCCESS: &str = "com.openfaas.async.on-success";
 
-impl CallAnnotations {
+/// The annotation that gives `queue.on_failure`. OpenFaaS has no such name.
+const ON_FAILURE: &str = "com.openfaas.async.on-failure";
+
+/// What a wait must be.
+const WAIT: &str = "a duration such as 10s";
+
+/// What a list of statuses must be.
+const STATUSES: &str = "a list of statuses such as 502,503";
+
+/// Texts of annotations by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Texts(BTreeMap<&'static str, String>);
+
+impl Texts {
     /// Picks them out of all that a function has.
-    pub fn of(all: Option<&BTreeMap<String, String>>) -> Self {
-        let text = |name: &'static str| Some((name, all?.get(name)?.trim().to_owned()));
-        Self(
-            [PROTOCOL, ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT]
-                .into_iter()
-                .filter_map(text)
-                .collect(),
-        )
+    fn of(names: &[&'static str], all: Option<&BTreeMap<String, String>>) -> Self {
+        let text = |name: &&'static str| Some((*name, all?.get(*name)?.trim().to_owned()));
+        Self(names.iter().filter_map(text).collect())
     }
 
     /// Fills a key that the file leaves out; returns what is wrong with the text.
@@ -55,6 +63,63 @@ impl CallAnnotations {
     }
 }
 
+/// The annotations of one function that are about its calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallAnnotations(Texts);
+
+impl CallAnnotations {
+    /// Picks them out of all that a function has.
+    pub fn of(all: Option<&BTreeMap<String, String>>) -> Self {
+        Self(Texts::of(&[PROTOCOL, ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT], all))
+    }
+}
+
+/// The annotations of one function that are about its asynchronous calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueAnnotations(Texts);
+
+impl QueueAnnotations {
+    /// Picks them out of all that a function has.
+    pub fn of(all: Option<&BTreeMap<String, String>>) -> Self {
+        Self(Texts::of(
+            &[ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT, ON_SUCCESS, ON_FAILURE],
+            all,
+        ))
+    }
+}
+
+impl FunctionQueue {
+    /// Takes what the file leaves out from the function's annotations.
+    ///
+    /// Returns what is wrong with them too; a value that cannot be read counts as
+    /// absent. Names without a namespace are not completed here.
+    #[must_use]
+    pub fn annotate(mut self, annotations: &QueueAnnotations) -> (Self, Vec<String>) {
+        let QueueAnnotations(texts) = annotations;
+        let own = (self.min_wait, self.max_wait);
+        let tries = |text: &str| attempts(text).filter(|tries| *tries > 0);
+        let wait = |text: &str| duration::parse(text).filter(|wait| !wait.is_zero());
+        let place = |text: &str| Destination::parse(text, "").is_ok().then(|| text.to_owned());
+        let expected = "a function's name or a URL of http or https";
+        let mut mistakes: Vec<_> = [
+            texts.fill(&mut self.attempts, ATTEMPTS, tries, "a number of tries from 1 on"),
+            texts.fill(&mut self.statuses, CODES, statuses, STATUSES),
+            texts.fill(&mut self.min_wait, MIN_WAIT, wait, WAIT),
+            texts.fill(&mut self.max_wait, MAX_WAIT, wait, WAIT),
+            texts.fill(&mut self.on_success, ON_SUCCESS, place, expected),
+            texts.fill(&mut self.on_failure, ON_FAILURE, place, expected),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if is_longer(self.min_wait, self.max_wait) {
+            mistakes.push(crossed());
+            (self.min_wait, self.max_wait) = own;
+        }
+        (self, mistakes)
+    }
+}
+
 impl FunctionSettings {
     /// Takes what the file leaves out from the function's annotations: the
     /// protocol, and what there is of `retries`, where `retries.annotations` says
@@ -62,6 +127,7 @@ impl FunctionSettings {
     ///
     /// Returns what is wrong with them; a value that cannot be read counts as absent.
     pub fn annotate(&mut self, annotations: &CallAnnotations) -> Vec<String> {
+        let CallAnnotations(annotations) = annotations;
         let mut mistakes = Vec::new();
         if self.protocol.is_none() {
             let expected = "h2c or http/1.1";
@@ -71,17 +137,11 @@ impl FunctionSettings {
             return mistakes;
         };
         let mut table = Retries::clone(file);
-        let wait = "a duration such as 10s";
         let of_retries = [
             annotations.fill(&mut table.attempts, ATTEMPTS, attempts, "a number of tries"),
-            annotations.fill(
-                &mut table.statuses,
-                CODES,
-                statuses,
-                "a list of statuses such as 502,503",
-            ),
-            annotations.fill(&mut table.backoff, MIN_WAIT, duration::parse, wait),
-            annotations.fill(&mut table.backoff_max, MAX_WAIT, duration::parse, wait),
+            annotations.fill(&mut table.statuses, CODES, statuses, STATUSES),
+            annotations.fill(&mut table.backoff, MIN_WAIT, duration::parse, WAIT),
+            annotations.fill(&mut table.backoff_max, MAX_WAIT, duration::parse, WAIT),
         ]
         .into_iter()
         .flatten();
@@ -93,15 +153,18 @@ impl FunctionSettings {
             table.attempts = Some(MOST_ATTEMPTS);
         }
         if is_longer(table.backoff, table.backoff_max) {
-            mistakes.push(format!(
-                "{MIN_WAIT} and {MAX_WAIT}: with them the first wait would be longer than the longest; ignored"
-            ));
+            mistakes.push(crossed());
             table.backoff = file.backoff;
             table.backoff_max = file.backoff_max;
         }
         self.retries = retries(table);
         mistakes
     }
+}
+
+/// What is wrong with two waits.
+fn crossed() -> String {
+    format!("{MIN_WAIT} and {MAX_WAIT}: with them the first wait would be longer than the longest; ignored")
 }
 
 fn is_longer(first: Option<Duration>, longest: Option<Duration>) -> bool {

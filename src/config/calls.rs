@@ -46,6 +46,40 @@ section! {
         pub scaling: Option<FunctionScaling>,
         /// Fewest replicas by the time of day; the newest of them that has begun holds.
         pub schedule: Option<Vec<Scheduled>>,
+        /// Its asynchronous calls, above `[queue]` and above its annotations.
+        pub queue: Option<FunctionQueue>,
+    }
+}
+
+section! {
+    /// Asynchronous calls of a function.
+    pub struct FunctionQueue {
+        /// Most tries of a call, the first one included.
+        pub attempts: Option<u32>,
+        /// Statuses that are tried again.
+        pub statuses: Option<Vec<u16>>,
+        /// Wait before the second try; it doubles.
+        pub min_wait: Option<Duration>,
+        /// Longest wait before another try.
+        pub max_wait: Option<Duration>,
+        /// Where the answers go of calls that succeeded: a function, or a URL; empty is nowhere.
+        pub on_success: Option<String>,
+        /// Where the answers go of calls that failed, or were given up.
+        pub on_failure: Option<String>,
+    }
+}
+
+impl FunctionQueue {
+    /// A table without a key.
+    pub fn nothing() -> Self {
+        Self {
+            attempts: None,
+            statuses: None,
+            min_wait: None,
+            max_wait: None,
+            on_success: None,
+            on_failure: None,
+        }
     }
 }
 

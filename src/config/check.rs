@@ -21,6 +21,7 @@ mod calls;
 mod functions;
 mod listeners;
 mod queue;
+mod role;
 mod routes;
 mod scaling;
 mod syntax;
@@ -160,6 +161,7 @@ pub(super) fn relations(config: &Config) -> Found {
     routes::check(config, &mut found);
     scaling::check(config, &mut found);
     queue::check(&config.queue, &mut found);
+    role::check(config, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }

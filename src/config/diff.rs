@@ -15,6 +15,9 @@ const STATE_DIR: &str = "provider.process.state_dir";
 /// Key of the namespace that it keeps functions in which are named without one.
 const NAMESPACE: &str = "provider.default_namespace";
 
+/// Key of the part of the work that this process does.
+const ROLE: &str = "server.role";
+
 /// What differs between two configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -74,7 +77,7 @@ fn differences(old: (&Config, &Origins), new: (&Config, &Origins)) -> Vec<Differ
 
 /// Whether a value that somebody writes takes effect without a restart.
 pub(super) fn is_changeable(key: &str, running: &Config) -> bool {
-    ![STATE_DIR, NAMESPACE].contains(&key) || is_live(running)
+    key != ROLE && (![STATE_DIR, NAMESPACE].contains(&key) || is_live(running))
 }
 
 /// Compares the running configuration with another.
@@ -150,6 +153,7 @@ pub fn keep_running(running: &Config, mut next: Loaded) -> Result<(Loaded, Chang
         let config = &mut next.config;
         match *key {
             LISTEN => config.server.listen = Some(running.listen()),
+            ROLE => config.server.role = running.server.role,
             METRICS_LISTEN => config.metrics.listen = Some(running.metrics_listen()),
             NAMESPACE => config.provider.default_namespace = Some(running.default_namespace().to_owned()),
             STATE_DIR => config
@@ -203,6 +207,9 @@ fn strictly(key: &str, origins: &Origins) -> ConfigError {
 
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let mut keys = Vec::new();
+    if old.server.role != new.server.role {
+        keys.push(ROLE);
+    }
     // An address that somebody wrote is moved to. One that follows from other
     // settings is not: nobody asked for the gateway to be elsewhere.
     if old.listen() != new.listen() && new.server.listen.is_none() {

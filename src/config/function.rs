@@ -12,7 +12,10 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     Config,
-    calls::{Algorithm, BodyLimits, Function, FunctionScaling, Retries, Route, Scheduled, Timeouts, UpstreamProtocol},
+    calls::{
+        Algorithm, BodyLimits, Function, FunctionQueue, FunctionScaling, Retries, Route, Scheduled, Timeouts,
+        UpstreamProtocol,
+    },
     check::EVERY_FUNCTION,
     level::{Key, Level, Tables, key},
     ratio::Ratio,
@@ -255,15 +258,27 @@ impl Config {
 
     /// What the tables say about the replicas of a function, and its schedule.
     pub fn scaling_of(&self, function: &FunctionRef) -> (Option<FunctionScaling>, Vec<Scheduled>) {
-        let tables = Tables {
-            route: None,
-            own: self.own_settings(function).map(|(_, table)| table),
-            every: self.functions.get(EVERY_FUNCTION),
-        };
-        let table = tables.merged();
+        let table = self.tables_of(function).merged();
         table.map_or_else(Default::default, |table| {
             (table.scaling, table.schedule.unwrap_or_default())
         })
+    }
+
+    /// What the tables say about the asynchronous calls of a function.
+    pub fn queue_of(&self, function: &FunctionRef) -> FunctionQueue {
+        let table = self.tables_of(function).merged();
+        table
+            .and_then(|table| table.queue)
+            .unwrap_or_else(FunctionQueue::nothing)
+    }
+
+    /// The tables that are about a function, however it is called.
+    fn tables_of(&self, function: &FunctionRef) -> Tables<'_> {
+        Tables {
+            route: None,
+            own: self.own_settings(function).map(|(_, table)| table),
+            every: self.functions.get(EVERY_FUNCTION),
+        }
     }
 
     /// The settings that apply to a function that no table names.
@@ -337,6 +352,7 @@ impl Function {
             upstream_protocol: None,
             scaling: None,
             schedule: None,
+            queue: None,
         }
     }
 }

@@ -32,6 +32,11 @@ pub fn of(base: &str, path: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether workers serve an own path too: what is about the process, and its API.
+pub fn is_of_workers(own: &str) -> bool {
+    matches!(own, HEALTH | "/system")
+}
+
 /// The part of a path below a base path, where it is there.
 pub fn below<'p>(base: &str, path: &'p str) -> Option<&'p str> {
     let rest = path.strip_prefix(base)?;

@@ -1,37 +1,89 @@
-//! Times of day at which functions have other bounds
-//! (`[functions."NAME"] schedule`). Pure; the time is an argument.
+//! Times as cron writes them: of day, at which functions have other bounds
+//! (`[functions."NAME"] schedule`), and at which they are called. Pure; the time
+//! is an argument.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use croner::{Cron, parser::CronParser};
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds},
+};
 
 use super::calls::Scheduled;
 
-/// When an entry begins.
-struct Times {
+/// Whether a time may say seconds, before the minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CronSeconds {
+    /// It may.
+    Optional,
+    /// It may not: minutes are often enough.
+    Disallowed,
+}
+
+/// What is wrong with a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CronMistake {
+    /// `cron`, or `tz`.
+    pub key: &'static str,
+    /// What is wrong, in words that follow the key.
+    pub message: String,
+}
+
+/// Times in a time zone.
+#[derive(Debug, Clone)]
+pub struct CronTimes {
     cron: Cron,
     zone: Tz,
 }
 
-/// Reads the times of an entry.
-fn times(entry: &Scheduled) -> Result<Times, (&'static str, String)> {
-    // Without seconds: nothing is scaled that often.
-    let cron = CronParser::builder()
-        .seconds(croner::parser::Seconds::Disallowed)
-        .build()
-        .parse(&entry.cron)
-        .map_err(|error| ("cron", format!("is no time as cron writes it: {error}")))?;
-    let zone = match &entry.tz {
-        None => Tz::UTC,
-        Some(name) => name
-            .parse()
-            .map_err(|_| ("tz", "is no time zone; its name is one like Europe/Paris".to_owned()))?,
-    };
-    Ok(Times { cron, zone })
+impl CronTimes {
+    /// Reads times; without a zone it is UTC.
+    ///
+    /// # Errors
+    /// What is wrong, and with which of the two.
+    pub fn parse(cron: &str, zone: Option<&str>, seconds: CronSeconds) -> Result<Self, CronMistake> {
+        let mistake = |key, message| CronMistake { key, message };
+        let seconds = match seconds {
+            CronSeconds::Optional => Seconds::Optional,
+            CronSeconds::Disallowed => Seconds::Disallowed,
+        };
+        let cron = CronParser::builder()
+            .seconds(seconds)
+            .build()
+            .parse(cron)
+            .map_err(|error| mistake("cron", format!("is no time as cron writes it: {error}")))?;
+        let zone = match zone {
+            None => Tz::UTC,
+            Some(name) => name.parse().map_err(|_| {
+                let message = "is no time zone; its name is one like Europe/Paris";
+                mistake("tz", message.to_owned())
+            })?,
+        };
+        Ok(Self { cron, zone })
+    }
+
+    /// The first time after this one; `None` where there is no more.
+    pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let next = self.cron.find_next_occurrence(&after.with_timezone(&self.zone), false);
+        Some(next.ok()?.with_timezone(&Utc))
+    }
+
+    /// The last time up to this one; `None` where there was none.
+    fn last(&self, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let last = self
+            .cron
+            .find_previous_occurrence(&until.with_timezone(&self.zone), true);
+        Some(last.ok()?.with_timezone(&Utc))
+    }
 }
 
-/// What is wrong with an entry, and with which of its keys.
-pub(super) fn mistakes(entry: &Scheduled) -> Option<(&'static str, String)> {
+/// Reads the times of an entry, without seconds: nothing is scaled that often.
+fn times(entry: &Scheduled) -> Result<CronTimes, CronMistake> {
+    CronTimes::parse(&entry.cron, entry.tz.as_deref(), CronSeconds::Disallowed)
+}
+
+/// What is wrong with an entry.
+pub(super) fn mistakes(entry: &Scheduled) -> Option<CronMistake> {
     times(entry).err()
 }
 
@@ -40,9 +92,7 @@ pub(super) fn mistakes(entry: &Scheduled) -> Option<(&'static str, String)> {
 pub fn min_at(schedule: &[Scheduled], now: DateTime<Utc>) -> Option<u32> {
     let begun = schedule.iter().filter_map(|entry| {
         // Checked when it was read.
-        let Times { cron, zone } = times(entry).ok()?;
-        let began = cron.find_previous_occurrence(&now.with_timezone(&zone), true).ok()?;
-        Some((began.with_timezone(&Utc), entry.min))
+        Some((times(entry).ok()?.last(now)?, entry.min))
     });
     // Of those at the same time the last one written.
     let (_, min) = begun.max_by_key(|(began, _)| *began)?;
@@ -98,7 +148,7 @@ mod tests {
             ("tomorrow", None, Some("cron")),
             ("0 8 * * *", Some("Berlin"), Some("tz")),
         ] {
-            let found = mistakes(&entry(cron, tz, 1)).map(|(key, _)| key);
+            let found = mistakes(&entry(cron, tz, 1)).map(|mistake| mistake.key);
             assert_eq!(found, key, "{cron} {tz:?}");
         }
     }

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{
     ratio::Ratio,
+    role::Role,
     secret::SecretFile,
     setting::{choice, section},
     size::Size,
@@ -26,6 +27,8 @@ pub(super) fn is_reserved(path: &[String]) -> bool {
 section! {
     /// `[server]`: the listener of API, functions and portal.
     pub struct Server {
+        /// Which part of the work this process does.
+        pub role: Role,
         /// Address of API, functions and portal; its default depends on the provider.
         pub listen: Option<SocketAddr>,
         /// Bound on receiving a request, and on waiting for the next one.

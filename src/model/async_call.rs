@@ -33,6 +33,9 @@ pub struct AsyncCall {
     /// Where its answer is sent, without user name, password and query.
     #[oai(skip_serializing_if_is_none)]
     pub callback_url: Option<String>,
+    /// Where this goes in place of the function, whose answer to another call it is; without user name, password and query.
+    #[oai(skip_serializing_if_is_none)]
+    pub target_url: Option<String>,
     /// Its tries, the first one first.
     pub attempts: Vec<AsyncAttempt>,
     /// The answer to the last try, once it has ended, for a while.

@@ -35,6 +35,10 @@ pub const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// Further certificates of the caller; never told.
 pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+/// The call whose answer an asynchronous call carries.
+pub const SOURCE_CALL_ID: HeaderName = HeaderName::from_static("x-source-call-id");
+/// How many calls an answer has come through that went on from one to the next.
+pub const CALL_DEPTH: HeaderName = HeaderName::from_static("x-call-depth");
 /// Marks answers that come from the gateway or a watchdog and not from a function.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 

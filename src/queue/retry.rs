@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use http::{HeaderMap, header};
 
 use super::{State, Then};
 use crate::config::Jitter;
@@ -15,8 +16,10 @@ pub struct Policy {
     pub statuses: Vec<u16>,
     /// Most tries, the first one included; at least 1.
     pub attempts: u32,
-    /// Wait before the second try; it doubles.
+    /// Wait before the second try.
     pub min_wait: Duration,
+    /// How many times as long each further wait is.
+    pub factor: u32,
     /// Longest wait.
     pub max_wait: Duration,
     /// How waits are spread, so that those that failed together do not come back
@@ -65,26 +68,39 @@ pub fn decide(
         Some(asked) if matches!(outcome.status, Some(429 | 503)) => asked.max(policy.min_wait),
         _ => wait(policy, number, random),
     };
-    let at = now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX / 4);
-    let expires = created + TimeDelta::from_std(policy.max_age).unwrap_or(TimeDelta::MAX / 4);
+    let (at, expires) = (after(now, wait), after(created, policy.max_age));
     if at >= expires {
         return Then::End(State::Dead);
     }
     Then::Again(at)
 }
 
+/// A time so much later, or the last that there is: functions ask for any wait.
+fn after(time: DateTime<Utc>, wait: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(wait)
+        .ok()
+        .and_then(|wait| time.checked_add_signed(wait))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
 /// The wait after a try of this number.
 fn wait(policy: &Policy, number: u32, random: f64) -> Duration {
-    let doubled = policy
-        .min_wait
-        .checked_mul(1_u32.checked_shl(number.saturating_sub(1)).unwrap_or(u32::MAX))
-        .unwrap_or(policy.max_wait);
-    let longest = doubled.min(policy.max_wait.max(policy.min_wait));
+    let grown = policy
+        .factor
+        .checked_pow(number.saturating_sub(1))
+        .and_then(|times| policy.min_wait.checked_mul(times))
+        .unwrap_or(Duration::MAX);
+    let longest = grown.min(policy.max_wait.max(policy.min_wait));
     match policy.jitter {
         Jitter::None => longest,
         Jitter::Full => longest.mul_f64(random),
         Jitter::Equal => longest.mul_f64(0.5 + random / 2.0),
     }
+}
+
+/// What the header fields of an answer say of when to try again.
+pub fn retry_after_of(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// A `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
@@ -106,6 +122,7 @@ mod tests {
             statuses: vec![408, 429, 500, 502, 503, 504],
             attempts: 4,
             min_wait: Duration::from_secs(10),
+            factor: 2,
             max_wait: Duration::from_secs(30),
             jitter,
             max_age: Duration::from_secs(3600),
@@ -167,6 +184,14 @@ mod tests {
             let found = wait(&policy(jitter), number, random).as_secs_f64();
             assert!((found - expected).abs() < 1e-6, "{jitter:?} {number} {random}: {found}");
         }
+        let steep = Policy {
+            min_wait: Duration::from_secs(1),
+            factor: 5,
+            max_wait: Duration::from_secs(125),
+            ..policy(Jitter::None)
+        };
+        let waits = [1, 2, 3, 4, 5, 40].map(|number| wait(&steep, number, 0.0).as_secs());
+        assert_eq!(waits, [1, 5, 25, 125, 125, 125]);
     }
 
     #[test]
@@ -195,6 +220,14 @@ mod tests {
         ] {
             let then = decide(&policy(Jitter::None), outcome, (1, at(0)), at(0), 0.0);
             assert_eq!(then, Then::Again(at(wait)), "{outcome:?}");
+        }
+        let endless = Policy {
+            max_age: Duration::MAX,
+            ..policy(Jitter::None)
+        };
+        for policy in [policy(Jitter::None), endless] {
+            let then = decide(&policy, asked(503, u64::MAX), (1, at(0)), at(0), 0.0);
+            assert_eq!(then, Then::End(State::Dead), "later than any time there is");
         }
         let now = at(0);
         let date = (now + TimeDelta::seconds(42))

@@ -28,7 +28,7 @@ use crate::{
         target,
     },
     queue::{
-        Job, Published, Target,
+        Job, Published, Target, cron,
         fields::{self, Fields},
     },
     snapshot::Snapshot,
@@ -84,6 +84,7 @@ where
     let body = kept(body, snapshot.config.queue.max_body.0).await?;
 
     let call = invoke::call_headers(&parts.headers);
+    not_reserved(&headers::CALL_ID, &String::from_utf8_lossy(call.call_id.as_bytes()))?;
     record.call_id(call.call_id.as_bytes());
     let job = Job {
         id: String::from_utf8_lossy(call.call_id.as_bytes()).into_owned(),
@@ -91,7 +92,7 @@ where
         target: Target::Function,
         path: rest.to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: passed_on(&parts.headers, &call),
+        headers: passed_on(&parts.headers, &call, reach),
         body,
         callback: callback.map(String::from),
         idempotency_key: key,
@@ -100,7 +101,11 @@ where
     };
     let began = Instant::now();
     let published = snapshot.queue.publish(job).await?;
-    snapshot.metrics.kept().enqueued(began.elapsed());
+    let metrics = snapshot.metrics.kept();
+    metrics.enqueued(began.elapsed());
+    if published.is_new {
+        metrics.submitted(&snapshot.config.queue.nats_channel);
+    }
     Ok(accepted(&published, &call, snapshot.routes.base_path()))
 }
 
@@ -159,9 +164,14 @@ where
 }
 
 /// The header fields that the function gets: all but those about the connection,
-/// the body's framing and this call's keeping.
-fn passed_on(headers: &HeaderMap, call: &CallHeaders) -> Fields {
+/// the body's framing and this call's keeping. How deep it is in a chain of calls
+/// only those inside can say: a stranger could end the chain with it.
+fn passed_on(headers: &HeaderMap, call: &CallHeaders, reach: Reach) -> Fields {
     let mut kept = headers.clone();
+    if reach == Reach::Public {
+        kept.remove(headers::CALL_DEPTH);
+        kept.remove(headers::SOURCE_CALL_ID);
+    }
     headers::strip_hop_by_hop(&mut kept);
     for name in [
         header::HOST,
@@ -205,8 +215,20 @@ fn callback(headers: &HeaderMap) -> Result<Option<Url>, Problem> {
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match text(headers, &IDEMPOTENCY_KEY)? {
         Some(key) if key.len() > LONGEST_KEY => Err(wrong(&IDEMPOTENCY_KEY, "is longer than 255 bytes")),
-        key => Ok(key.map(str::to_owned)),
+        Some(key) => {
+            not_reserved(&IDEMPOTENCY_KEY, key)?;
+            Ok(Some(key.to_owned()))
+        }
+        None => Ok(None),
     }
+}
+
+/// Refuses what a call by the clock will be known by.
+fn not_reserved(name: &HeaderName, value: &str) -> Result<(), Problem> {
+    if cron::is_reserved(value) {
+        return Err(wrong(name, "is like those of calls by the clock (cron-NAME-TIME)"));
+    }
+    Ok(())
 }
 
 /// When a call is made, at the earliest.

@@ -1,12 +1,15 @@
 //! Makes the calls that a queue keeps, and sends their answers where they are
 //! wanted (compatibility.md sections 5.2 and 5.3).
 //!
+//! Whatever the end of a call leads to ([`follow`]) is a job itself, kept in the
+//! same moment, so that no end is forgotten however the process ends.
+//!
 //! A call takes the same road as one that somebody waits for: activation, limits,
 //! retries of `[functions]`, counters, traces. What becomes of a job afterwards is
 //! decided by [`crate::queue::retry`].
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,8 +19,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chrono::{TimeDelta, Utc};
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 
@@ -28,22 +31,27 @@ use super::{
     mirror::RequestBody,
 };
 use crate::{
+    config::QueueAnnotations,
     model::FunctionRef,
     problem::{Form, INTERNAL_HEADER},
     proxy::headers,
     queue::{
-        Allowed, Answer, Attempt, Finished, Job, Lane, State, Then, fields,
+        Allowed, Answer, Attempt, Finished, Job, Lane, State, Target, Then, fields,
         limiter::Limiter,
-        retry::{self, Outcome, Policy},
+        retry::{self, Outcome},
+        settings::Settings,
     },
     shutdown::Tasks,
-    snapshot::Snapshot,
+    snapshot::{QueuedFunction, Snapshot},
     upstream::Body,
 };
 
 mod callback;
+mod follow;
+mod queued;
 
 use callback::Callbacks;
+use follow::{Ended, Follow};
 
 /// Which try of its job a call is, counted from 1.
 const RETRY: HeaderName = HeaderName::from_static("x-retry");
@@ -53,6 +61,9 @@ const RETRY_MAX: HeaderName = HeaderName::from_static("x-retry-max");
 /// How often what has ended long ago is forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How often jobs are counted for the metrics.
+const COUNT: Duration = Duration::from_secs(5);
+
 /// Makes calls as long as it exists.
 pub struct Worker {
     service: Service,
@@ -60,14 +71,64 @@ pub struct Worker {
     running: AtomicUsize,
     limiters: Mutex<HashMap<FunctionRef, Limiter>>,
     callbacks: Callbacks,
+    /// What applies to jobs that go to URLs.
+    to_urls: Arc<QueuedFunction>,
     tasks: Tasks,
 }
 
 /// How a try went.
 struct Tried {
     outcome: Outcome,
+    /// The answer, as much of it as anybody gets.
     answer: Option<Answer>,
     error: Option<String>,
+    /// Whether it must not be made, now or later.
+    refused: bool,
+}
+
+impl Tried {
+    /// No answer came.
+    fn unanswered(error: String) -> Self {
+        Self {
+            outcome: Outcome {
+                status: None,
+                is_internal: true,
+                retry_after: None,
+            },
+            answer: None,
+            error: Some(error),
+            refused: false,
+        }
+    }
+}
+
+/// Which try it was, and when.
+#[derive(Clone, Copy)]
+struct Timed {
+    number: u32,
+    started: DateTime<Utc>,
+    took: Duration,
+}
+
+impl Timed {
+    fn attempt(self, status: Option<u16>, error: Option<String>) -> Attempt {
+        Attempt {
+            started: self.started,
+            took: self.took,
+            status,
+            error,
+        }
+    }
+
+    /// It was taken back before it ended.
+    fn cancelled(self) -> Finished {
+        Finished {
+            attempt: self.attempt(None, Some("cancelled while it ran".to_owned())),
+            answer: None,
+            then: Then::End(State::Cancelled),
+            follow: Vec::new(),
+        }
+    }
 }
 
 impl Worker {
@@ -82,6 +143,10 @@ impl Worker {
             running: AtomicUsize::new(0),
             limiters: Mutex::default(),
             callbacks: Callbacks::new(),
+            to_urls: Arc::new(QueuedFunction {
+                settings: callback::settings(),
+                annotations: QueueAnnotations::default(),
+            }),
             tasks,
         })
     }
@@ -90,23 +155,51 @@ impl Worker {
     /// again after the next start.
     pub async fn run(self: Arc<Self>) {
         let stop = self.tasks.draining().clone();
+        let working = async {
+            futures_util::join!(self.take(), self.tend());
+        };
+        tokio::select! {
+            () = working => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn take(self: &Arc<Self>) {
         let queue = Arc::clone(&self.service.current.get().queue);
-        let mut stopped = std::pin::pin!(stop.cancelled());
-        let mut sweep = tokio::time::interval(SWEEP);
         loop {
-            let (job, tries) = tokio::select! {
-                taken = queue.next(&*self) => taken,
-                () = &mut stopped => return,
-                _ = sweep.tick() => {
-                    self.sweep().await;
-                    continue;
-                }
-            };
+            let (job, tries) = queue.next(&**self).await;
             self.running.fetch_add(1, Ordering::SeqCst);
-            let worker = Arc::clone(&self);
+            let worker = Arc::clone(self);
             self.tasks.spawn(async move {
                 worker.work(job, tries).await;
             });
+        }
+    }
+
+    async fn tend(&self) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut count = tokio::time::interval(COUNT);
+        loop {
+            tokio::select! {
+                _ = sweep.tick() => self.sweep().await,
+                _ = count.tick() => self.count().await,
+            }
+        }
+    }
+
+    /// Shows how many jobs there are.
+    async fn count(&self) {
+        let snapshot = self.service.current.get();
+        match snapshot.queue.counts().await {
+            Ok(counts) => {
+                let mut jobs = BTreeMap::new();
+                for count in counts {
+                    let label = snapshot.metrics.bounded_label(&count.function);
+                    *jobs.entry((label, count.state.as_str())).or_default() += count.jobs;
+                }
+                snapshot.metrics.kept().count(jobs);
+            }
+            Err(error) => tracing::debug!(%error, "asynchronous calls not counted"),
         }
     }
 
@@ -114,92 +207,105 @@ impl Worker {
         let snapshot = self.service.current.get();
         let queue = Arc::clone(&snapshot.queue);
         let (number, started, began) = (before + 1, Utc::now(), Instant::now());
-        let policy = policy(&snapshot);
+        let queued = match job.target {
+            Target::Function => queued::of(&snapshot, &job.function).await,
+            Target::Url(_) => Arc::clone(&self.to_urls),
+        };
+        let settings = &queued.settings;
+        let kept = snapshot.metrics.kept();
+        let channel = &snapshot.config.queue.nats_channel;
+        let under_way = (job.target == Target::Function)
+            .then(|| kept.begins(channel, snapshot.metrics.bounded_label(&job.function)));
         let went = tokio::select! {
-            tried = self.call(&snapshot, &job, number, &policy) => Some(tried),
+            tried = self.attempt(&snapshot, &job, number, settings) => Some(tried),
             () = queue.cancelled(&job.id) => None,
         };
-        let took = began.elapsed();
-        let (attempt, answer, then) = match went {
-            None => {
-                let error = Some("cancelled while it ran".to_owned());
-                let attempt = Attempt {
-                    started,
-                    took,
-                    status: None,
-                    error,
-                };
-                (attempt, None, Then::End(State::Cancelled))
-            }
-            Some(tried) => {
-                let most = most(&snapshot, &job.function);
-                let status = tried.outcome.status;
-                self.limiters()
-                    .entry(job.function.clone())
-                    .or_default()
-                    .answered(status, most);
-                let then = retry::decide(
-                    &policy,
-                    tried.outcome,
-                    (number, job.created),
-                    Utc::now(),
-                    rand::random(),
-                );
-                let attempt = Attempt {
-                    started,
-                    took,
-                    status,
-                    error: tried.error,
-                };
-                (attempt, tried.answer, then)
-            }
+        let tried = Timed {
+            number,
+            started,
+            took: began.elapsed(),
         };
-        let state = match &then {
+        drop(under_way);
+        let finished = match went {
+            None => tried.cancelled(),
+            Some(went) => self.finished(&snapshot, &job, settings, (went, tried)),
+        };
+        let state = match &finished.then {
             Then::End(state) => Some(*state),
             Then::Again(_) => None,
         };
-        snapshot
-            .metrics
-            .kept()
-            .tried(state.unwrap_or(State::Retrying).as_str(), took);
-        tracing::debug!(id = job.id, function = %job.function, number, ?then, "asynchronous call tried");
-        let finished = Finished {
-            attempt,
-            answer: answer.clone(),
-            then,
-            follow: Vec::new(),
-        };
-        let done = queue.finish(&job.id, finished).await;
-        self.running.fetch_sub(1, Ordering::SeqCst);
-        if let Err(error) = done {
-            tracing::error!(id = job.id, %error, "the end of an asynchronous call was not kept; it will be made again");
-            return;
+        match (&job.target, state) {
+            (Target::Function, state) => kept.tried(channel, state.unwrap_or(State::Retrying).as_str(), tried.took),
+            (Target::Url(_), Some(state)) => kept.callback(callback::result(state)),
+            (Target::Url(_), None) => {}
         }
-        if let (Some(state), Some(url)) = (state, &job.callback)
-            && state != State::Cancelled
-        {
-            let told = callback::Told {
-                job: &job,
-                answer: answer.as_ref(),
-                took,
-                retry: (number, policy.attempts),
-            };
-            self.callbacks.send(&snapshot, url, &told, self.tasks.draining()).await;
+        let (function, then) = (&job.function, &finished.then);
+        tracing::debug!(id = job.id, %function, number, ?then, "asynchronous call tried");
+        // Its place is free when the queue looks for the next.
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if let Err(error) = queue.finish(&job.id, finished).await {
+            tracing::error!(id = job.id, %error, "the end of an asynchronous call was not kept; it will be made again");
+        }
+    }
+
+    /// What a try makes of its job.
+    fn finished(&self, snapshot: &Snapshot, job: &Job, settings: &Settings, (went, tried): (Tried, Timed)) -> Finished {
+        let now = Utc::now();
+        let status = went.outcome.status;
+        if job.target == Target::Function {
+            let most = most(snapshot, &job.function);
+            self.limiters()
+                .entry(job.function.clone())
+                .or_default()
+                .answered(status, most);
+        }
+        let then = if went.refused {
+            Then::End(State::Failed)
+        } else {
+            let taken = (tried.number, job.created);
+            retry::decide(&settings.policy, went.outcome, taken, now, rand::random())
+        };
+        let follow = match &then {
+            Then::End(state) => {
+                let ended = Ended {
+                    job,
+                    state: *state,
+                    answer: went.answer.as_ref(),
+                    started: tried.started,
+                    took: tried.took,
+                    tries: (tried.number, settings.policy.attempts),
+                    now,
+                };
+                follow::after(&ended, settings)
+            }
+            Then::Again(_) => Follow::default(),
+        };
+        if let Some(destination) = &follow.refused {
+            let (id, function) = (&job.id, &job.function);
+            tracing::warn!(id, %function, ?destination, "the answer goes no further: it went on too often");
+            snapshot.metrics.kept().refused();
+        }
+        let most = snapshot.config.queue.max_result.0;
+        Finished {
+            attempt: tried.attempt(status, went.error),
+            answer: went.answer.map(|answer| follow::shortened(answer, most)),
+            then,
+            follow: follow.jobs,
+        }
+    }
+
+    /// Makes the call once, or tells its URL.
+    async fn attempt(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, settings: &Settings) -> Tried {
+        match &job.target {
+            Target::Function => self.call(snapshot, job, number, settings).await,
+            Target::Url(url) => self.callbacks.deliver(&snapshot.config, url, job).await,
         }
     }
 
     /// Makes the call once.
-    async fn call(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, policy: &Policy) -> Tried {
-        let failed = |error: String| Tried {
-            outcome: Outcome {
-                status: None,
-                is_internal: true,
-                retry_after: None,
-            },
-            answer: None,
-            error: Some(error),
-        };
-        let request = match request(job, number, policy.attempts) {
+    async fn call(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, settings: &Settings) -> Tried {
+        let failed = Tried::unanswered;
+        let request = match request(job, number, settings.policy.attempts) {
             Ok(request) => request,
             Err(error) => return failed(format!("the call cannot be made: {error}")),
         };
@@ -215,7 +321,13 @@ impl Worker {
             Form::Text,
         )
         .await;
-        let most = snapshot.config.queue.max_result.0;
+        let queue = &snapshot.config.queue;
+        // Where it goes further, it goes whole.
+        let most = if job.callback.is_some() || settings.has_destination() {
+            queue.max_result.0.max(queue.max_body.0)
+        } else {
+            queue.max_result.0
+        };
         match kept(answer, most).await {
             Ok((answer, retry_after, is_internal)) => Tried {
                 outcome: Outcome {
@@ -225,6 +337,7 @@ impl Worker {
                 },
                 error: is_internal.then(|| String::from_utf8_lossy(&answer.body).trim().to_owned()),
                 answer: Some(answer),
+                refused: false,
             },
             Err(error) => failed(error),
         }
@@ -278,19 +391,6 @@ fn most(snapshot: &Snapshot, function: &FunctionRef) -> usize {
     own.unwrap_or(usize::MAX).min(queue.function_concurrency as usize)
 }
 
-/// When jobs are tried again.
-fn policy(snapshot: &Snapshot) -> Policy {
-    let queue = &snapshot.config.queue;
-    Policy {
-        statuses: queue.statuses.clone(),
-        attempts: queue.attempts.max(1),
-        min_wait: queue.min_wait,
-        max_wait: queue.max_wait,
-        jitter: queue.jitter,
-        max_age: queue.max_age,
-    }
-}
-
 fn request(job: &Job, number: u32, attempts: u32) -> Result<Request<RequestBody>, http::Error> {
     let query = if job.query.is_empty() {
         String::new()
@@ -311,8 +411,7 @@ fn request(job: &Job, number: u32, attempts: u32) -> Result<Request<RequestBody>
 /// gateway's own. Of the body no more than `most` bytes are kept.
 async fn kept(response: Response<Body>, most: u64) -> Result<(Answer, Option<Duration>, bool), String> {
     let (mut parts, mut body) = response.into_parts();
-    let retry_after = parts.headers.get(header::RETRY_AFTER);
-    let retry_after = retry_after.and_then(|value| retry::retry_after(value.to_str().ok()?, Utc::now()));
+    let retry_after = retry::retry_after_of(&parts.headers, Utc::now());
     let is_internal = parts.headers.contains_key(INTERNAL_HEADER);
     let (mut bytes, mut truncated) = (BytesMut::new(), false);
     while let Some(frame) = body.frame().await {

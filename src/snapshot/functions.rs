@@ -15,11 +15,12 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::{CallAnnotations, FunctionSettings},
+    config::{CallAnnotations, FunctionSettings, QueueAnnotations},
     metrics::FunctionMetrics,
     model::{FunctionRef, FunctionStatus},
     policy::Policy,
     proxy::retry::Budget,
+    queue::settings::Settings,
 };
 
 /// A function as calls see it.
@@ -42,10 +43,21 @@ pub struct CalledFunction {
     pub policy: Option<Arc<Policy>>,
 }
 
+/// A function as whoever makes asynchronous calls sees it.
+#[derive(Debug)]
+pub struct QueuedFunction {
+    /// What applies to them.
+    pub settings: Settings,
+    /// The annotations that they have it from.
+    pub annotations: QueueAnnotations,
+}
+
 /// Functions by the name in the URL.
 #[derive(Debug, Default)]
 pub struct FunctionTable {
     functions: ArcSwap<HashMap<String, Arc<CalledFunction>>>,
+    /// Those of which asynchronous calls were made.
+    queued: ArcSwap<HashMap<FunctionRef, Arc<QueuedFunction>>>,
     /// Counts what was forgotten, so that what was read before does not come back.
     forgotten: AtomicU64,
 }
@@ -82,12 +94,28 @@ impl FunctionTable {
         });
     }
 
+    /// A function as whoever makes asynchronous calls sees it, unless that is not known.
+    pub fn queued(&self, function: &FunctionRef) -> Option<Arc<QueuedFunction>> {
+        self.queued.load().get(function).cloned()
+    }
+
+    /// Remembers that. What may have changed since `version` is not remembered.
+    pub fn insert_queued(&self, function: &FunctionRef, queued: &Arc<QueuedFunction>, version: u64) {
+        self.queued.rcu(|table| {
+            let mut next = HashMap::clone(table);
+            if self.version() == version {
+                next.insert(function.clone(), Arc::clone(queued));
+            }
+            next
+        });
+    }
+
     /// Lets go of functions whose annotations are not those that they were
     /// resolved with: somebody changed them elsewhere.
     pub fn compare<'s>(&self, listed: impl Iterator<Item = &'s FunctionStatus>) {
-        let table = self.functions.load();
+        let (table, queued) = (self.functions.load(), self.queued.load());
         let annotated = |known: &&Arc<CalledFunction>| known.annotated;
-        if !table.values().any(|known| annotated(&known)) {
+        if queued.is_empty() && !table.values().any(|known| annotated(&known)) {
             return;
         }
         let mut by_name: HashMap<&str, Vec<&FunctionStatus>> = HashMap::new();
@@ -100,6 +128,16 @@ impl FunctionTable {
                 self.forget(&known.function);
             }
         }
+        for (function, known) in queued.iter() {
+            let mut listed = by_name.get(function.name.as_str()).into_iter().flatten();
+            let is_current = |status: &&FunctionStatus| {
+                function.may_be(&status.function())
+                    && known.annotations == QueueAnnotations::of(status.annotations.as_ref())
+            };
+            if !listed.any(is_current) {
+                self.forget(function);
+            }
+        }
     }
 
     /// Lets go of a function that was changed: its annotations may have been.
@@ -107,6 +145,11 @@ impl FunctionTable {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.functions.rcu(|table| {
             let kept = table.iter().filter(|(_, known)| !known.function.may_be(function));
+            let next: HashMap<_, _> = kept.map(|(name, known)| (name.clone(), Arc::clone(known))).collect();
+            next
+        });
+        self.queued.rcu(|table| {
+            let kept = table.iter().filter(|(known, _)| !known.may_be(function));
             let next: HashMap<_, _> = kept.map(|(name, known)| (name.clone(), Arc::clone(known))).collect();
             next
         });

@@ -3,21 +3,35 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
-use http::Method;
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt;
 use reqwest::Response;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use crate::support::{
     Gateway, Upstream, eventually,
     gateway::{Setup, can_mount},
+    soon,
     upstream::text,
 };
+
+// With their paths, as this file is read twice.
+#[path = "async_calls/callbacks.rs"]
+mod callbacks;
+#[path = "async_calls/cron.rs"]
+mod cron;
+#[path = "async_calls/destinations.rs"]
+mod destinations;
+#[path = "async_calls/roles.rs"]
+mod roles;
 
 /// Waits that a test can wait for.
 pub(crate) const QUICK: &str = "[queue]\nmin_wait = \"20ms\"\nmax_wait = \"100ms\"\njitter = \"none\"\nattempts = 3\n";
@@ -63,6 +77,67 @@ pub(crate) async fn becomes(gateway: &Gateway, id: &str, state: &str) -> Value {
         reached.then_some(told)
     })
     .await
+}
+
+/// The job whose id begins so, when it is in this state.
+async fn following(gateway: &Gateway, beginning: &str, state: &str) -> Value {
+    eventually(&format!("{beginning}… {state}"), || async {
+        let list = gateway.get("/system/async").send().await.expect("an answer");
+        let list: Value = list.json().await.expect("JSON");
+        let is_it = |call: &&Value| call["id"].as_str().is_some_and(|id| id.starts_with(beginning));
+        let found = list["calls"].as_array().expect("a list").iter().find(is_it)?;
+        (found["state"] == state).then(|| found.clone())
+    })
+    .await
+}
+
+/// Somebody who is told of calls.
+struct Receiver {
+    upstream: Upstream,
+    status: Arc<AtomicU16>,
+    received: AsyncMutex<mpsc::UnboundedReceiver<(HeaderMap, Bytes)>>,
+}
+
+impl Receiver {
+    async fn start() -> Self {
+        Self::answering(200).await
+    }
+
+    /// One that answers with this status.
+    async fn answering(status: u16) -> Self {
+        let status = Arc::new(AtomicU16::new(status));
+        let (sender, received) = mpsc::unbounded_channel();
+        let now = Arc::clone(&status);
+        let upstream = Upstream::start().await.function("done", move |request| {
+            let (sender, status) = (sender.clone(), now.load(Ordering::SeqCst));
+            let headers = request.headers().clone();
+            async move {
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                sender.send((headers, body)).expect("the test listens");
+                text(status, "")
+            }
+        });
+        Self {
+            upstream,
+            status,
+            received: AsyncMutex::new(received),
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("{}/function/done", self.upstream.url())
+    }
+
+    /// Answers with this status from now on.
+    fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// What comes next.
+    async fn next(&self) -> (HeaderMap, Bytes) {
+        let mut received = self.received.lock().await;
+        soon("a callback", received.recv()).await.expect("it listens")
+    }
 }
 
 #[tokio::test]
@@ -277,53 +352,6 @@ async fn a_burst_for_one_function_does_not_hold_up_another() {
 }
 
 #[tokio::test]
-async fn callbacks_tell_of_the_end_and_are_signed() {
-    let received = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&received);
-    let upstream = Upstream::start()
-        .await
-        .function("f", |_| async { text(200, "what do ya want for nothing?") });
-    let listener = Upstream::start().await.function("done", move |request| {
-        let headers = request.headers().clone();
-        let seen = Arc::clone(&seen);
-        let body = http_body_util::BodyExt::collect(request.into_body());
-        async move {
-            let body = body.await.expect("a body").to_bytes();
-            seen.lock().expect("no panic").push((headers, body));
-            text(200, "")
-        }
-    });
-    let config = "callback_secret = \"Jefe\"\ncallback_deny = [\"10.0.0.0/8\"]\n";
-    let gateway = before(&upstream, config).start().await;
-    let url = format!("{}/function/done", listener.url().trim_end_matches('/'));
-    let id = kept(&gateway, "f", &[("x-callback-url", &url)], "").await;
-    let denied = kept(&gateway, "f", &[("x-callback-url", "http://10.1.2.3/")], "").await;
-    becomes(&gateway, &denied, "succeeded").await;
-    let (headers, body) = eventually("the callback", || async {
-        received.lock().expect("no panic").first().cloned()
-    })
-    .await;
-    assert_eq!(body, "what do ya want for nothing?");
-    for (name, value) in [
-        ("x-call-id", &*id),
-        ("x-function-status", "200"),
-        ("x-function-name", "f"),
-        ("x-retry", "1"),
-        (
-            "x-signature-256",
-            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
-        ),
-    ] {
-        assert_eq!(headers[name], value, "{name}");
-    }
-    let refused = r#"gateway_async_callbacks_total{result="denied"}"#;
-    eventually("the refusal", || async {
-        gateway.metric(refused).await.filter(|count| *count >= 1.0)
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_full_disk_is_503_and_nothing_that_was_kept_is_lost() {
     if !can_mount("a queue on a full disk") {
         return;
@@ -404,4 +432,39 @@ async fn no_kept_call_is_lost_when_the_gateway_is_killed() {
     assert_eq!(runs.lock().expect("no panic").len(), calls() / 6 * 6);
     // No more than what ran when it was killed: function_concurrency, five times.
     assert!(twice <= 5 * 20, "{twice} calls were made twice");
+}
+
+#[tokio::test]
+async fn what_the_queue_does_is_counted() {
+    let upstream = Upstream::start()
+        .await
+        .function("bad", |_| async { text(500, "") })
+        .function("slow", |_| async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            text(200, "late")
+        });
+    let gateway = before(&upstream, "").start().await;
+    let dead = kept(&gateway, "bad", &[], "").await;
+    becomes(&gateway, &dead, "dead").await;
+    let running = kept(&gateway, "slow", &[], "").await;
+    becomes(&gateway, &running, "running").await;
+    let in_flight = r#"queue_worker_function_invocation_inflight{function_name="slow",queue_name="faas-request"}"#;
+    assert_eq!(gateway.metric(in_flight).await, Some(1.0));
+    gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
+    kept(&gateway, "bad", &[], "").await;
+    let pending = r#"queue_worker_pending_messages{function_name="bad",queue_name="faas-request"}"#;
+    assert_eq!(gateway.metric(pending).await, Some(1.0));
+    for (function, state) in [("bad", "dead"), ("bad", "queued"), ("slow", "running")] {
+        let series = format!(r#"gateway_async_jobs{{function_name="{function}",state="{state}"}}"#);
+        eventually(&series, || async {
+            gateway.metric(&series).await.filter(|count| *count >= 1.0)
+        })
+        .await;
+    }
+    let page = gateway.metrics().await;
+    for (name, count) in [("processed", "3"), ("submitted", "3")] {
+        let name = format!("queue_worker_messages_{name}_total{{");
+        let line = page.lines().find(|line| line.starts_with(&name)).expect("a series");
+        assert!(line.ends_with(&format!(" {count}")), "{line}");
+    }
 }

@@ -10,12 +10,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use chrono::DateTime;
 use faas_gateway::shutdown::Stop;
 use faas_gateway::{
     client,
     config::{self, Sources},
     metrics::{
-        self, Metrics, Service, exporter,
+        self, Metrics, Service, Waiting, exporter,
+        kept::UnderWay,
         query::Prometheus,
         replicas::{self, Known, Source},
     },
@@ -25,6 +27,7 @@ use faas_gateway::{
         Provider,
         remote::{RemoteProvider, Settings},
     },
+    queue::cron::Shown,
     shutdown::Tasks,
     upstream::Connections,
 };
@@ -58,7 +61,7 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 }
 
 /// Every series, with its labels.
-const SERIES: [&str; 41] = [
+const SERIES: [&str; 50] = [
     "gateway_function_invocation_total{code,function_name}",
     "gateway_functions_seconds_bucket{code,function_name,le}",
     "gateway_functions_seconds_count{code,function_name}",
@@ -81,6 +84,15 @@ const SERIES: [&str; 41] = [
     "gateway_async_enqueue_seconds_count",
     "gateway_async_enqueue_seconds_sum",
     "gateway_async_callbacks_total{result}",
+    "gateway_async_loops_refused_total",
+    "queue_worker_pending_messages{function_name,queue_name}",
+    "queue_worker_function_invocation_inflight{function_name,queue_name}",
+    "queue_worker_messages_processed_total{kubernetes_pod_name,queue_name}",
+    "queue_worker_messages_submitted_total{kubernetes_pod_name,queue_name}",
+    "gateway_async_jobs{function_name,state}",
+    "gateway_cron_next_timestamp_seconds{function_name}",
+    "gateway_cron_mistakes{function_name}",
+    "gateway_cron_calls_total{result}",
     "gateway_service_count{function_name}",
     "gateway_service_ready_count{function_name}",
     "gateway_service_target_load{function_name,scaling_type}",
@@ -103,15 +115,33 @@ const SERIES: [&str; 41] = [
 ];
 
 /// Something of everything that has a series.
-fn feed(metrics: &Metrics, states: &Arc<States>) {
+fn feed<'m>(metrics: &'m Metrics, states: &Arc<States>) -> UnderWay<'m> {
     called(metrics, "figlet.openfaas-fn", 200);
     let figlet = metrics.function("figlet.openfaas-fn");
     figlet.refused("rate_limit");
     figlet.scaled("up", "load");
     figlet.activated(Duration::from_millis(20));
-    metrics.kept().tried("succeeded", Duration::from_millis(20));
+    metrics
+        .kept()
+        .tried("faas-request", "succeeded", Duration::from_millis(20));
+    metrics.kept().submitted("faas-request");
+    metrics.kept().refused();
+    let figlet = || "figlet.openfaas-fn".to_owned();
+    metrics.kept().count([((figlet(), "dead"), 1)].into());
+    metrics.show_waiting(move || Waiting {
+        queue: "faas-request".to_owned(),
+        jobs: [(figlet(), 2)].into(),
+    });
     metrics.kept().enqueued(Duration::from_millis(2));
     metrics.kept().callback("sent");
+    metrics.kept().by_the_clock("kept");
+    metrics.show_cron(|| {
+        vec![Shown {
+            function: FunctionRef::new("figlet", "openfaas-fn"),
+            next: Some(DateTime::UNIX_EPOCH),
+            mistakes: 1,
+        }]
+    });
     metrics.show_states(Arc::clone(states));
     metrics.show_connections(Connections::default);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
@@ -134,17 +164,23 @@ fn feed(metrics: &Metrics, states: &Arc<States>) {
         listener.accepted();
     }
     listener.closed();
+    metrics.kept().begins("faas-request", "figlet.openfaas-fn".to_owned())
 }
 
 #[test]
 fn names_labels_and_types_are_those_of_openfaas() {
     let (metrics, states) = (Metrics::new(), Arc::new(States::default()));
-    feed(&metrics, &states);
+    let under_way = feed(&metrics, &states);
     let in_use = [metrics.live_generation(), metrics.live_generation()];
     let text = metrics.render();
 
     let expected: BTreeSet<String> = SERIES.map(str::to_owned).into();
     assert_eq!(series(&text), expected);
+    drop(under_way);
+    assert!(
+        !metrics.render().contains(metrics::WORKER_INFLIGHT),
+        "what has ended is not under way"
+    );
 
     for line in [
         "# TYPE gateway_function_invocation_total counter",

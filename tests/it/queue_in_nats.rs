@@ -240,3 +240,18 @@ async fn a_server_that_wants_a_password_gets_it() {
     let refused = function.setup(&nats, "").start().await;
     assert_eq!(call(&refused, "f", &[], "").await.status(), 503);
 }
+
+#[tokio::test]
+async fn one_process_takes_calls_and_another_makes_them() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::ZERO).await;
+    let taking = function.setup(&nats, "[server]\nrole = \"gateway\"\n").start().await;
+    let ids = join_all((0..10).map(|_| kept(&taking, "f", &[], ""))).await;
+    assert_eq!(told(&taking, &ids[0]).await["state"], "queued", "nobody makes calls yet");
+    let making = function.setup(&nats, "[server]\nrole = \"worker\"\n").start().await;
+    for id in &ids {
+        becomes(&taking, id, "succeeded").await;
+    }
+    let made = making.metric(r#"gateway_async_calls_total{state="succeeded"}"#).await;
+    assert_eq!(made, Some(10.0));
+}

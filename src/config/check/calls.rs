@@ -12,6 +12,7 @@ use super::{Found, cut_short, scaling, syntax};
 use crate::config::{
     Config,
     calls::{Function, HeaderEdits},
+    destination::Destination,
     entry::dotted,
     function::{FAILURES, MOST_ATTEMPTS},
     setting::child,
@@ -153,6 +154,14 @@ pub(super) fn values(path: &[String], table: &Function, config: &Config, found: 
         at.statuses("retries.statuses", retries.statuses.as_ref());
         at.each("retries.methods", retries.methods.as_ref(), syntax::method);
     }
+    if let Some(queue) = &table.queue {
+        if queue.attempts == Some(0) {
+            at.error("queue.attempts", "must be at least 1");
+        }
+        at.statuses("queue.statuses", queue.statuses.as_ref());
+        at.one("queue.on_success", queue.on_success.as_ref(), destination);
+        at.one("queue.on_failure", queue.on_failure.as_ref(), destination);
+    }
     if let Some(breaker) = &table.breaker {
         if breaker.trials == Some(0) {
             at.error("breaker.trials", "must be at least 1");
@@ -188,14 +197,25 @@ pub(super) fn values(path: &[String], table: &Function, config: &Config, found: 
     }
 }
 
+/// A destination, or none.
+fn destination(text: &str) -> Result<(), String> {
+    match text {
+        "" => Ok(()),
+        text => Destination::parse(text, "").map(drop),
+    }
+}
+
 /// Those of which zero would be no time at all rather than no bound.
 fn durations(table: &Function, at: &mut At) {
     let timeouts = table.timeouts.as_ref();
     let breaker = table.breaker.as_ref();
-    let positive: [(&str, Option<Duration>); 6] = [
+    let queue = table.queue.as_ref();
+    let positive: [(&str, Option<Duration>); 8] = [
         ("timeouts.total", timeouts.and_then(|table| table.total)),
         ("timeouts.activation", timeouts.and_then(|table| table.activation)),
         ("queue_timeout", table.queue_timeout),
+        ("queue.min_wait", queue.and_then(|table| table.min_wait)),
+        ("queue.max_wait", queue.and_then(|table| table.max_wait)),
         ("rate_limit.per", table.rate_limit.as_ref().and_then(|table| table.per)),
         ("breaker.open", breaker.and_then(|table| table.open)),
         ("breaker.open_max", breaker.and_then(|table| table.open_max)),

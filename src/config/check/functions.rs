@@ -213,6 +213,9 @@ fn contradictions(tables: &[Table], config: &Config) -> Vec<Contradiction> {
             add(&["retries.attempts"], true, message);
         }
     }
+    if let Some(message) = crossed_waits(&table) {
+        add(&["queue.max_wait", "queue.min_wait"], false, message);
+    }
     if let Some(breaker) = &table.breaker {
         if let (Some(first), Some(longest)) = (breaker.open, breaker.open_max)
             && longest < first
@@ -245,4 +248,11 @@ fn contradictions(tables: &[Table], config: &Config) -> Vec<Contradiction> {
         }
     }
     all
+}
+
+/// What is wrong with the waits between tries of asynchronous calls.
+fn crossed_waits(table: &Function) -> Option<String> {
+    let queue = table.queue.as_ref()?;
+    let (first, longest) = queue.min_wait.zip(queue.max_wait)?;
+    (longest < first).then(|| format!("must not be shorter than min_wait ({})", format(first)))
 }

@@ -5,7 +5,7 @@ use super::{Found, calls::At};
 use crate::config::{
     Config,
     calls::Function,
-    schedule,
+    schedule::{self, CronMistake},
     sections::{Leader, Signals},
 };
 
@@ -50,7 +50,7 @@ const SIGNALS: &[&str] = &["rps", "capacity", "cpu", "queue", "static"];
 /// Checks what a table says of replicas.
 pub(super) fn table(table: &Function, config: &Config, at: &mut At<'_>) {
     for (index, entry) in table.schedule.iter().flatten().enumerate() {
-        if let Some((key, message)) = schedule::mistakes(entry) {
+        if let Some(CronMistake { key, message }) = schedule::mistakes(entry) {
             let found = if key == "tz" {
                 entry.tz.as_ref()
             } else {

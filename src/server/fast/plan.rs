@@ -81,7 +81,7 @@ fn called(head: &Head<'_, '_>, service: &Service) -> Option<Led> {
     let server = &snapshot.config.server;
     // Refusals are written on the base lane.
     let too_much = limits::excess(server, head.field_count(), head.target.len()).is_some();
-    if !server.fast_lane || long || too_much {
+    if !server.fast_lane || !server.role.answers() || long || too_much {
         return None;
     }
     let own = |skip: usize| {

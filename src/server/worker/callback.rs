@@ -1,48 +1,45 @@
-//! Telling the caller's URL what became of its call (compatibility.md section 5.2).
+//! Telling a URL what became of a call (compatibility.md section 5.2): sends jobs
+//! that [`super::follow`] made.
 //!
-//! Sent when the call has ended, tried again a few times, and forgotten when the
-//! gateway stops meanwhile: the result can be asked for. Addresses that the
-//! operator denies are refused when they are connected to, so a name that changes
-//! its mind does not help.
+//! Addresses that the operator denies are refused when they are connected to, so a
+//! name that changes its mind does not help. The signature is made when it is sent:
+//! the queue keeps none, and a secret that was changed holds at once.
 
 use std::{
+    error::Error as _,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use sha2::Sha256;
+use thiserror::Error;
 use url::{Host, Url};
 
-use super::{RETRY, RETRY_MAX};
+use super::Tried;
 use crate::{
     client,
-    config::Config,
-    proxy::headers::{CALL_ID, DURATION_SECONDS, INTERNAL},
-    queue::{Answer, Job, fields},
-    shutdown::Stop,
-    snapshot::Snapshot,
+    config::{Config, Jitter},
+    queue::{
+        Job, State, fields,
+        retry::{self, Outcome, Policy},
+        settings::Settings,
+    },
 };
 
-const FUNCTION_STATUS: HeaderName = HeaderName::from_static("x-function-status");
-const FUNCTION_NAME: HeaderName = HeaderName::from_static("x-function-name");
 /// `sha256=` and the HMAC of the body in hexadecimal digits.
 const SIGNATURE: HeaderName = HeaderName::from_static("x-signature-256");
 
 /// Bound on one try.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Waits between tries.
-const WAITS: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(25),
-    Duration::from_secs(125),
-];
+/// Most tries: at once, and after 1, 5, 25 and 125 seconds.
+const ATTEMPTS: u32 = 5;
 
 /// Where callbacks may not go, unless the operator says otherwise: this machine
 /// and its link, which has the metadata service of clouds.
@@ -55,20 +52,40 @@ const DENIED: &[&str] = &[
     "fe80::/10",
 ];
 
-/// What a callback tells.
-pub(super) struct Told<'t> {
-    pub(super) job: &'t Job,
-    pub(super) answer: Option<&'t Answer>,
-    /// Of the last try.
-    pub(super) took: Duration,
-    /// The number of the last try, and how many there may be.
-    pub(super) retry: (u32, u32),
-}
-
 /// Sends callbacks.
 pub(super) struct Callbacks {
     /// The client, and what it was made for.
     client: Mutex<Option<(Vec<IpNet>, reqwest::Client)>>,
+}
+
+/// What applies to jobs that go to URLs: they are tried again whenever the other
+/// side does not take them, and lead to nothing.
+pub(super) fn settings() -> Settings {
+    let policy = Policy {
+        statuses: (400..=999).collect(),
+        attempts: ATTEMPTS,
+        min_wait: Duration::from_secs(1),
+        factor: 5,
+        max_wait: Duration::from_secs(125),
+        jitter: Jitter::None,
+        // The tries are few; what nobody could send while the gateway stood still is sent late.
+        max_age: Duration::MAX,
+    };
+    Settings {
+        policy,
+        on_success: None,
+        on_failure: None,
+    }
+}
+
+/// How metrics name the end of a callback.
+pub(super) fn result(state: State) -> &'static str {
+    match state {
+        State::Succeeded => "sent",
+        State::Failed => "denied",
+        State::Cancelled => "cancelled",
+        _ => "failed",
+    }
 }
 
 impl Callbacks {
@@ -78,49 +95,33 @@ impl Callbacks {
         }
     }
 
-    /// Tells a URL, trying again where it does not take it.
-    pub(super) async fn send(&self, snapshot: &Snapshot, url: &str, told: &Told<'_>, stop: &Stop) {
-        let id = &told.job.id;
-        let denied = denied(&snapshot.config);
+    /// Sends a job to its URL once.
+    pub(super) async fn deliver(&self, config: &Config, url: &str, job: &Job) -> Tried {
+        let denied = denied(config);
         let shown = Url::parse(url).ok();
-        let host = shown.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned();
         if shown.as_ref().is_none_or(|url| is_denied(url, &denied)) {
-            tracing::warn!(id, host, "callback refused: queue.callback_deny has its address");
-            snapshot.metrics.kept().callback("denied");
-            return;
+            return refused();
         }
-        let client = self.client(denied);
-        let headers = headers(told, snapshot.config.queue.callback_secret.as_deref());
-        let body = told.answer.map(|answer| answer.body.clone()).unwrap_or_default();
-        for wait in WAITS.iter().map(Some).chain([None]) {
-            let sent = client
-                .post(url)
-                .headers(headers.clone())
-                .body(body.clone())
-                .send()
-                .await;
-            let error = match sent {
-                Ok(answer) if answer.status().is_success() => {
-                    snapshot.metrics.kept().callback("sent");
-                    tracing::debug!(id, host, "callback sent");
-                    return;
-                }
-                Ok(answer) => format!("status {}", answer.status().as_u16()),
-                Err(error) => client::describe(&error.without_url()),
-            };
-            let Some(wait) = wait else {
-                snapshot.metrics.kept().callback("failed");
-                tracing::warn!(id, host, error, "callback given up");
-                return;
-            };
-            tracing::debug!(id, host, error, ?wait, "callback not taken; trying again");
-            tokio::select! {
-                () = tokio::time::sleep(*wait) => {}
-                () = stop.cancelled() => {
-                    tracing::warn!(id, host, error, "callback given up: the gateway is stopping");
-                    return;
-                }
-            }
+        let mut headers = fields::map(&job.headers);
+        if let Some(secret) = config.queue.callback_secret.as_deref()
+            && let Ok(value) = HeaderValue::try_from(signature(secret, &job.body))
+        {
+            headers.insert(SIGNATURE, value);
+        }
+        let request = self.client(denied).post(url).headers(headers).body(job.body.clone());
+        match request.send().await {
+            Ok(answer) => Tried {
+                outcome: Outcome {
+                    status: Some(answer.status().as_u16()),
+                    is_internal: false,
+                    retry_after: retry::retry_after_of(answer.headers(), Utc::now()),
+                },
+                answer: None,
+                error: None,
+                refused: false,
+            },
+            Err(error) if is_refusal(&error) => refused(),
+            Err(error) => Tried::unanswered(client::describe(&error.without_url())),
         }
     }
 
@@ -138,6 +139,26 @@ impl Callbacks {
             }
         }
     }
+}
+
+/// The try of a callback that may not be sent.
+fn refused() -> Tried {
+    Tried {
+        refused: true,
+        ..Tried::unanswered(Denied.to_string())
+    }
+}
+
+/// Whether a request failed because its address is denied.
+fn is_refusal(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.is::<Denied>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// What callbacks may not reach: nothing is denied by itself on a machine of one's
@@ -165,6 +186,11 @@ fn has(denied: &[IpNet], address: IpAddr) -> bool {
     denied.iter().any(|range| range.contains(&address))
 }
 
+/// Nothing is left of the addresses of a host.
+#[derive(Debug, Error)]
+#[error("queue.callback_deny has the address of this host")]
+struct Denied;
+
 /// Looks names up and leaves out what is denied.
 struct Filtered {
     denied: Arc<[IpNet]>,
@@ -177,43 +203,11 @@ impl Resolve for Filtered {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let permitted: Vec<SocketAddr> = found.filter(|address| !has(&denied, address.ip())).collect();
             if permitted.is_empty() {
-                return Err("queue.callback_deny has all addresses of this host".into());
+                return Err(Denied.into());
             }
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })
     }
-}
-
-/// The headers of a callback: the answer's own, and what is said of the call.
-fn headers(told: &Told<'_>, secret: Option<&str>) -> HeaderMap {
-    let mut map = told
-        .answer
-        .map(|answer| fields::map(&answer.headers))
-        .unwrap_or_default();
-    // Its framing is this request's own.
-    for name in [header::CONTENT_LENGTH, header::DATE, INTERNAL] {
-        map.remove(name);
-    }
-    let mut set = |name: HeaderName, value: String| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            map.insert(name, value);
-        }
-    };
-    set(CALL_ID, told.job.id.clone());
-    set(DURATION_SECONDS, format!("{:.6}", told.took.as_secs_f64()));
-    set(
-        FUNCTION_STATUS,
-        told.answer.map_or(503, |answer| answer.status).to_string(),
-    );
-    set(FUNCTION_NAME, told.job.function.to_string());
-    let (number, most) = told.retry;
-    set(RETRY, number.to_string());
-    set(RETRY_MAX, most.to_string());
-    if let Some(secret) = secret {
-        let body = told.answer.map(|answer| &*answer.body).unwrap_or_default();
-        set(SIGNATURE, signature(secret, body));
-    }
-    map
 }
 
 fn signature(secret: &str, body: &[u8]) -> String {

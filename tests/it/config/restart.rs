@@ -55,6 +55,20 @@ fn state_waits_for_a_restart_and_addresses_do_not() {
 }
 
 #[test]
+fn the_role_waits_for_a_restart_and_does_not_go_with_the_embedded_queue() {
+    let (running, other) = (
+        "[queue]\nkind = \"off\"",
+        "[queue]\nkind = \"off\"\n[server]\nrole = \"worker\"",
+    );
+    let (kept, changes) = keep_running(&config(running), file(other).expect("valid")).expect("allowed");
+    assert_eq!(changes.restart, ["server.role"]);
+    assert_eq!(kept.config.server.role.as_str(), "all");
+    let errors = file("[server]\nrole = \"worker\"").expect_err("one process's own");
+    assert_eq!((errors.len(), &*errors[0].key), (1, "server.role"), "{errors:?}");
+    assert!(errors[0].message.contains("queue.kind"), "{errors:?}");
+}
+
+#[test]
 fn the_provider_changes_live_but_not_the_addresses_that_follow_from_it() {
     let new = file("[provider]\nurl = \"http://p/\"").expect("valid");
     let (kept, changes) = keep_running(&config(NOTHING), new).expect("allowed");
@@ -147,7 +161,11 @@ fn where_asynchronous_calls_are_kept_waits_for_a_restart() {
             "nats_address = \"other\"\nnats_user = \"a\"\nattempts = 3",
             &["queue.nats_address", "queue.nats_user"],
         ),
-        ("nats_address = \"nats\"", "kind = \"embedded\"", &["queue.kind", "queue.nats_address"]),
+        (
+            "nats_address = \"nats\"",
+            "kind = \"embedded\"",
+            &["queue.kind", "queue.nats_address"],
+        ),
     ] {
         let queue = |text: &str| file(&format!("[queue]\n{text}\n")).expect("valid");
         let running = queue(before).config;
