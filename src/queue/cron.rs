@@ -41,6 +41,9 @@ const CONNECTOR: &str = "cron-connector";
 /// What the ids of these calls begin with.
 const PREFIX: &str = "cron-";
 
+/// Most schedules of one function. Looking for the next time goes through all.
+const MOST: usize = 100;
+
 /// How late a call may be. More than a clock is off, or a machine is busy; less
 /// than it sleeps.
 const LATE: TimeDelta = TimeDelta::seconds(60);
@@ -77,15 +80,20 @@ pub struct Timetable {
 
 impl Timetable {
     /// Reads the times. Returns what is wrong with them too; a schedule that cannot
-    /// be read is left out.
-    pub fn new(annotations: &CronAnnotations) -> (Self, Vec<String>) {
+    /// be read is left out, and so is one that has no time after `now`: to find that
+    /// out takes long, and is not done again and again.
+    pub fn new(annotations: &CronAnnotations, now: DateTime<Utc>) -> (Self, Vec<String>) {
         let mut table = Self::default();
         let mut mistakes = BTreeSet::new();
         let zone = annotations.timezone.as_deref();
         let texts = annotations.schedule.split([';', '\n']).map(str::trim);
-        for text in texts.filter(|text| !text.is_empty()) {
+        let mut texts = texts.filter(|text| !text.is_empty());
+        for text in texts.by_ref().take(MOST) {
             match CronTimes::parse(text, zone, CronSeconds::Optional) {
-                Ok(times) => table.times.push(times),
+                Ok(times) if times.next(now).is_some() => table.times.push(times),
+                Ok(_) => {
+                    mistakes.insert(format!("{SCHEDULE}: '{}' never comes", text.escape_debug()));
+                }
                 Err(mistake) => {
                     let (name, found) = match mistake.key {
                         "tz" => (TIMEZONE, zone.unwrap_or_default()),
@@ -95,6 +103,11 @@ impl Timetable {
                     mistakes.insert(format!("{name}: '{}' {message}", found.escape_debug()));
                 }
             }
+        }
+        if texts.next().is_some() {
+            mistakes.insert(format!(
+                "{SCHEDULE}: has more than {MOST} times; the others are ignored"
+            ));
         }
         if table.times.is_empty() && mistakes.is_empty() {
             mistakes.insert(format!("{SCHEDULE}: is missing, so it is never called by the clock"));
@@ -193,7 +206,7 @@ impl Crontab {
             let entry = known
                 .filter(|known| known.annotations == annotations)
                 .unwrap_or_else(|| {
-                    let (table, mistakes) = Timetable::new(&annotations);
+                    let (table, mistakes) = Timetable::new(&annotations, now);
                     let count = mistakes.len();
                     wrong.extend(mistakes.into_iter().map(|mistake| (function.clone(), mistake)));
                     Entry {
@@ -343,16 +356,15 @@ mod tests {
                 &["25T00:00", "25T00:30", "25T01:00", "25T01:30", "25T02:00"],
             ),
             ("@daily", "", "2026-11-26T12:00:00Z", &["27T00:00"]),
-            ("0 0 31 2 *", "", "2026-11-26T12:00:00Z", &["never"]),
         ] {
-            let (table, mistakes) = Timetable::new(&annotations(schedule, zone));
+            let mut now = at(after);
+            let (table, mistakes) = Timetable::new(&annotations(schedule, zone), now);
             assert_eq!(mistakes, Vec::<String>::new(), "{schedule}");
-            let mut now = Some(at(after));
             let found: Vec<_> = expected
                 .iter()
                 .map(|_| {
-                    now = now.and_then(|now| table.next(now));
-                    now.map_or("never".to_owned(), |now| now.format("%dT%H:%M").to_string())
+                    now = table.next(now).expect("there is more");
+                    now.format("%dT%H:%M").to_string()
                 })
                 .collect();
             assert_eq!(found, expected, "{schedule} {zone}");
@@ -361,19 +373,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_once_and_the_rest_goes_on() {
+        let now = at("2026-11-26T12:00:30Z");
+        let many = "* * * * *;".repeat(MOST + 1);
         for (schedule, zone, count, readable) in [
             ("", "", 1, false),
+            ("0 0 31 2 *", "", 1, false),
+            (&*many, "", 1, true),
             ("often", "", 1, false),
             ("often; * * * * *; 99 * * * *", "", 2, true),
             ("* * * * *; */2 * * * *", "Berlin", 1, false),
         ] {
-            let (table, mistakes) = Timetable::new(&annotations(schedule, zone));
+            let (table, mistakes) = Timetable::new(&annotations(schedule, zone), now);
+            assert!(table.times.len() <= MOST, "{schedule}");
             assert_eq!(mistakes.len(), count, "{schedule}: {mistakes:?}");
             assert_eq!(!table.times.is_empty(), readable, "{schedule}");
         }
         let mut crontab = Crontab::default();
         let functions = listed(&[("bad", "often"), ("good", "* * * * *")]);
-        let now = at("2026-11-26T12:00:30Z");
         let wrong = crontab.learn(functions.clone().into_iter(), now);
         assert_eq!(wrong.len(), 1);
         assert!(wrong[0].1.starts_with("schedule: 'often' is no time"), "{wrong:?}");

@@ -206,11 +206,12 @@ impl Worker {
     async fn work(&self, job: Job, before: u32) {
         let snapshot = self.service.current.get();
         let queue = Arc::clone(&snapshot.queue);
-        let (number, started, began) = (before + 1, Utc::now(), Instant::now());
         let queued = match job.target {
             Target::Function => queued::of(&snapshot, &job.function).await,
             Target::Url(_) => Arc::clone(&self.to_urls),
         };
+        // What the function says of itself is not its time.
+        let (number, started, began) = (before + 1, Utc::now(), Instant::now());
         let settings = &queued.settings;
         let kept = snapshot.metrics.kept();
         let channel = &snapshot.config.queue.nats_channel;
@@ -284,6 +285,10 @@ impl Worker {
             let (id, function) = (&job.id, &job.function);
             tracing::warn!(id, %function, ?destination, "the answer goes no further: it went on too often");
             snapshot.metrics.kept().refused();
+        }
+        if !follow.jobs.is_empty() && went.answer.as_ref().is_some_and(|answer| answer.truncated) {
+            let (id, function) = (&job.id, &job.function);
+            tracing::warn!(id, %function, "the answer is longer than queue.max_body; what goes on of it is cut off");
         }
         let most = snapshot.config.queue.max_result.0;
         Finished {
