@@ -41,7 +41,7 @@ pub use generation::LiveGeneration;
 pub use listener::ListenerMetrics;
 pub use names::*;
 pub use replicas::Service;
-pub use waiting::Waiting;
+pub use waiting::{Depth, Waiting};
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,9 +1,16 @@
 //! Connections to NATS, for whatever is kept there: the queue and the lease of
 //! scaling. What is said over them is not decided here.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Event};
 
 use crate::config;
 
@@ -64,12 +71,31 @@ impl Server {
     /// # Errors
     /// In words, with the address.
     pub async fn connect(&self, name: &str) -> Result<Client, String> {
+        self.connect_counting(name, &Arc::default()).await
+    }
+
+    /// The same, counting how often it was made again.
+    ///
+    /// # Errors
+    /// In words, with the address.
+    pub async fn connect_counting(&self, name: &str, again: &Arc<AtomicU64>) -> Result<Client, String> {
         let failed = |what: &str, error: &dyn std::fmt::Display| format!("NATS at {}: {what}{error}", self.address);
         let mut options = ConnectOptions::new()
             .name(name)
             .connection_timeout(TIMEOUT)
             .request_timeout(Some(TIMEOUT))
-            .require_tls(self.tls);
+            .require_tls(self.tls)
+            .event_callback({
+                // The first connection is one, too.
+                let (again, is_first) = (Arc::clone(again), AtomicBool::new(true));
+                move |event| {
+                    if matches!(event, Event::Connected) && !is_first.swap(false, Ordering::Relaxed) {
+                        again.fetch_add(1, Ordering::Relaxed);
+                    }
+                    tracing::debug!(%event, "NATS");
+                    std::future::ready(())
+                }
+            });
         if let Some((user, password)) = &self.user {
             options = options.user_and_password(user.clone(), password.clone());
         }

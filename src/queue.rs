@@ -247,6 +247,23 @@ pub struct Count {
     pub jobs: u64,
 }
 
+/// Jobs of one function that are due and do not run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub jobs: u64,
+    /// Since when the first of them has been due.
+    pub since: Option<DateTime<Utc>>,
+}
+
+impl Waiting {
+    /// One more, due since then.
+    fn add(&mut self, due: DateTime<Utc>) {
+        self.jobs += 1;
+        self.since = Some(self.since.map_or(due, |since| since.min(due)));
+    }
+}
+
 /// How full a queue may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
@@ -349,8 +366,14 @@ pub trait Queue: Send + Sync + 'static {
     /// Jobs by function and state.
     async fn counts(&self) -> Result<Vec<Count>, QueueError>;
 
-    /// Jobs of each function that wait to run now, for the autoscaler.
-    fn depths(&self) -> HashMap<FunctionRef, u64>;
+    /// Jobs of each function that wait to run now, for autoscaler and metrics.
+    fn waiting(&self) -> HashMap<FunctionRef, Waiting>;
+
+    /// How often a lost connection to what keeps the jobs was made again; `None`
+    /// where there is no connection.
+    fn reconnects(&self) -> Option<u64> {
+        None
+    }
 
     /// Forgets jobs that ended before these times.
     async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError>;

@@ -7,11 +7,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use chrono::Utc;
 
 use crate::{
     auth::Auth,
     config::Config,
-    metrics::{LiveGeneration, Metrics, Waiting, query::Prometheus},
+    metrics::{Depth, LiveGeneration, Metrics, Waiting, query::Prometheus},
     policy::States,
     provider::Provider,
     queue::Queue,
@@ -72,13 +73,18 @@ pub struct Snapshot {
 impl Snapshot {
     /// Asynchronous calls that are due, as metrics show them.
     pub fn waiting(&self) -> Waiting {
-        let mut jobs = BTreeMap::new();
-        for (function, count) in self.queue.depths() {
-            *jobs.entry(self.metrics.bounded_label(&function)).or_default() += count;
+        let now = Utc::now();
+        let mut functions: BTreeMap<String, Depth> = BTreeMap::new();
+        for (function, waiting) in self.queue.waiting() {
+            let depth = functions.entry(self.metrics.bounded_label(&function)).or_default();
+            depth.jobs += waiting.jobs;
+            let oldest = waiting.since.and_then(|since| (now - since).to_std().ok());
+            depth.oldest = depth.oldest.max(oldest.unwrap_or_default());
         }
         Waiting {
             queue: self.config.queue.nats_channel.clone(),
-            jobs,
+            functions,
+            reconnects: self.queue.reconnects(),
         }
     }
 

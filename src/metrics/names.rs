@@ -82,6 +82,12 @@ pub const WORKER_PROCESSED: &str = "queue_worker_messages_processed_total";
 pub const WORKER_SUBMITTED: &str = "queue_worker_messages_submitted_total";
 /// Asynchronous calls and what they led to, by function and state.
 pub const ASYNC_JOBS: &str = "gateway_async_jobs";
+/// How long the oldest asynchronous call of a function has waited.
+pub const ASYNC_OLDEST: &str = "gateway_async_oldest_seconds";
+/// Connections to NATS that were made again; OpenFaaS Pro's names of its gateway and its queue-worker.
+pub const NATS_RECONNECTS: &str = "gateway_nats_reconnect_total";
+/// The same.
+pub const WORKER_RECONNECTS: &str = "queue_worker_nats_reconnect_total";
 /// When the clock calls a function next.
 pub const CRON_NEXT: &str = "gateway_cron_next_timestamp_seconds";
 /// What is wrong with the annotations of functions that the clock is to call.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State, Then,
-    schedule::Schedule,
+    Waiting, schedule::Schedule,
 };
 use crate::{config::blocking, model::FunctionRef};
 
@@ -478,8 +478,8 @@ impl Queue for Embedded {
         self.read(rows::counts).await
     }
 
-    fn depths(&self) -> HashMap<FunctionRef, u64> {
-        self.inner().schedule.depths(Utc::now())
+    fn waiting(&self) -> HashMap<FunctionRef, Waiting> {
+        self.inner().schedule.waiting(Utc::now())
     }
 
     async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError> {

@@ -12,7 +12,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State, Then,
-    attempts, fields,
+    Waiting, attempts, fields,
 };
 use crate::{model::FunctionRef, nats::Server};
 
@@ -91,6 +94,8 @@ struct Shared {
     options: Options,
     inner: Mutex<Inner>,
     changed: Notify,
+    /// How often the connection was made again.
+    reconnects: Arc<AtomicU64>,
     /// Whether everything was read; or why not.
     ready: watch::Sender<Result<(), String>>,
 }
@@ -138,6 +143,7 @@ impl JetStream {
             options,
             inner: Mutex::new(inner),
             changed: Notify::new(),
+            reconnects: Arc::default(),
             ready: watch::Sender::new(Err(why)),
         });
         let watching = held(watching::watch(Arc::clone(&shared)));
@@ -413,8 +419,12 @@ impl Queue for JetStream {
         Ok(self.shared.inner().index.counts())
     }
 
-    fn depths(&self) -> HashMap<FunctionRef, u64> {
-        self.shared.inner().index.depths(Utc::now())
+    fn waiting(&self) -> HashMap<FunctionRef, Waiting> {
+        self.shared.inner().index.waiting(Utc::now())
+    }
+
+    fn reconnects(&self) -> Option<u64> {
+        Some(self.shared.reconnects.load(Ordering::Relaxed))
     }
 
     async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Allowed, Bounds, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError};
+use super::{Allowed, Bounds, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError, Waiting};
 use crate::model::FunctionRef;
 
 /// A queue that keeps nothing, and the reason.
@@ -72,7 +72,7 @@ impl Queue for Offline {
         self.told()
     }
 
-    fn depths(&self) -> HashMap<FunctionRef, u64> {
+    fn waiting(&self) -> HashMap<FunctionRef, Waiting> {
         HashMap::new()
     }
 

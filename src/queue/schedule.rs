@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Allowed, Lane};
+use super::{Allowed, Lane, Waiting};
 use crate::model::FunctionRef;
 
 /// A job's place: when it is due, the order in which it came, its id.
@@ -123,15 +123,18 @@ impl Schedule {
     }
 
     /// Jobs of each function that are due.
-    pub fn depths(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, u64> {
-        let depth = |(lane, standing): (&Lane, &Standing)| match lane {
+    pub fn waiting(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, Waiting> {
+        let waiting = |(lane, standing): (&Lane, &Standing)| match lane {
             Lane::Function(function) => {
-                let due = standing.waiting.iter().take_while(|(due, ..)| *due <= now).count();
-                Some((function.clone(), due as u64))
+                let mut waiting = Waiting::default();
+                for (due, ..) in standing.waiting.iter().take_while(|(due, ..)| *due <= now) {
+                    waiting.add(*due);
+                }
+                Some((function.clone(), waiting))
             }
             Lane::Urls | Lane::All => None,
         };
-        self.lanes.iter().filter_map(depth).collect()
+        self.lanes.iter().filter_map(waiting).collect()
     }
 
     fn tidy(&mut self, lane: &Lane) {
@@ -206,8 +209,12 @@ mod tests {
             ("now".to_owned(), String::new())
         );
         assert_eq!(schedule.next_due(at(5)), Some(at(10)));
-        assert_eq!(schedule.depths(at(5))[&function("a")], 0);
-        assert_eq!(schedule.depths(at(10))[&function("a")], 1);
+        assert_eq!(schedule.waiting(at(5))[&function("a")], Waiting::default());
+        let one = Waiting {
+            jobs: 1,
+            since: Some(at(10)),
+        };
+        assert_eq!(schedule.waiting(at(12))[&function("a")], one);
         assert_eq!(take(&mut schedule, 10, 9), "later");
         assert_eq!(schedule.next_due(at(10)), None);
     }

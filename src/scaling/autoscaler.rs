@@ -438,7 +438,12 @@ async fn find(view: &View<'_>, functions: &[(FunctionRef, &FunctionStatus, Funct
         queried: queried.into_iter().collect(),
         cpu: cpu.into_iter().collect(),
         held: view.scaling.held(),
-        depths: view.queue.depths(),
+        depths: view
+            .queue
+            .waiting()
+            .into_iter()
+            .map(|(function, waiting)| (function, waiting.jobs))
+            .collect(),
         queued: queued
             .map(|load| (load.function, load.queued.unwrap_or(0) as u64))
             .collect(),

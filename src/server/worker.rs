@@ -362,8 +362,8 @@ impl Worker {
             Ok(count) => tracing::debug!(count, "results of asynchronous calls forgotten"),
             Err(error) => tracing::warn!(%error, "results of asynchronous calls not forgotten"),
         }
-        let depths = snapshot.queue.depths();
-        self.limiters().retain(|function, _| depths.contains_key(function));
+        let waiting = snapshot.queue.waiting();
+        self.limiters().retain(|function, _| waiting.contains_key(function));
     }
 
     fn limiters(&self) -> MutexGuard<'_, HashMap<FunctionRef, Limiter>> {

@@ -61,7 +61,7 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 }
 
 /// Every series, with its labels.
-const SERIES: [&str; 50] = [
+const SERIES: [&str; 53] = [
     "gateway_function_invocation_total{code,function_name}",
     "gateway_functions_seconds_bucket{code,function_name,le}",
     "gateway_functions_seconds_count{code,function_name}",
@@ -86,6 +86,9 @@ const SERIES: [&str; 50] = [
     "gateway_async_callbacks_total{result}",
     "gateway_async_loops_refused_total",
     "queue_worker_pending_messages{function_name,queue_name}",
+    "gateway_async_oldest_seconds{function_name}",
+    "gateway_nats_reconnect_total",
+    "queue_worker_nats_reconnect_total",
     "queue_worker_function_invocation_inflight{function_name,queue_name}",
     "queue_worker_messages_processed_total{kubernetes_pod_name,queue_name}",
     "queue_worker_messages_submitted_total{kubernetes_pod_name,queue_name}",
@@ -130,7 +133,8 @@ fn feed<'m>(metrics: &'m Metrics, states: &Arc<States>) -> UnderWay<'m> {
     metrics.kept().count([((figlet(), "dead"), 1)].into());
     metrics.show_waiting(move || Waiting {
         queue: "faas-request".to_owned(),
-        jobs: [(figlet(), 2)].into(),
+        functions: [(figlet(), metrics::Depth::default())].into(),
+        reconnects: Some(2),
     });
     metrics.kept().enqueued(Duration::from_millis(2));
     metrics.kept().callback("sent");

@@ -134,6 +134,10 @@ async fn nothing_is_lost_when_nats_is_killed_and_comes_back() {
         becomes(&gateway, id, "succeeded").await;
         assert!(function.of(id) >= 1);
     }
+    for name in ["gateway_nats_reconnect_total", "queue_worker_nats_reconnect_total"] {
+        let again = gateway.metric(name).await;
+        assert!(again.is_some_and(|again| again >= 1.0), "{name}: {again:?}");
+    }
 }
 
 #[tokio::test]
@@ -247,7 +251,11 @@ async fn one_process_takes_calls_and_another_makes_them() {
     let function = Counting::start(Duration::ZERO).await;
     let taking = function.setup(&nats, "[server]\nrole = \"gateway\"\n").start().await;
     let ids = join_all((0..10).map(|_| kept(&taking, "f", &[], ""))).await;
-    assert_eq!(told(&taking, &ids[0]).await["state"], "queued", "nobody makes calls yet");
+    assert_eq!(
+        told(&taking, &ids[0]).await["state"],
+        "queued",
+        "nobody makes calls yet"
+    );
     let making = function.setup(&nats, "[server]\nrole = \"worker\"\n").start().await;
     for id in &ids {
         becomes(&taking, id, "succeeded").await;

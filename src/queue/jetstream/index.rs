@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::record::Record;
 use crate::{
     model::FunctionRef,
-    queue::{Count, Filter, Lane, State, schedule::Schedule},
+    queue::{Count, Filter, Lane, State, Waiting, schedule::Schedule},
 };
 
 /// First wait before a job is looked for again that was not there; it doubles.
@@ -227,15 +227,17 @@ impl Index {
     }
 
     /// Jobs of each function that are due and run nowhere.
-    pub(super) fn depths(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, u64> {
-        let mut depths = HashMap::new();
+    pub(super) fn waiting(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, Waiting> {
+        let mut waiting: HashMap<FunctionRef, Waiting> = HashMap::new();
         for Known { record, .. } in self.calls.values() {
             if record.url.is_none() && !record.state().is_final() {
-                let waits = record.state() != State::Running && record.due() <= now;
-                *depths.entry(record.function()).or_default() += u64::from(waits);
+                let waiting = waiting.entry(record.function()).or_default();
+                if record.state() != State::Running && record.due() <= now {
+                    waiting.add(record.due());
+                }
             }
         }
-        depths
+        waiting
     }
 
     /// Lanes of which no job is left that has not ended.

@@ -48,7 +48,14 @@ async fn read(shared: &Shared, client: &mut Option<Client>) -> Result<std::conve
     let connected = match client {
         Some(client) => client.clone(),
         None => client
-            .insert(shared.options.server.connect(&shared.options.name).await?)
+            .insert({
+                let connected = shared
+                    .options
+                    .server
+                    .connect_counting(&shared.options.name, &shared.reconnects)
+                    .await;
+                connected?
+            })
             .clone(),
     };
     let streams = Arc::new(Streams::open(connected, &shared.options).await?);

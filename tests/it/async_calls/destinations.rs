@@ -45,15 +45,15 @@ async fn what_failed_goes_on_to_a_url_with_and_without_an_answer() {
         receiver.url()
     );
     let gateway = before(&upstream, &file).start().await;
-    for (name, state, status, body) in [("f", "failed", "422", "no"), ("g", "dead", "500", "oh")] {
+    for (name, state, status, answered) in [("f", "failed", "422", "no"), ("g", "dead", "500", "oh")] {
         let id = kept(&gateway, name, &[], "").await;
         becomes(&gateway, &id, state).await;
-        let (headers, received) = receiver.next().await;
+        let (headers, body) = receiver.next().await;
         assert_eq!(
             (&headers["x-call-id"], &headers["x-function-status"]),
             (&id.parse().expect("a value"), &status.parse().expect("a value"))
         );
-        assert_eq!(received, body);
+        assert_eq!(body, answered);
     }
 }
 
