@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
+use url::Url;
 
 use crate::model::FunctionRef;
 
@@ -42,8 +43,8 @@ pub enum Target {
 pub enum Lane {
     /// Calls of a function.
     Function(FunctionRef),
-    /// Whatever goes to URLs.
-    Urls,
+    /// Whatever goes to a host, which may be slow.
+    Host(String),
     /// Everything, where it is made in the order in which it came.
     All,
 }
@@ -75,12 +76,20 @@ pub struct Job {
     pub due: DateTime<Utc>,
 }
 
+impl Lane {
+    /// Of what goes to a URL.
+    pub fn to_url(url: &str) -> Self {
+        let url = Url::parse(url).ok();
+        Self::Host(url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned())
+    }
+}
+
 impl Job {
     /// Where it stands in line.
     pub fn lane(&self) -> Lane {
         match self.target {
             Target::Function => Lane::Function(self.function.clone()),
-            Target::Url(_) => Lane::Urls,
+            Target::Url(ref url) => Lane::to_url(url),
         }
     }
 }

@@ -132,7 +132,7 @@ impl Schedule {
                 }
                 Some((function.clone(), waiting))
             }
-            Lane::Urls | Lane::All => None,
+            Lane::Host(_) | Lane::All => None,
         };
         self.lanes.iter().filter_map(waiting).collect()
     }

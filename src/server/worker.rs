@@ -11,6 +11,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{Ipv4Addr, SocketAddr},
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,6 +21,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
@@ -301,10 +303,17 @@ impl Worker {
 
     /// Makes the call once, or tells its URL.
     async fn attempt(&self, snapshot: &Arc<Snapshot>, job: &Job, number: u32, settings: &Settings) -> Tried {
-        match &job.target {
-            Target::Function => self.call(snapshot, job, number, settings).await,
-            Target::Url(url) => self.callbacks.deliver(&snapshot.config, url, job).await,
-        }
+        let attempt = async {
+            match &job.target {
+                Target::Function => self.call(snapshot, job, number, settings).await,
+                Target::Url(url) => self.callbacks.deliver(&snapshot.config, url, job).await,
+            }
+        };
+        let attempted = AssertUnwindSafe(attempt).catch_unwind().await;
+        attempted.unwrap_or_else(|_| {
+            tracing::error!(id = job.id, "a try of an asynchronous call panicked");
+            Tried::unanswered("the gateway failed to make the call".to_owned())
+        })
     }
 
     /// Makes the call once.
@@ -380,7 +389,7 @@ impl Allowed for Worker {
         }
         let function = match lane {
             Lane::Function(function) => function,
-            Lane::Urls => return queue.function_concurrency as usize,
+            Lane::Host(_) => return queue.function_concurrency as usize,
             Lane::All => return queue.concurrency as usize,
         };
         let most = most(&snapshot, function);

@@ -108,16 +108,16 @@ pub(super) fn recover(
         [],
     )?;
     let mut waiting = connection.prepare(
-        "SELECT id, name, namespace, due, bytes, url IS NULL FROM jobs WHERE state IN ('queued', 'retrying')
+        "SELECT id, name, namespace, due, bytes, url FROM jobs WHERE state IN ('queued', 'retrying')
          ORDER BY seq",
     )?;
     let mut rows = waiting.query([])?;
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
-        let lane = if row.get(5)? {
-            Lane::Function(function(row, 1)?)
-        } else {
-            Lane::Urls
+        let url: Option<String> = row.get(5)?;
+        let lane = match &url {
+            None => Lane::Function(function(row, 1)?),
+            Some(url) => Lane::to_url(url),
         };
         tell(&id, &lane, time(row.get(3)?), size(row, 4)?);
     }

@@ -98,9 +98,9 @@ impl Record {
     }
 
     pub(super) fn lane(&self) -> Lane {
-        match self.url {
+        match &self.url {
             None => Lane::Function(self.function()),
-            Some(_) => Lane::Urls,
+            Some(url) => Lane::to_url(url),
         }
     }
 

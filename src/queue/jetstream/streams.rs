@@ -1,7 +1,7 @@
 //! What the queue has in NATS, and how it is read and written:
 //!
 //! - the stream `OF_<queue>` of work: one message for each job that has not ended,
-//!   under `<queue>.<namespace>.<name>`, or `<queue>.urls` for what goes to URLs;
+//!   under `<queue>.<namespace>.<name>`, or `<queue>.<host>` for what goes to a URL;
 //!   others send to `<queue>` itself. An acknowledged message is gone.
 //! - the stream `OF_<queue>_calls`, which keeps the last message of each subject:
 //!   `state.call` (records), `state.paused`, `answer` (bodies of answers), `job`
@@ -185,7 +185,7 @@ impl Streams {
             Lane::Function(FunctionRef { name, namespace }) => {
                 format!("{}.{}.{}", self.queue, token(namespace), token(name))
             }
-            Lane::Urls => format!("{}.urls", self.queue),
+            Lane::Host(host) => format!("{}.{}", self.queue, token(host)),
             Lane::All => format!("{}.>", self.queue),
         }
     }
@@ -435,7 +435,7 @@ const OPEN: &str = "others";
 fn consumer_name(lane: &Lane) -> String {
     match lane {
         Lane::Function(FunctionRef { name, namespace }) => format!("function-{}=-{}", token(namespace), token(name)),
-        Lane::Urls => "urls".to_owned(),
+        Lane::Host(host) => format!("host-{}", token(host)),
         Lane::All => "shared".to_owned(),
     }
 }

@@ -123,3 +123,20 @@ async fn a_callback_carries_what_is_too_long_for_a_result() {
         (&json!("x".repeat(10)), &json!(true))
     );
 }
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_holds_up_its_own_callbacks_only() {
+    let upstream = Upstream::start().await.function("f", |_| async { text(200, "done") });
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = format!("http://{}/", silent.local_addr().expect("bound"));
+    let receiver = Receiver::start().await;
+    let gateway = before(&upstream, "function_concurrency = 1\n").start().await;
+    for _ in 0..2 {
+        let id = kept(&gateway, "f", &[("x-callback-url", &silent)], "").await;
+        becomes(&gateway, &id, "succeeded").await;
+    }
+    let url = receiver.url().replace("127.0.0.1", "localhost");
+    let id = kept(&gateway, "f", &[("x-callback-url", &url)], "").await;
+    receiver.next().await;
+    callback(&gateway, &id, "succeeded").await;
+}
