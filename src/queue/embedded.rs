@@ -19,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,10 @@ use super::{
 };
 use crate::{config::blocking, model::FunctionRef};
 
+mod place;
 mod rows;
+
+use place::{Room, Taken};
 
 /// Writes that wait at most; more wait in their callers.
 const WAITING: usize = 1024;
@@ -137,6 +140,15 @@ impl Embedded {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, QueueError> {
+        self.write_then(work, |_| ()).await
+    }
+
+    /// The same; `then` is told how it went, also when who asked has left.
+    async fn write_then<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        then: impl FnOnce(&Result<T, QueueError>) + Send + 'static,
+    ) -> Result<T, QueueError> {
         let (done, result) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
             let worked = connection.map(|connection| rows::in_savepoint(connection, work));
@@ -146,6 +158,7 @@ impl Embedded {
                     (Some(worked), Ok(())) => worked.map_err(|error| QueueError::Unavailable(error.to_string())),
                     (None, Ok(())) => Err(QueueError::Unavailable("there was no transaction".to_owned())),
                 };
+                then(&told);
                 // Who asked may have left.
                 let _ = done.send(told);
             })
@@ -153,6 +166,15 @@ impl Embedded {
         let stopped = || QueueError::Unavailable("the gateway is stopping".to_owned());
         self.writes.send(write).await.map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())?
+    }
+
+    /// What changes with a write, for the thread that writes.
+    fn changing(&self, change: impl FnOnce(&mut Inner) + Send + 'static) -> impl FnOnce() + Send + 'static {
+        let (state, changed) = (Arc::clone(&self.state), Arc::clone(&self.changed));
+        move || {
+            change(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
+            changed.notify_one();
+        }
     }
 
     /// Notes that a job runs, for whoever looks: nobody waits for that to be durable,
@@ -186,8 +208,8 @@ impl Embedded {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes place for a job, or says what has none.
-    fn reserve(&self, bytes: u64) -> Result<(), QueueError> {
+    /// Takes room for a job, or says what has none.
+    fn reserve(&self, bytes: u64) -> Result<Room, QueueError> {
         let mut inner = self.inner();
         let bounds = inner.bounds;
         if inner.jobs >= bounds.jobs {
@@ -200,46 +222,15 @@ impl Embedded {
         }
         inner.jobs += 1;
         inner.bytes += bytes;
-        Ok(())
+        Ok(Room {
+            state: Arc::clone(&self.state),
+            bytes: Some(bytes),
+        })
     }
 
     /// What tells who runs a job that it was taken back.
     fn token(&self, id: &str) -> Option<CancellationToken> {
         self.inner().running.get(id).map(|(_, token)| token.clone())
-    }
-}
-
-/// A job that was taken from the schedule and not yet handed out; dropping it puts
-/// it back, for who wanted it may have left.
-struct Taken {
-    state: Arc<Mutex<Inner>>,
-    changed: Arc<Notify>,
-    job: Option<(String, Lane)>,
-}
-
-impl Taken {
-    fn give_up(&mut self) -> Option<(String, Lane)> {
-        let (id, lane) = self.job.take()?;
-        let mut inner = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.running.remove(&id);
-        inner.schedule.ended(&lane);
-        Some((id, lane))
-    }
-
-    fn put_back(&mut self, due: DateTime<Utc>) {
-        if let Some((id, lane)) = self.give_up() {
-            let mut inner = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.schedule.add(&id, &lane, due);
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if self.job.is_some() {
-            self.put_back(Utc::now());
-            self.changed.notify_one();
-        }
     }
 }
 
@@ -271,18 +262,19 @@ fn write_all(connection: &Connection, mut waiting: mpsc::Receiver<Write>) {
 #[async_trait]
 impl Queue for Embedded {
     async fn publish(&self, job: Job) -> Result<Published, QueueError> {
-        let bytes = job.body.len() as u64;
-        self.reserve(bytes)?;
+        let room = self.reserve(job.body.len() as u64)?;
         let (id, lane, due) = (job.id.clone(), job.lane(), job.due);
-        let published = self.write(move |connection| rows::insert(connection, &job)).await;
-        match published {
-            Ok(Published { is_new: true, .. }) => {
-                self.inner().schedule.add(&id, &lane, due);
-                self.changed.notify_one();
-            }
-            _ => self.inner().release(bytes),
-        }
-        published
+        let keep = self.changing(move |inner| inner.schedule.add(&id, &lane, due));
+        self.write_then(
+            move |connection| rows::insert(connection, &job),
+            move |published| {
+                if published.as_ref().is_ok_and(|published| published.is_new) {
+                    room.keep();
+                    keep();
+                }
+            },
+        )
+        .await
     }
 
     async fn next(&self, allowed: &dyn Allowed) -> (Job, u32) {
@@ -377,34 +369,30 @@ impl Queue for Embedded {
     }
 
     async fn cancel(&self, id: &str) -> Result<(), QueueError> {
-        let name = id.to_owned();
+        let (name, taken) = (id.to_owned(), id.to_owned());
         let now = Utc::now();
+        let state = Arc::clone(&self.state);
         let cancelled = self
-            .write(move |connection| {
-                let changed = connection.execute(
-                    "UPDATE jobs SET state = 'cancelled', finished = ?2
-                     WHERE id = ?1 AND state IN ('queued', 'retrying', 'running')",
-                    params![name, now.timestamp_micros()],
-                )?;
-                let row = connection.query_row("SELECT state, bytes FROM jobs WHERE id = ?1", [&name], |row| {
-                    Ok((row.get::<_, String>(0)?, rows::size(row, 1)?))
-                });
-                Ok((changed > 0, row.optional()?))
-            })
+            .write_then(
+                move |connection| rows::cancel(connection, &name, now),
+                move |cancelled| {
+                    if let Ok((true, Some((_, bytes)))) = cancelled {
+                        let mut inner = state.lock().unwrap_or_else(PoisonError::into_inner);
+                        inner.schedule.remove(&taken);
+                        if let Some((_, token)) = inner.running.get(&taken) {
+                            token.cancel();
+                        }
+                        inner.release(*bytes);
+                    }
+                },
+            )
             .await?;
         match cancelled {
             (_, None) => Err(QueueError::NotFound(id.to_owned())),
             (false, Some((state, _))) => Err(QueueError::Conflict(format!(
                 "asynchronous call {id} has ended: it is {state}"
             ))),
-            (true, Some((_, bytes))) => {
-                self.inner().schedule.remove(id);
-                if let Some(token) = self.token(id) {
-                    token.cancel();
-                }
-                self.inner().release(bytes);
-                Ok(())
-            }
+            (true, Some(_)) => Ok(()),
         }
     }
 
@@ -423,18 +411,21 @@ impl Queue for Embedded {
                 entry.state.as_str()
             )));
         }
-        let bytes = entry.job.body.len() as u64;
-        self.reserve(bytes)?;
+        let room = self.reserve(entry.job.body.len() as u64)?;
         let (name, now) = (id.to_owned(), Utc::now());
+        let (id, lane) = (id.to_owned(), entry.job.lane());
+        let keep = self.changing(move |inner| inner.schedule.add(&id, &lane, now));
         let again = self
-            .write(move |connection| rows::redrive(connection, &name, now))
+            .write_then(
+                move |connection| rows::redrive(connection, &name, now),
+                move |again| {
+                    if let Ok(true) = again {
+                        room.keep();
+                        keep();
+                    }
+                },
+            )
             .await;
-        if let Ok(true) = again {
-            self.inner().schedule.add(id, &entry.job.lane(), now);
-            self.changed.notify_one();
-        } else {
-            self.inner().release(bytes);
-        }
         again.map(drop)
     }
 
@@ -462,12 +453,17 @@ impl Queue for Embedded {
     }
 
     async fn pause(&self, function: Option<&FunctionRef>, paused: bool) -> Result<(), QueueError> {
-        let name = function.cloned();
-        self.write(move |connection| rows::pause(connection, name.as_ref(), paused))
-            .await?;
-        self.inner().schedule.pause(function, paused);
-        self.changed.notify_one();
-        Ok(())
+        let (name, shown) = (function.cloned(), function.cloned());
+        let pause = self.changing(move |inner| inner.schedule.pause(shown.as_ref(), paused));
+        self.write_then(
+            move |connection| rows::pause(connection, name.as_ref(), paused),
+            |done| {
+                if done.is_ok() {
+                    pause();
+                }
+            },
+        )
+        .await
     }
 
     fn paused(&self) -> (Vec<FunctionRef>, bool) {

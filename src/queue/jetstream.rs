@@ -26,7 +26,10 @@ use async_nats::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -122,6 +125,12 @@ struct Running {
 fn held(future: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     #[expect(clippy::disallowed_methods, reason = "ends with its holder")]
     AbortOnDropHandle::new(tokio::spawn(future))
+}
+
+/// Does something to its end, also when who asked has left.
+fn finishing<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    #[expect(clippy::disallowed_methods, reason = "a few steps that are bounded each")]
+    tokio::spawn(future)
 }
 
 fn unavailable(error: String) -> QueueError {
@@ -283,7 +292,9 @@ impl Queue for JetStream {
     async fn publish(&self, job: Job) -> Result<Published, QueueError> {
         self.shared.streams()?;
         self.shared.has_room(job.body.len() as u64)?;
-        self.shared.publish(job).await
+        let shared = Arc::clone(&self.shared);
+        let kept = finishing(async move { shared.publish(job).await });
+        kept.await.unwrap_or_else(|error| Err(unavailable(error.to_string())))
     }
 
     async fn next(&self, allowed: &dyn Allowed) -> (Job, u32) {
@@ -435,7 +446,7 @@ impl Queue for JetStream {
             let idle: Vec<Lane> = inner
                 .consumers
                 .keys()
-                .filter(|lane| !inner.index.has_work(lane))
+                .filter(|lane| **lane != Lane::All && !inner.index.has_unfinished(lane))
                 .cloned()
                 .collect();
             (
@@ -449,6 +460,7 @@ impl Queue for JetStream {
             streams.erase(&streams.call_subject(&id)).await.map_err(unavailable)?;
             shared.inner().index.clear_grave(&id);
         }
+        shared.look_for_strays(&streams).await.map_err(unavailable)?;
         for lane in idle {
             shared.inner().consumers.remove(&lane);
             // Another gateway may have removed it; whoever needs it makes it anew.

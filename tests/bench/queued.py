@@ -77,7 +77,7 @@ async def publish(port: int, under_way: int) -> float:
 
 
 def counts(gateway: Proxy) -> dict[str, int]:
-    _, text = asked(to(gateway.port), "GET", "/system/async-status")
+    _, text = asked(to(gateway.port)(), "GET", "/system/async-status")
     found: dict[str, int] = {}
     for count in json.loads(text)["counts"]:
         found[count["state"]] = found.get(count["state"], 0) + count["calls"]
@@ -85,12 +85,12 @@ def counts(gateway: Proxy) -> dict[str, int]:
 
 
 def of_one(gateway: Proxy, generator: Generator) -> dict:
-    asked(to(gateway.port), "POST", "/system/async-pause")
+    asked(to(gateway.port)(), "POST", "/system/async-pause")
     kept = generator.wrk(gateway, KEPT, generator.seconds)
     if kept["failed"]:
         raise Failed(f"{gateway.name}: {kept['failed']} calls were not kept")
     waiting = counts(gateway).get("queued", 0)
-    asked(to(gateway.port), "POST", "/system/async-resume")
+    asked(to(gateway.port)(), "POST", "/system/async-resume")
     began = time.monotonic()
     deadline = began + 120
     while any(counts(gateway).get(state) for state in ("queued", "running", "retrying")):

@@ -21,6 +21,7 @@ use crate::support::{
     gateway::{Setup, can_mount},
     soon,
     upstream::text,
+    wire::Wire,
 };
 
 // With their paths, as this file is read twice.
@@ -393,6 +394,30 @@ async fn a_full_disk_is_503_and_nothing_that_was_kept_is_lost() {
     for id in &ids {
         becomes(&gateway, id, "succeeded").await;
     }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_made_though_its_caller_left_before_it_was_told() {
+    let upstream = Upstream::start().await.function("f", |_| async { text(200, "done") });
+    let gateway = before(&upstream, "").start().await;
+    let request = "POST /async-function/f HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    for _ in 0..100 {
+        let mut wire = Wire::connect(gateway.address()).await;
+        wire.send(request).await;
+        wire.reset();
+    }
+    let last = kept(&gateway, "f", &[], "").await;
+    becomes(&gateway, &last, "succeeded").await;
+    eventually("no call that waits", || async {
+        let answer = gateway
+            .get("/system/async?state=queued")
+            .send()
+            .await
+            .expect("an answer");
+        let waiting: Value = answer.json().await.expect("JSON");
+        waiting["calls"].as_array()?.is_empty().then_some(())
+    })
+    .await;
 }
 
 /// How many calls flow while the gateway is killed: 300, or what the variable says.

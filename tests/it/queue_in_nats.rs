@@ -192,29 +192,55 @@ async fn bodies_and_answers_larger_than_messages_are_kept_whole() {
     assert_eq!(told["result"]["body"].as_str().map(str::len), Some(2_000_000));
 }
 
-#[tokio::test]
-async fn calls_that_others_send_are_made() {
-    let nats = Nats::start().await;
-    let function = Counting::start(Duration::ZERO).await;
-    let gateway = function.setup(&nats, "").start().await;
+/// Sends a message to a subject, as somebody else.
+async fn sent(nats: &Nats, subject: &'static str, payload: String) {
     let client = async_nats::connect(format!("127.0.0.1:{}", nats.port()))
         .await
         .expect("connected");
-    let request = json!({
+    client.publish(subject, payload.into()).await.expect("sent");
+    client.flush().await.expect("sent");
+}
+
+/// A call as OpenFaaS writes it down.
+fn theirs() -> String {
+    json!({
         "Header": { "X-Call-Id": ["theirs"], "Content-Type": ["text/plain"] }, "Host": "gateway", "Body": "aGk=",
         "Method": "POST", "Path": "/", "QueryString": "", "Function": "f", "QueueName": "", "CallbackUrl": null,
-    });
-    let sent = client.publish("faas-request", request.to_string().into()).await;
-    sent.expect("sent");
-    client.publish("faas-request", "nothing".into()).await.expect("sent");
-    client.flush().await.expect("sent");
+    })
+    .to_string()
+}
+
+/// Waits until their call is known and was made.
+async fn theirs_is_made(gateway: &Gateway, function: &Counting) {
     eventually("the call", || async {
         let answer = gateway.get("/system/async/theirs").send().await.expect("an answer");
         (answer.status() == 200).then_some(())
     })
     .await;
-    becomes(&gateway, "theirs", "succeeded").await;
+    becomes(gateway, "theirs", "succeeded").await;
     assert_eq!(function.of("theirs"), 1);
+}
+
+#[tokio::test]
+async fn calls_that_others_send_are_made() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::ZERO).await;
+    let gateway = function.setup(&nats, "").start().await;
+    sent(&nats, "faas-request", theirs()).await;
+    sent(&nats, "faas-request", "nothing".to_owned()).await;
+    theirs_is_made(&gateway, &function).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_gateway_ended_before_it_wrote_the_record_is_made() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::ZERO).await;
+    let mut gateway = function.setup(&nats, "").start().await;
+    gateway.signal(nix::sys::signal::Signal::SIGKILL);
+    gateway.ended().await;
+    sent(&nats, "faas-request.=.f", theirs()).await;
+    let gateway = function.setup(&nats, "").start().await;
+    theirs_is_made(&gateway, &function).await;
 }
 
 #[tokio::test]

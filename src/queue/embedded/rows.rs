@@ -247,6 +247,24 @@ pub(super) fn make_room(connection: &Connection) {
     }
 }
 
+/// Takes a job back: whether it was there and had not ended, and its state and the
+/// bytes of its body now.
+pub(super) fn cancel(
+    connection: &Connection,
+    id: &str,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<(bool, Option<(String, u64)>)> {
+    let changed = connection.execute(
+        "UPDATE jobs SET state = 'cancelled', finished = ?2
+         WHERE id = ?1 AND state IN ('queued', 'retrying', 'running')",
+        params![id, now.timestamp_micros()],
+    )?;
+    let row = connection.query_row("SELECT state, bytes FROM jobs WHERE id = ?1", [id], |row| {
+        Ok((row.get(0)?, size(row, 1)?))
+    });
+    Ok((changed > 0, row.optional()?))
+}
+
 /// Whether it was in a state in which it can run again.
 pub(super) fn redrive(connection: &Connection, id: &str, now: DateTime<Utc>) -> rusqlite::Result<bool> {
     let changed = connection.execute(

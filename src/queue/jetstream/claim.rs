@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Allowed, Finished, Job, Known, LOOK, Lane, PutError, QueueError, Record, Running, Shared, State, Streams, TRIES,
-    Then, UNKEPT, attempts, fields, held, message, unavailable,
+    Then, UNKEPT, attempts, fields, held, keep::is_stray, message, unavailable,
 };
 
 /// How long the server may take to say whether it has a job.
@@ -39,13 +39,15 @@ impl Place<'_> {
 
     /// Keeps the place of a job that runs now.
     fn keep(mut self, id: &str) {
-        if let Some((wanted, _)) = self.taken.take()
-            && wanted != id
-        {
-            self.shared
-                .inner()
-                .index
-                .look_again(&wanted, Utc::now(), Some(Utc::now()));
+        let Some((wanted, lane)) = self.taken.take().filter(|(wanted, _)| wanted != id) else {
+            return;
+        };
+        let (now, mut inner) = (Utc::now(), self.shared.inner());
+        if is_stray(&wanted) {
+            // There may be more.
+            inner.index.schedule.add(&wanted, &lane, now);
+        } else {
+            inner.index.look_again(&wanted, now, Some(now));
         }
     }
 }

@@ -240,13 +240,10 @@ impl Index {
         waiting
     }
 
-    /// Lanes of which no job is left that has not ended.
-    pub(super) fn has_work(&self, lane: &Lane) -> bool {
-        *lane == Lane::All
-            || self
-                .calls
-                .values()
-                .any(|known| !known.record.state().is_final() && known.record.lane() == *lane)
+    /// Whether a lane has a job that has not ended.
+    pub(super) fn has_unfinished(&self, lane: &Lane) -> bool {
+        let mut records = self.calls.values().map(|known| &known.record);
+        records.any(|record| !record.state().is_final() && self.lane(record) == *lane)
     }
 }
 

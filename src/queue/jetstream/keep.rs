@@ -7,7 +7,18 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{AT_ONCE, Job, Published, PutError, QueueError, Record, Shared, State, Streams, unavailable};
+use super::{AT_ONCE, Job, Lane, Published, PutError, QueueError, Record, Shared, State, Streams, unavailable};
+
+/// Stands in line for jobs of a lane that are not known by their ids, and is none:
+/// those come from header fields, which cannot have such a character.
+fn stray(lane: &Lane) -> String {
+    format!("\0{lane:?}")
+}
+
+/// Whether that is what stands in line.
+pub(super) fn is_stray(id: &str) -> bool {
+    id.starts_with('\0')
+}
 
 impl Shared {
     pub(super) fn has_room(&self, bytes: u64) -> Result<(), QueueError> {
@@ -174,5 +185,19 @@ impl Shared {
         let removals = stream::iter(records).map(|record| async move { self.remove(&record).await });
         let removed: Vec<()> = removals.buffer_unordered(AT_ONCE).try_collect().await?;
         Ok(removed.len() as u64)
+    }
+
+    /// Has messages looked for of which nothing is known: who sent them ended before
+    /// it could write their records.
+    pub(super) async fn look_for_strays(&self, streams: &Streams) -> Result<(), String> {
+        let lanes = streams.waiting_lanes().await?;
+        let mut inner = self.inner();
+        for lane in lanes {
+            let lane = if self.options.is_shared { Lane::All } else { lane };
+            if !inner.index.has_unfinished(&lane) {
+                inner.index.schedule.add(&stray(&lane), &lane, Utc::now());
+            }
+        }
+        Ok(())
     }
 }

@@ -377,6 +377,27 @@ impl Streams {
         }
     }
 
+    /// Lanes that have messages.
+    pub(super) async fn waiting_lanes(&self) -> Result<Vec<Lane>, String> {
+        use futures_util::TryStreamExt;
+
+        let found = self.work.info_with_subjects(self.lane_subject(&Lane::All)).await;
+        let subjects: Vec<(String, usize)> = found.map_err(words)?.try_collect().await.map_err(words)?;
+        Ok(subjects
+            .iter()
+            .filter_map(|(subject, _)| self.lane_of(subject))
+            .collect())
+    }
+
+    /// The lane of a subject of the stream of work.
+    fn lane_of(&self, subject: &str) -> Option<Lane> {
+        let rest = subject.strip_prefix(&*self.queue)?.strip_prefix('.')?;
+        Some(match rest.split_once('.') {
+            Some((namespace, name)) => Lane::Function(FunctionRef::new(text(name), text(namespace))),
+            None => Lane::Host(text(rest)),
+        })
+    }
+
     /// Removes the consumers of the other mode, which the server does not let be
     /// beside those of this one.
     pub(super) async fn remove_others(&self, is_shared: bool) -> Result<(), String> {
