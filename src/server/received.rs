@@ -72,7 +72,12 @@ impl HttpBody for Received {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let ended = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
+        let ended = match &polled {
+            Poll::Ready(None) => true,
+            // Nothing comes after trailers, and nobody asks.
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.body.is_end_stream(),
+            _ => self.body.is_end_stream(),
+        };
         self.note(if ended { ENDED } else { BEGUN });
         polled
     }
