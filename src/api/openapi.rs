@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 use super::{Apis, apis, routes};
 use crate::problem::PROBLEM_JSON;
 
+mod v31;
+
 /// Everything a generator of clients may choke on in 3.0.0 is settled in 3.0.3,
 /// and nothing poem writes differs between the two.
 const VERSION: &str = "3.0.3";
@@ -51,24 +53,60 @@ pub(super) fn document() -> &'static str {
     &DOCUMENT
 }
 
-/// The document of a gateway whose paths are below `base` (empty, or like `/faas`).
-pub(super) fn document_below(base: &str) -> String {
-    if base.is_empty() {
+/// How the document is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is, in JSON.
+    Json,
+    /// As it is, in YAML.
+    Yaml,
+    /// In the words of OpenAPI 3.1, in JSON.
+    Json31,
+}
+
+/// The document of a gateway whose paths are below `server`: empty, a path like
+/// `/faas`, or a URL.
+pub(super) fn document_below(server: &str, form: Form) -> String {
+    if server.is_empty() && form == Form::Json {
         return document().to_owned();
     }
     let mut below: Value = serde_json::from_str(document()).expect("written above");
-    below["servers"] = json!([{ "url": base }]);
-    format!("{below:#}\n")
+    if !server.is_empty() {
+        below["servers"] = json!([{ "url": server }]);
+    }
+    match form {
+        Form::Json => format!("{below:#}\n"),
+        Form::Json31 => format!("{:#}\n", v31::rendition(below)),
+        // Maps with text for keys, which is what it can write.
+        Form::Yaml => serde_yaml::to_string(&below).expect("a JSON value"),
+    }
 }
 
-/// The page of Swagger UI, with the document in it and an icon, for browsers
-/// would else ask for `/favicon.ico`.
-pub(super) fn reference_below(base: &str) -> String {
+/// What shows the document to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Swagger UI, which can also make calls.
+    Swagger,
+    /// Redoc, to read and to print.
+    Redoc,
+}
+
+/// The page of a reader, with the document in it and an icon, for browsers would
+/// else ask for `/favicon.ico`. What it would load from elsewhere is left out.
+pub(super) fn reference_below(server: &str, reader: Reader) -> String {
     let service = service();
-    service
-        .swagger_ui_html()
-        .replacen("<head>", "<head>\n    <link rel=\"icon\" href=\"data:,\">", 1)
-        .replace(&service.spec(), &document_below(base))
+    let page = match reader {
+        Reader::Swagger => service.swagger_ui_html(),
+        Reader::Redoc => without_fonts(&service.redoc_html()),
+    };
+    page.replacen("<head>", "<head>\n    <link rel=\"icon\" href=\"data:,\">", 1)
+        .replace(&service.spec(), &document_below(server, Form::Json))
+}
+
+/// A page without the line that loads fonts from elsewhere.
+fn without_fonts(page: &str) -> String {
+    let lines = page.lines().filter(|line| !line.contains("rel=\"stylesheet\""));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What poem derives from the handlers.
@@ -293,11 +331,31 @@ mod tests {
 
     #[test]
     fn the_reference_shows_the_completed_document_and_loads_nothing() {
-        let page = reference_below("");
-        assert!(page.contains("/function/{name}/{path}"));
-        assert!(page.contains("rel=\"icon\" href=\"data:"));
-        for outside in ["src=\"http", "href=\"http", "url(http", "@import"] {
-            assert!(!page.contains(outside), "{outside}");
+        for reader in [Reader::Swagger, Reader::Redoc] {
+            let page = reference_below("", reader);
+            assert!(page.contains("/function/{name}/{path}"), "{reader:?}");
+            assert!(page.contains("rel=\"icon\" href=\"data:"), "{reader:?}");
+            for outside in ["src=\"http", "href=\"http", "url(http", "@import url"] {
+                assert!(!page.contains(outside), "{reader:?}: {outside}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_form_says_the_same() {
+        let plain: Value = serde_json::from_str(&document_below("/faas", Form::Json)).expect("JSON");
+        assert_eq!(plain["servers"], json!([{ "url": "/faas" }]));
+        let yaml: Value = serde_yaml::from_str(&document_below("/faas", Form::Yaml)).expect("YAML");
+        assert_eq!(yaml, plain);
+        let newer: Value = serde_json::from_str(&document_below("/faas", Form::Json31)).expect("JSON");
+        assert_eq!(newer["openapi"], "3.1.0");
+        for part in ["paths", "components"] {
+            let keys = |document: &Value| {
+                document[part]
+                    .as_object()
+                    .map(|map| map.keys().cloned().collect::<Vec<_>>())
+            };
+            assert_eq!(keys(&newer), keys(&plain), "{part}");
         }
     }
 }

@@ -10,32 +10,42 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use poem::{
     Response,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
 };
 use sha2::{Digest, Sha256};
 
-use super::openapi;
-use crate::problem::Problem;
+use super::openapi::{self, Form, Reader};
+use crate::{problem::Problem, proxy::headers};
 
 /// Paths served here, and whether they are open.
-pub(super) const PATHS: [(&str, bool); 8] = [
+pub(super) const PATHS: [(&str, bool); 11] = [
     ("/", true),
     ("/ui", false),
     ("/ui/", false),
     ("/ui/index.html", false),
     ("/ui/app.css", false),
     ("/ui/app.js", false),
-    ("/docs", false),
-    ("/openapi.json", true),
+    (SWAGGER, false),
+    (REDOC, false),
+    (JSON, true),
+    (YAML, true),
+    (JSON_31, true),
 ];
+
+const SWAGGER: &str = "/docs";
+const REDOC: &str = "/docs/redoc";
+const JSON: &str = "/openapi.json";
+const YAML: &str = "/openapi.yaml";
+const JSON_31: &str = "/openapi/3.1.json";
 
 /// The portal's own files need nothing inline and nothing from elsewhere.
 const PORTAL_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Swagger UI comes as one page with everything inline.
+/// The readers of the document come as one page each, with everything inline; Redoc
+/// searches in a worker that it makes of a blob.
 const REFERENCE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-     connect-src 'self'; img-src 'self' data:; font-src data:; form-action 'none'; base-uri 'none'; \
+     connect-src 'self'; img-src 'self' data:; font-src data:; worker-src blob:; form-action 'none'; base-uri 'none'; \
      frame-ancestors 'none'";
 
 /// An embedded file.
@@ -119,29 +129,42 @@ static SCRIPT: LazyLock<File> = LazyLock::new(|| {
     )
 });
 
-/// The files that name the base path, for the one that was last asked for:
-/// Swagger UI's page has 1.7 MB, so it is put together when it is needed.
+/// The files that name the server, for the one that was last asked for: a page has
+/// more than a megabyte, so it is put together when it is needed.
 #[derive(Default)]
 pub(super) struct BasedFiles {
-    document: ArcSwapOption<Based>,
-    reference: ArcSwapOption<Based>,
+    json: ArcSwapOption<Based>,
+    yaml: ArcSwapOption<Based>,
+    json_31: ArcSwapOption<Based>,
+    swagger: ArcSwapOption<Based>,
+    redoc: ArcSwapOption<Based>,
 }
 
 struct Based {
-    base: String,
+    server: String,
     file: File,
 }
 
 impl BasedFiles {
-    fn document(&self, base: &str) -> Arc<Based> {
-        kept(&self.document, base, || {
-            File::new("application/json", None, openapi::document_below(base))
-        })
+    /// The document at `path`, if that is one.
+    fn document(&self, path: &str, server: &str) -> Option<Arc<Based>> {
+        let (slot, form, content_type) = match path {
+            JSON => (&self.json, Form::Json, "application/json"),
+            YAML => (&self.yaml, Form::Yaml, "application/yaml"),
+            JSON_31 => (&self.json_31, Form::Json31, "application/json"),
+            _ => return None,
+        };
+        let write = || File::new(content_type, None, openapi::document_below(server, form));
+        Some(kept(slot, server, write))
     }
 
-    fn reference(&self, base: &str) -> Arc<Based> {
-        kept(&self.reference, base, || {
-            let page = openapi::reference_below(base);
+    fn reference(&self, reader: Reader, base: &str) -> Arc<Based> {
+        let slot = match reader {
+            Reader::Swagger => &self.swagger,
+            Reader::Redoc => &self.redoc,
+        };
+        kept(slot, base, || {
+            let page = openapi::reference_below(base, reader);
             File::new("text/html; charset=utf-8", Some(REFERENCE_POLICY), page)
         })
     }
@@ -155,8 +178,8 @@ impl BasedFiles {
         enabled: bool,
         base: &str,
     ) -> Option<Result<Response, Problem>> {
-        if path == "/openapi.json" {
-            return Some(Ok(self.document(base).file.response(request)));
+        if let Some(document) = self.document(path, &server(request, base)) {
+            return Some(Ok(document.file.response(request)));
         }
         if !PATHS.iter().any(|(known, _)| *known == path) {
             return None;
@@ -168,20 +191,39 @@ impl BasedFiles {
         Some(Ok(match path {
             "/ui/app.css" => STYLE.response(request),
             "/ui/app.js" => SCRIPT.response(request),
-            "/docs" => self.reference(base).file.response(request),
+            SWAGGER => self.reference(Reader::Swagger, base).file.response(request),
+            REDOC => self.reference(Reader::Redoc, base).file.response(request),
             "/ui/" | "/ui/index.html" => INDEX.response(request),
             _ => to_portal(base),
         }))
     }
 }
 
-/// What is kept for this base path, or made for it and kept from now on.
-fn kept(slot: &ArcSwapOption<Based>, base: &str, write: impl FnOnce() -> File) -> Arc<Based> {
-    if let Some(known) = slot.load_full().filter(|known| known.base == base) {
+/// Where the gateway is for whoever asks: behind a proxy that says what it was asked
+/// for, a whole URL; else where the document itself is.
+fn server(request: &HeaderMap, base: &str) -> String {
+    let told = |name| request.get(name).and_then(|value| value.to_str().ok()).map(first);
+    let Some(host) =
+        told(headers::FORWARDED_HOST).filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok())
+    else {
+        return base.to_owned();
+    };
+    let scheme = told(headers::FORWARDED_PROTO).filter(|scheme| matches!(*scheme, "http" | "https"));
+    format!("{}://{host}{base}", scheme.unwrap_or("http"))
+}
+
+/// The first of a list: what the outermost proxy saw.
+fn first(list: &str) -> &str {
+    list.split(',').next().unwrap_or_default().trim()
+}
+
+/// What is kept for this server, or made for it and kept from now on.
+fn kept(slot: &ArcSwapOption<Based>, server: &str, write: impl FnOnce() -> File) -> Arc<Based> {
+    if let Some(known) = slot.load_full().filter(|known| known.server == server) {
         return known;
     }
     let made = Arc::new(Based {
-        base: base.to_owned(),
+        server: server.to_owned(),
         file: write(),
     });
     slot.store(Some(Arc::clone(&made)));

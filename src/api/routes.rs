@@ -110,7 +110,10 @@ mod tests {
             .map(|route| &*route.template)
             .collect();
         open.sort_unstable();
-        assert_eq!(open, ["/", "/healthz", "/openapi.json"]);
+        assert_eq!(
+            open,
+            ["/", "/healthz", "/openapi.json", "/openapi.yaml", "/openapi/3.1.json"]
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     support::{self, soon, upstream::text},
 };
 
-const PROTECTED: [&str; 13] = [
+const PROTECTED: [&str; 14] = [
     "/system/functions",
     "/system/function/a",
     "/system/scale-function/a",
@@ -29,6 +29,7 @@ const PROTECTED: [&str; 13] = [
     "/system/telemetry",
     "/ui/",
     "/docs",
+    "/docs/redoc",
 ];
 
 /// A desk with `admin` and `s3cret`.
@@ -64,7 +65,13 @@ async fn everything_but_health_the_front_door_and_the_document_is_protected() {
         assert_eq!(answer.header("x-openfaas-internal"), "gateway", "{path}");
     }
     assert!(desk.asked().is_empty());
-    for (path, status) in [("/healthz", 200), ("/", 307), ("/openapi.json", 200), ("/nothing", 404)] {
+    for (path, status) in [
+        ("/healthz", 200),
+        ("/", 307),
+        ("/openapi.json", 200),
+        ("/openapi.yaml", 200),
+        ("/nothing", 404),
+    ] {
         assert_eq!(desk.get(path).await.status, status, "{path}");
     }
 }

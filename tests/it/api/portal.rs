@@ -22,7 +22,10 @@ async fn files_are_embedded_and_revalidated() {
         ("/ui/app.css", "text/css; charset=utf-8"),
         ("/ui/app.js", "text/javascript; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
+        ("/docs/redoc", "text/html; charset=utf-8"),
         ("/openapi.json", "application/json"),
+        ("/openapi.yaml", "application/yaml"),
+        ("/openapi/3.1.json", "application/json"),
     ] {
         let answer = desk.get(path).await;
         assert_eq!(
@@ -63,20 +66,47 @@ async fn the_portal_runs_under_a_strict_policy() {
 
 #[tokio::test]
 async fn the_reference_is_complete_without_the_internet() {
-    let page = Desk::new().get("/docs").await;
-    let policy = page.header("content-security-policy");
-    assert!(
-        policy.contains("default-src 'none'") && !policy.contains("http"),
-        "{policy}"
-    );
-    let text = page.text();
-    assert!(text.contains("SwaggerUIBundle(") && text.contains("listFunctions"));
+    for (path, reader) in [("/docs", "SwaggerUIBundle("), ("/docs/redoc", "Redoc.init(")] {
+        let page = Desk::new().get(path).await;
+        let policy = page.header("content-security-policy");
+        assert!(
+            policy.contains("default-src 'none'") && !policy.contains("http"),
+            "{policy}"
+        );
+        let text = page.text();
+        assert!(text.contains(reader) && text.contains("listFunctions"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_says_where_the_gateway_is_for_whoever_asks() {
+    // The path of the gateway is taken off before the API is asked.
+    let desk = Desk::with("server.base_path = \"/faas\"");
+    for (headers, expected) in [
+        (&[][..], "/faas"),
+        (&[("x-forwarded-host", "gw.example")], "http://gw.example/faas"),
+        (
+            &[
+                ("x-forwarded-host", "gw.example:8443, inner"),
+                ("x-forwarded-proto", "https"),
+            ],
+            "https://gw.example:8443/faas",
+        ),
+        (&[("x-forwarded-host", "gw.example/<script>")], "/faas"),
+        (&[("x-forwarded-host", "user@gw.example")], "/faas"),
+    ] {
+        for path in ["/openapi.json", "/openapi.yaml", "/openapi/3.1.json"] {
+            let answer = desk.send(Method::GET, path, headers, "").await;
+            let document: serde_json::Value = serde_yaml::from_str(answer.text()).expect("YAML, as JSON is");
+            assert_eq!(document["servers"][0]["url"], expected, "{path} {headers:?}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_portal_that_is_off_is_not_there() {
     let desk = Desk::with("ui.enabled = false");
-    for path in ["/", "/ui", "/ui/", "/ui/app.js", "/docs"] {
+    for path in ["/", "/ui", "/ui/", "/ui/app.js", "/docs", "/docs/redoc"] {
         desk.get(path)
             .await
             .is_error(404, "the portal is switched off (ui.enabled)");
