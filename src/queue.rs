@@ -315,6 +315,9 @@ pub struct Published {
 pub trait Allowed: Sync {
     /// Of this one.
     fn allowed(&self, lane: &Lane) -> usize;
+
+    /// How many more may run, of whatever lane.
+    fn free(&self) -> usize;
 }
 
 /// Whatever keeps jobs.

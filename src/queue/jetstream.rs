@@ -11,7 +11,7 @@
 //! The connection mends itself. While there is none, calls are told so.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -106,6 +106,8 @@ struct Shared {
 struct Inner {
     index: Index,
     running: HashMap<String, Running>,
+    /// Jobs that are claimed and not handed out yet.
+    ready: VecDeque<(Job, u32)>,
     consumers: HashMap<Lane, PullConsumer>,
     streams: Option<Arc<Streams>>,
     bounds: Bounds,
@@ -144,6 +146,7 @@ impl JetStream {
         let inner = Inner {
             index: Index::new(options.ack_wait, options.is_shared),
             running: HashMap::new(),
+            ready: VecDeque::new(),
             consumers: HashMap::new(),
             streams: None,
             bounds,

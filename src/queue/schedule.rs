@@ -87,6 +87,16 @@ impl Schedule {
         matches!(lane, Lane::Function(function) if self.paused.contains(function))
     }
 
+    /// Another job of a lane runs, which was not taken from here.
+    pub fn begun(&mut self, lane: &Lane) {
+        self.lanes.entry(lane.clone()).or_default().running += 1;
+    }
+
+    /// How many jobs of a lane run.
+    pub fn running(&self, lane: &Lane) -> usize {
+        self.lanes.get(lane).map_or(0, |standing| standing.running)
+    }
+
     /// A job that was taken does not run any more.
     pub fn ended(&mut self, lane: &Lane) {
         if let Some(standing) = self.lanes.get_mut(lane) {
@@ -166,6 +176,10 @@ mod tests {
 
     impl Allowed for usize {
         fn allowed(&self, _: &Lane) -> usize {
+            *self
+        }
+
+        fn free(&self) -> usize {
             *self
         }
     }

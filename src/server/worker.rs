@@ -396,6 +396,11 @@ impl Allowed for Worker {
         let limiters = self.limiters();
         limiters.get(function).copied().unwrap_or_default().limit(most)
     }
+
+    fn free(&self) -> usize {
+        let all = self.service.current.get().config.queue.concurrency as usize;
+        all.saturating_sub(self.running.load(Ordering::SeqCst))
+    }
 }
 
 /// Most jobs of a function at a time: no more than calls that it may have.

@@ -8,6 +8,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{TryStreamExt, future::join_all};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,6 +18,9 @@ use super::{
 
 /// How long the server may take to say whether it has a job.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// Most jobs that are fetched at a time.
+const AT_ONCE: usize = 16;
 
 /// Jobs that are due so soon are due.
 const SOON: TimeDelta = TimeDelta::milliseconds(5);
@@ -46,7 +50,7 @@ impl Place<'_> {
         if is_stray(&wanted) {
             // There may be more.
             inner.index.schedule.add(&wanted, &lane, now);
-        } else {
+        } else if !inner.running.contains_key(&wanted) {
             inner.index.look_again(&wanted, now, Some(now));
         }
     }
@@ -92,48 +96,77 @@ impl Drop for Delivery {
 pub(super) async fn next(shared: &Arc<Shared>, allowed: &dyn Allowed) -> (Job, u32) {
     loop {
         let now = Utc::now();
-        let (taken, due) = {
+        let (ready, taken, due) = {
             let mut inner = shared.inner();
-            (
-                inner.index.schedule.take(now, allowed),
-                inner.index.schedule.next_due(now),
-            )
+            // Its lane has counted it since it was claimed.
+            let ready = if allowed.free() > 0 {
+                inner.ready.pop_front()
+            } else {
+                None
+            };
+            let taken = match ready {
+                Some(_) => None,
+                None => inner.index.schedule.take(now, allowed),
+            };
+            (ready, taken, inner.index.schedule.next_due(now))
         };
+        if let Some(ready) = ready {
+            return ready;
+        }
         let Some((id, lane)) = taken else {
             let wait = due.and_then(|due| (due - now).to_std().ok()).unwrap_or(LOOK).min(LOOK);
             // Only ends the wait sooner.
             let _ = tokio::time::timeout(wait, shared.changed.notified()).await;
             continue;
         };
-        let mut place = Place {
+        // The one that was taken counts already.
+        let more = {
+            let under_way = shared.inner().index.schedule.running(&lane);
+            allowed.allowed(&lane).saturating_sub(under_way)
+        };
+        let most = 1 + more.min(allowed.free().saturating_sub(1)).min(AT_ONCE - 1);
+        let place = Place {
             shared,
             taken: Some((id, lane.clone())),
         };
-        match fetch(shared, &lane).await {
-            Ok(Some(message)) => match claim(shared, &lane, message).await {
-                Ok(Some((job, tries))) => {
-                    place.keep(&job.id);
-                    return (job, tries);
-                }
-                Ok(None) => place.put_back(Some(Utc::now())),
-                Err(error) => {
-                    tracing::warn!(%error, "asynchronous call not taken; trying again");
-                    place.put_back(Some(Utc::now() + UNKEPT));
-                }
-            },
-            Ok(None) => place.put_back(None),
-            Err(error) => {
-                tracing::debug!(%error, "no asynchronous calls taken; trying again");
-                place.put_back(Some(Utc::now() + LOOK));
-            }
-        }
+        take(shared, &lane, place, most).await;
     }
 }
 
-/// A message of a lane, if one is there.
-async fn fetch(shared: &Shared, lane: &Lane) -> Result<Option<jetstream::Message>, QueueError> {
-    use futures_util::StreamExt;
+/// Fetches and claims up to `most` jobs of a lane, in the place of one that was
+/// taken from the schedule.
+async fn take(shared: &Arc<Shared>, lane: &Lane, mut place: Place<'_>, most: usize) {
+    let messages = match fetch(shared, lane, most).await {
+        Ok(messages) if messages.is_empty() => return place.put_back(None),
+        Ok(messages) => messages,
+        Err(error) => {
+            tracing::debug!(%error, "no asynchronous calls taken; trying again");
+            return place.put_back(Some(Utc::now() + LOOK));
+        }
+    };
+    let claims = messages.into_iter().map(|message| claim(shared, lane, message));
+    let (mut claimed, mut failed) = (None, false);
+    for claim in join_all(claims).await {
+        match claim {
+            // The first one has the place; others take their own.
+            Ok(Some(_)) if claimed.is_some() => shared.inner().index.schedule.begun(lane),
+            Ok(Some(id)) => claimed = Some(id),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "asynchronous call not taken; trying again");
+                failed = true;
+            }
+        }
+    }
+    match claimed {
+        Some(id) => place.keep(&id),
+        None if failed => place.put_back(Some(Utc::now() + UNKEPT)),
+        None => place.put_back(Some(Utc::now())),
+    }
+}
 
+/// Up to `most` messages of a lane, of those that are there.
+async fn fetch(shared: &Shared, lane: &Lane, most: usize) -> Result<Vec<jetstream::Message>, QueueError> {
     let streams = shared.streams()?;
     let known = shared.inner().consumers.get(lane).cloned();
     let consumer = if let Some(consumer) = known {
@@ -144,13 +177,9 @@ async fn fetch(shared: &Shared, lane: &Lane) -> Result<Option<jetstream::Message
         consumer
     };
     let fetched = async {
-        let mut messages = consumer
-            .fetch()
-            .max_messages(1)
-            .messages()
-            .await
-            .map_err(|error| error.to_string())?;
-        messages.next().await.transpose().map_err(|error| error.to_string())
+        let messages = consumer.fetch().max_messages(most).messages().await;
+        let messages = messages.map_err(|error| error.to_string())?;
+        messages.try_collect().await.map_err(|error| error.to_string())
     };
     // Nobody answers a question that was under way when the connection was lost.
     let fetched = tokio::time::timeout(ANSWER, fetched).await;
@@ -162,13 +191,9 @@ async fn fetch(shared: &Shared, lane: &Lane) -> Result<Option<jetstream::Message
     })
 }
 
-/// Makes a message's job this gateway's; `None` where there is nothing to do for it
-/// now.
-async fn claim(
-    shared: &Arc<Shared>,
-    lane: &Lane,
-    message: jetstream::Message,
-) -> Result<Option<(Job, u32)>, QueueError> {
+/// Makes a message's job this gateway's, to be handed out next, and tells its id;
+/// `None` where there is nothing to do for it now.
+async fn claim(shared: &Arc<Shared>, lane: &Lane, message: jetstream::Message) -> Result<Option<String>, QueueError> {
     let streams = shared.streams()?;
     let number = message
         .info()
@@ -232,7 +257,9 @@ async fn claim(
                 if let Some(acker) = delivery.keep() {
                     hold(shared, &job.id, acker);
                 }
-                return Ok(Some((job, record.tries)));
+                let id = job.id.clone();
+                shared.inner().ready.push_back((job, record.tries));
+                return Ok(Some(id));
             }
             Err(error) => {
                 shared.inner().running.remove(&job.id);

@@ -266,6 +266,10 @@ mod tests {
         fn allowed(&self, _: &Lane) -> usize {
             usize::MAX
         }
+
+        fn free(&self) -> usize {
+            usize::MAX
+        }
     }
 
     fn at(second: i64) -> DateTime<Utc> {
