@@ -4,17 +4,17 @@
 # where Debian keeps them, which is not on everybody's path
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-# arguments of `make run`, `make bench` and `make fuzz`: make run ARGS="--config my.toml"
+# arguments of `make run`, `make bench`, `make fuzz` and `make test-clients`: make run ARGS="--config my.toml"
 ARGS ?=
 
 # The documentation is for maintainers and has the private items, so links to those lead somewhere.
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt fuzz bench instructions openapi schema plots tools image
+.PHONY: help run test test-clients lint fmt fuzz bench instructions openapi schema plots tools image
 
 help: ## list these
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run: ## build for production and start the gateway at http://127.0.0.1:8080
 	@.ci/install build
@@ -23,6 +23,11 @@ run: ## build for production and start the gateway at http://127.0.0.1:8080
 test: ## run all tests; installs what they need
 	@.ci/install test
 	cargo test --locked
+
+test-clients: ## generate clients in five languages, compile and run them: make test-clients ARGS="--only go"
+	@.ci/install build clients
+	cargo build --locked
+	python3 tests/clients/run.py $(ARGS)
 
 lint: ## formatting, clippy, documentation, licences: no warning is left
 	@.ci/install lint

@@ -126,14 +126,20 @@ fn complete(derived: &str) -> Value {
     }
     paths.insert("/function/{name}".to_owned(), function_path("invoke", false));
     paths.insert("/function/{name}/{path}".to_owned(), function_path("invokePath", true));
+    paths.insert("/async-function/{name}".to_owned(), async_path("invokeAsync", false));
+    paths.insert(
+        "/async-function/{name}/{path}".to_owned(),
+        async_path("invokePathAsync", true),
+    );
     tidy(&mut document);
     share_responses(&mut document);
     document
 }
 
 /// Takes out what confuses generators of clients: defaults of `null` for types
-/// that are not nullable, and descriptions that are given twice. Adds the bound
-/// of unsigned numbers, whose format is poem's own.
+/// that are not nullable, descriptions and defaults that are given twice, and
+/// formats of poem's own, for which OpenAPI has other names: with `uint64`, which
+/// they do not know, several of them take an integer for one of 32 bits.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -141,22 +147,32 @@ fn tidy(value: &mut Value) {
             if fields.get("default").is_some_and(Value::is_null) {
                 fields.remove("default");
             }
-            if fields
-                .get("format")
-                .and_then(Value::as_str)
-                .is_some_and(|format| format.starts_with("uint"))
-            {
-                fields.insert("minimum".to_owned(), 0.into());
-            }
-            let description = fields.get("description").cloned();
-            if let (Some(description), Some(all)) = (description, fields.get_mut("allOf").and_then(Value::as_array_mut))
-            {
-                all.retain(|part| *part != json!({ "description": description }));
+            let format = match fields.get("format").and_then(Value::as_str) {
+                Some("uint8" | "uint16") => Some("int32"),
+                Some("uint32" | "uint64") => Some("int64"),
+                Some("bytes") => Some("byte"),
+                _ => None,
+            };
+            if let Some(format) = format {
+                fields.insert("format".to_owned(), format.into());
+                if format != "byte" {
+                    fields.insert("minimum".to_owned(), 0.into());
+                }
             }
             fields.values_mut().for_each(tidy);
+            if let Some(Value::Array(mut all)) = fields.remove("allOf") {
+                all.retain(|part| !repeats(part, fields));
+                fields.insert("allOf".to_owned(), all.into());
+            }
         }
         _ => {}
     }
+}
+
+/// Whether a part of an `allOf` says only what is said beside the `allOf` already.
+fn repeats(part: &Value, beside: &Map<String, Value>) -> bool {
+    let mut said = part.as_object().into_iter().flatten().peekable();
+    said.peek().is_some() && said.all(|(name, value)| beside.get(name) == Some(value))
 }
 
 /// Writes each kind of error response once and refers to it.
@@ -165,7 +181,11 @@ fn share_responses(document: &mut Value) {
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, operations) in paths {
         // The same status means something else where a function answers.
-        let prefix = if path.starts_with("/function/") { "Function" } else { "" };
+        let prefix = match path.split('/').nth(1) {
+            Some("function") => "Function",
+            Some("async-function") => "Async",
+            _ => "",
+        };
         let operations = operations.as_object_mut().into_iter().flat_map(Map::values_mut);
         let responses = operations.filter_map(|operation| operation["responses"].as_object_mut());
         for (status, response) in responses.flatten() {
@@ -181,7 +201,7 @@ fn share_responses(document: &mut Value) {
     document["components"]["responses"] = shared.into();
 }
 
-fn function_path(operation: &str, with_path: bool) -> Value {
+fn function_parameters(with_path: bool) -> Vec<Value> {
     let mut parameters = vec![parameter("name", "Name of the function, `name` or `name.namespace`.")];
     if with_path {
         parameters.push(parameter(
@@ -189,6 +209,11 @@ fn function_path(operation: &str, with_path: bool) -> Value {
             "Path that the function sees. It may contain slashes, which must not be encoded; it reaches the function byte for byte.",
         ));
     }
+    parameters
+}
+
+fn function_path(operation: &str, with_path: bool) -> Value {
+    let parameters = function_parameters(with_path);
     let operations = METHODS.iter().map(|(method, suffix)| {
         (
             (*method).to_owned(),
@@ -200,7 +225,7 @@ fn function_path(operation: &str, with_path: bool) -> Value {
                                 needed.",
                 "operationId": format!("{operation}{suffix}"),
                 "parameters": parameters,
-                "requestBody": { "required": false, "content": { "*/*": { "schema": binary() } } },
+                "requestBody": body(),
                 "responses": responses(),
             }),
         )
@@ -215,8 +240,58 @@ fn function_path(operation: &str, with_path: bool) -> Value {
     path.into()
 }
 
+/// A call that its caller does not wait for: never a handler's either.
+fn async_path(operation: &str, with_path: bool) -> Value {
+    let header = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let mut responses: Map<String, Value> = [
+        ("400", "A header or the body is not usable; the text says which."),
+        ("404", "There is no such function."),
+        ("409", "The queue refuses the call as it is; the text says why."),
+        ("413", "The body is larger than `queue.max_body`."),
+        (
+            "503",
+            "The call could not be kept; `Retry-After` says when to try again.",
+        ),
+    ]
+    .into_iter()
+    .map(|(status, description)| (status.to_owned(), problem(description)))
+    .collect();
+    responses.insert(
+        "202".to_owned(),
+        json!({
+            "description": "The call is kept and will be made.",
+            "headers": {
+                "X-Call-Id": header("The call id."),
+                "Location": header("Where status and result of the call are, see `getAsyncCall`."),
+            },
+        }),
+    );
+    json!({
+        "post": {
+            "tags": ["Invoke"],
+            "summary": "Call a function without waiting for it",
+            "description": "Answered once the call is kept for good. Path, query, headers and body go to the \
+                            function as they are. No credentials are needed.",
+            "operationId": operation,
+            "parameters": function_parameters(with_path),
+            "requestBody": body(),
+            "responses": responses,
+        },
+    })
+}
+
 fn parameter(name: &str, description: &str) -> Value {
     json!({ "name": name, "in": "path", "required": true, "description": description, "schema": { "type": "string" } })
+}
+
+/// Any type is forwarded. Of those that say nothing of what is in the body, this is
+/// the one that generators of clients know; several leave out what takes `*/*`.
+fn body() -> Value {
+    json!({
+        "description": "Anything, of any content type.",
+        "required": false,
+        "content": { "application/octet-stream": { "schema": binary() } },
+    })
 }
 
 fn binary() -> Value {

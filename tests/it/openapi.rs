@@ -61,9 +61,11 @@ fn operation_ids_are_fixed() {
             "getLogs",
             "getNamespace",
             "getTelemetry",
+            "invokeAsync",
             "invokeDelete",
             "invokeGet",
             "invokePatch",
+            "invokePathAsync",
             "invokePathDelete",
             "invokePathGet",
             "invokePathPatch",
@@ -215,6 +217,10 @@ fn the_document_is_plain_enough_for_generators() {
                     fields.get("default").is_none_or(|value| !value.is_null()),
                     "{at}: default null"
                 );
+                if let Some(format) = fields.get("format").and_then(Value::as_str) {
+                    let known = ["byte", "binary", "date-time", "double", "int32", "int64"];
+                    assert!(known.contains(&format), "{at}: format {format}");
+                }
                 fields
                     .iter()
                     .for_each(|(name, value)| walk(value, &format!("{at}/{name}")));

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Generates clients from openapi/openapi.json, compiles them, and runs the same scenario with each.
+
+    make test-clients                                  all languages
+    make test-clients ARGS="--only python,go"          some of them
+    python3 tests/clients/run.py --binary FILE         a gateway that is built already
+
+Every language has a directory here with the scenario, the versions of everything
+it needs, and a script `client` with the verbs version, install, generate, compile
+and run. Nothing that is generated or built is kept: it all goes to target/clients.
+
+Each language gets a gateway of its own, with basic authentication and nothing
+deployed, on a free loopback port. The scenario prints `ok NAME` for each of STEPS,
+in this order; anything else is a failure. Everything that is started is ended by
+its process id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# The fast ones first.
+LANGUAGES = ["typescript", "python", "go", "java", "rust"]
+
+STEPS = [
+    "refused without credentials",
+    "refused with wrong credentials",
+    "deploy",
+    "ready",
+    "invoke",
+    "scale",
+    "logs",
+    "secrets",
+    "namespaces",
+    "asynchronous call",
+    "config status",
+    "delete",
+]
+
+USER, PASSWORD = "admin", "correct horse"
+
+# Seconds: a build may fetch what it needs first.
+BUILD, RUN = 1200, 120
+
+
+class Failed(Exception):
+    """What went wrong, for people."""
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument(
+        "--binary", type=Path, default=ROOT / "target/debug/faas-gateway", help="the gateway to test"
+    )
+    arguments.add_argument("--only", default=",".join(LANGUAGES), help="languages, with commas between them")
+    options = arguments.parse_args()
+    wanted = options.only.split(",")
+    if unknown := set(wanted) - set(LANGUAGES):
+        arguments.error(f"no such language: {', '.join(sorted(unknown))}")
+    if not options.binary.is_file():
+        arguments.error(f"there is no {options.binary}: run cargo build first")
+
+    # So that what was started is ended too when this is asked to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    rows = [tested(language, options.binary.resolve()) for language in wanted]
+    head = ("language", "generator", "generate s", "compile s", "run s", "steps")
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    print()
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    passed = sum(row[-1] == f"{len(STEPS)}/{len(STEPS)}" for row in rows)
+    print(f"\n{passed} passed, {len(rows) - passed} failed")
+    return 0 if passed == len(rows) else 1
+
+
+def tested(language: str, binary: Path) -> tuple[str, ...]:
+    """One row of the table."""
+    client = Client(language)
+    cells = dict.fromkeys(("version", "generate", "compile", "run"), "-")
+    steps: list[str] = []
+    try:
+        cells["version"] = client.verb("version", BUILD)[0].strip()
+        client.verb("install", BUILD)
+        for verb in ("generate", "compile"):
+            cells[verb] = f"{client.verb(verb, BUILD)[1]:.1f}"
+        with tempfile.TemporaryDirectory() as directory, Gateway(binary, Path(directory)) as gateway:
+            cells["run"] = f"{client.verb('run', RUN, gateway.environment(), steps)[1]:.1f}"
+        if steps != STEPS:
+            raise Failed(f"{language}: run: expected the steps {STEPS}, found {steps}")
+    except Failed as failure:
+        print(f"FAILED: {failure}", file=sys.stderr, flush=True)
+        return (language, *cells.values(), f"{min(len(steps), len(STEPS) - 1)}/{len(STEPS)}")
+    return (language, *cells.values(), f"{len(steps)}/{len(STEPS)}")
+
+
+class Client:
+    """The script of one language."""
+
+    def __init__(self, language: str):
+        self.language = language
+        self.script = HERE / language / "client"
+        self.build = ROOT / "target/clients" / language
+
+    def verb(
+        self, verb: str, seconds: float, environment: dict[str, str] | None = None, steps: list[str] | None = None
+    ) -> tuple[str, float]:
+        """What the script printed, and how long it took."""
+        began = time.monotonic()
+        self.build.mkdir(parents=True, exist_ok=True)
+        script = subprocess.Popen(
+            [self.script, verb],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=self.build,
+            env={
+                **os.environ,
+                "DOCUMENT": str(ROOT / "openapi/openapi.json"),
+                "BUILD": str(self.build),
+                **(environment or {}),
+            },
+            start_new_session=True,
+        )
+        late = threading.Timer(seconds, end_group, [script])
+        late.start()
+        try:
+            lines = []
+            for line in script.stdout:
+                lines.append(line)
+                if steps is not None:
+                    print(f"{self.language}: {line}", end="", flush=True)
+                    if line.startswith("ok "):
+                        steps.append(line[3:].strip())
+            status = script.wait()
+        finally:
+            late.cancel()
+            if script.poll() is None:
+                end_group(script)
+        output = "".join(lines)
+        if status != 0:
+            why = f"exit code {status}" if time.monotonic() - began < seconds else f"not done after {seconds} s"
+            raise Failed(f"{self.language}: {verb}: {why}\n{output[-6000:]}")
+        return output, time.monotonic() - began
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """Ends a process and what it started: it leads a group of its own."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+class Gateway:
+    """A gateway with basic authentication and a state directory of its own."""
+
+    def __init__(self, binary: Path, directory: Path):
+        self.binary = binary
+        self.directory = directory
+        self.log: list[str] = []
+        self.address: queue.Queue[str | None] = queue.Queue()
+
+    def __enter__(self) -> Gateway:
+        secrets = self.directory / "auth"
+        secrets.mkdir()
+        (secrets / "basic-auth-user").write_text(USER)
+        (secrets / "basic-auth-password").write_text(PASSWORD)
+        self.process = subprocess.Popen(
+            [self.binary, "serve"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.directory),
+                "basic_auth": "true",
+                "secret_mount_path": str(secrets),
+                "FAAS__SERVER__LISTEN": "127.0.0.1:0",
+                "FAAS__METRICS__LISTEN": "127.0.0.1:0",
+                "FAAS__PROVIDER__PROCESS__STATE_DIR": str(self.directory / "state"),
+                "FAAS__LOGGING__FORMAT": "json",
+            },
+        )
+        threading.Thread(target=self.read, daemon=True).start()
+        try:
+            address = self.address.get(timeout=20)
+        except queue.Empty:
+            address = None
+        if address is None:
+            self.__exit__()
+            raise Failed("the gateway does not listen:\n" + "".join(self.log[-20:]))
+        self.url = f"http://{address}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def read(self) -> None:
+        for line in self.process.stderr:
+            self.log.append(line)
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if entry.get("message") == "listening":
+                self.address.put(entry["address"])
+        self.address.put(None)
+
+    def environment(self) -> dict[str, str]:
+        return {"GATEWAY_URL": self.url, "GATEWAY_USER": USER, "GATEWAY_PASSWORD": PASSWORD}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
