@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::{Apis, apis, routes};
+use super::{Apis, apis, pattern, routes};
 use crate::problem::PROBLEM_JSON;
 
 /// Everything a generator of clients may choke on in 3.0.0 is settled in 3.0.3,
@@ -86,8 +86,14 @@ fn complete(derived: &str) -> Value {
     if let Some(path) = paths.remove(routes::NAMESPACE_WITHOUT_SLASH) {
         paths.insert(routes::NAMESPACE_WITH_SLASH.to_owned(), path);
     }
+    paths.insert("/async-function/{name}".to_owned(), async_path("invokeAsync", false));
+    paths.insert(
+        "/async-function/{name}/{path}".to_owned(),
+        async_path("invokePathAsync", true),
+    );
     paths.insert("/function/{name}".to_owned(), function_path("invoke", false));
     paths.insert("/function/{name}/{path}".to_owned(), function_path("invokePath", true));
+    pattern::constrain(&mut document);
     tidy(&mut document);
     share_responses(&mut document);
     document
@@ -95,7 +101,7 @@ fn complete(derived: &str) -> Value {
 
 /// Takes out what confuses generators of clients: defaults of `null` for types
 /// that are not nullable, and descriptions that are given twice. Adds the bound
-/// of unsigned numbers, whose format is poem's own.
+/// of unsigned numbers, whose format is poem's own, and calls base64 text what OpenAPI calls it.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -109,6 +115,10 @@ fn tidy(value: &mut Value) {
                 .is_some_and(|format| format.starts_with("uint"))
             {
                 fields.insert("minimum".to_owned(), 0.into());
+            }
+            // poem's name for base64 text is one that nobody else knows.
+            if fields.get("format").is_some_and(|format| format == "bytes") {
+                fields.insert("format".to_owned(), "byte".into());
             }
             let description = fields.get("description").cloned();
             if let (Some(description), Some(all)) = (description, fields.get_mut("allOf").and_then(Value::as_array_mut))
@@ -127,7 +137,11 @@ fn share_responses(document: &mut Value) {
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, operations) in paths {
         // The same status means something else where a function answers.
-        let prefix = if path.starts_with("/function/") { "Function" } else { "" };
+        let prefix = match path.split('/').nth(1) {
+            Some("function") => "Function",
+            Some("async-function") => "Async",
+            _ => "",
+        };
         let operations = operations.as_object_mut().into_iter().flat_map(Map::values_mut);
         let responses = operations.filter_map(|operation| operation["responses"].as_object_mut());
         for (status, response) in responses.flatten() {
@@ -143,7 +157,65 @@ fn share_responses(document: &mut Value) {
     document["components"]["responses"] = shared.into();
 }
 
-fn function_path(operation: &str, with_path: bool) -> Value {
+fn async_path(operation: &str, with_path: bool) -> Value {
+    let mut path = json!({
+        "post": {
+            "tags": ["Invoke"],
+            "summary": "Call a function without waiting for it",
+            "description": "Path, query, headers and body are kept, and go to the function later; what became of the call \
+                            is at `Location`. `X-Callback-Url` says where the answer goes, `X-Delay` or `X-Not-Before` \
+                            when the call is made at the earliest, and `Idempotency-Key` makes the same call the same \
+                            one. No credentials are needed.",
+            "operationId": operation,
+            "parameters": call_parameters(with_path),
+            "requestBody": { "required": false, "content": { "*/*": { "schema": binary() } } },
+            "responses": async_responses(json!({
+                "description": "The call is kept.",
+                "headers": {
+                    "X-Call-Id": { "description": "The call id.", "required": true, "schema": { "type": "string" } },
+                    "Location": {
+                        "description": "Where its status and result are.",
+                        "required": true,
+                        "schema": { "type": "string" },
+                    },
+                },
+            }), &[
+                ("400", "A header is malformed; the text says which."),
+                ("404", "There is no such function."),
+                ("413", "The body is larger than `queue.max_body`."),
+                ("503", "The call cannot be kept now; `Retry-After` says when to try again."),
+            ]),
+        },
+    });
+    if !with_path {
+        path["delete"] = json!({
+            "tags": ["Invoke"],
+            "summary": "Take back an asynchronous call",
+            "description": "One that waits is not made, one that runs is broken off. No credentials are needed: the id \
+                            is one that nobody can guess, unless its caller chose it.",
+            "operationId": "cancelAsyncCall",
+            "parameters": [parameter("name", "The call id.")],
+            "responses": async_responses(json!({ "description": "The call is taken back." }), &[
+                ("404", "There is no such call."),
+                ("409", "The call has ended."),
+                ("503", "The queue cannot be reached now; `Retry-After` says when to try again."),
+            ]),
+        });
+    }
+    path
+}
+
+fn async_responses(accepted: Value, problems: &[(&str, &str)]) -> Value {
+    let mut responses: Map<String, Value> = problems
+        .iter()
+        .map(|(status, description)| ((*status).to_owned(), problem(description)))
+        .collect();
+    responses.insert("202".to_owned(), accepted);
+    responses.into()
+}
+
+/// What the path of a call is made of.
+fn call_parameters(with_path: bool) -> Vec<Value> {
     let mut parameters = vec![parameter("name", "Name of the function, `name` or `name.namespace`.")];
     if with_path {
         parameters.push(parameter(
@@ -151,6 +223,11 @@ fn function_path(operation: &str, with_path: bool) -> Value {
             "Path that the function sees. It may contain slashes, which must not be encoded; it reaches the function byte for byte.",
         ));
     }
+    parameters
+}
+
+fn function_path(operation: &str, with_path: bool) -> Value {
+    let parameters = call_parameters(with_path);
     let operations = METHODS.iter().map(|(method, suffix)| {
         (
             (*method).to_owned(),

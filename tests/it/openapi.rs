@@ -42,6 +42,7 @@ fn operation_ids_are_fixed() {
     assert_eq!(
         ids,
         [
+            "cancelAsyncCall",
             "createNamedNamespace",
             "createNamespace",
             "createSecret",
@@ -61,9 +62,11 @@ fn operation_ids_are_fixed() {
             "getLogs",
             "getNamespace",
             "getTelemetry",
+            "invokeAsync",
             "invokeDelete",
             "invokeGet",
             "invokePatch",
+            "invokePathAsync",
             "invokePathDelete",
             "invokePathGet",
             "invokePathPatch",
