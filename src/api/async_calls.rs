@@ -89,6 +89,8 @@ impl AsyncApi {
     }
 
     /// Status and result of an asynchronous call
+    ///
+    /// With the body of the answer, which lists leave out.
     #[oai(path = "/system/async/:id", method = "get", operation_id = "getAsyncCall")]
     async fn get(
         &self,
@@ -135,6 +137,8 @@ impl AsyncApi {
     }
 
     /// Numbers of asynchronous calls
+    ///
+    /// By function and state, and what is paused.
     #[oai(path = "/system/async-status", method = "get", operation_id = "getAsyncStatus")]
     async fn status(&self, Admitted(snapshot): Admitted) -> Answered<Json<AsyncStatus>> {
         let counts = snapshot.queue.counts().await?;
@@ -168,6 +172,8 @@ impl AsyncApi {
     }
 
     /// Resume asynchronous calls
+    ///
+    /// Of a function, or of all. What waited is made as fast as is permitted.
     #[oai(path = "/system/async-resume", method = "post", operation_id = "resumeAsyncCalls")]
     async fn resume(
         &self,

@@ -73,6 +73,8 @@ impl FunctionsApi {
     }
 
     /// Remove a function
+    ///
+    /// Calls under way are finished.
     #[oai(path = "/system/functions", method = "delete", operation_id = "deleteFunction")]
     async fn delete(
         &self,
@@ -93,6 +95,8 @@ impl FunctionsApi {
     }
 
     /// Status of a function
+    ///
+    /// With its replicas; invocations are counted in the list only.
     #[oai(path = "/system/function/:name", method = "get", operation_id = "getFunction")]
     async fn status(
         &self,

@@ -179,6 +179,10 @@ fn async_path(operation: &str, with_path: bool) -> Value {
                         "schema": { "type": "string" },
                     },
                 },
+                "links": {
+                    "status": call_link("getAsyncCall", "id", "What became of the call."),
+                    "cancel": call_link("cancelAsyncCall", "name", "Takes the call back."),
+                },
             }), &[
                 ("400", "A header is malformed; the text says which."),
                 ("404", "There is no such function."),
@@ -205,10 +209,19 @@ fn async_path(operation: &str, with_path: bool) -> Value {
     path
 }
 
+/// Where to go on with the id of a call that is kept.
+fn call_link(operation: &str, parameter: &str, description: &str) -> Value {
+    json!({
+        "operationId": operation,
+        "description": description,
+        "parameters": { parameter: "$response.header.X-Call-Id" },
+    })
+}
+
 fn async_responses(accepted: Value, problems: &[(&str, &str)]) -> Value {
     let mut responses: Map<String, Value> = problems
         .iter()
-        .map(|(status, description)| ((*status).to_owned(), problem(description)))
+        .map(|(status, description)| ((*status).to_owned(), problem(status, description)))
         .collect();
     responses.insert("202".to_owned(), accepted);
     responses.into()
@@ -276,7 +289,7 @@ fn responses() -> Value {
         ),
     ]
     .into_iter()
-    .map(|(status, description)| (status.to_owned(), problem(description)))
+    .map(|(status, description)| (status.to_owned(), problem(status, description)))
     .collect();
     responses.insert(
         "default".to_owned(),
@@ -285,14 +298,20 @@ fn responses() -> Value {
     responses.into()
 }
 
-fn problem(description: &str) -> Value {
-    json!({
+fn problem(status: &str, description: &str) -> Value {
+    let mut problem = json!({
         "description": description,
         "content": {
             PROBLEM_JSON: { "schema": { "$ref": "#/components/schemas/Problem" } },
             "text/plain": { "schema": { "type": "string" } },
         },
-    })
+    });
+    if status == "503" {
+        let seconds = json!({ "type": "integer" });
+        problem["headers"] =
+            json!({ "Retry-After": { "description": "Seconds after which to try again.", "schema": seconds } });
+    }
+    problem
 }
 
 #[cfg(test)]

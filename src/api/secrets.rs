@@ -36,6 +36,8 @@ impl SecretsApi {
     }
 
     /// Create a secret
+    ///
+    /// The namespace must exist, the secret must not.
     #[oai(path = "/system/secrets", method = "post", operation_id = "createSecret")]
     async fn create(
         &self,
@@ -66,6 +68,8 @@ impl SecretsApi {
     }
 
     /// Remove a secret
+    ///
+    /// Providers that look refuse with 409 while a function names it.
     #[oai(path = "/system/secrets", method = "delete", operation_id = "deleteSecret")]
     async fn delete(
         &self,
