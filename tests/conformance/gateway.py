@@ -122,6 +122,9 @@ CONFIGURATION = """\
 [provider.process]
 # replicas end at once: nothing that a run deploys has work to finish
 stop_timeout = "1s"
+# most made-up deployments name no command that exists, or none
+images."".command = "cat"
+images."local".command = "cat"
 [queue]
 # calls that fail are dead soon, so the run sees them in every state
 attempts = 2
@@ -158,11 +161,26 @@ def populate(gateway: Gateway) -> None:
     for name in ("token", "key"):
         gateway.expect(201, "POST", "/system/secrets", {"name": name, "value": "secret"})
     until(lambda: all(available(gateway, name) for name in functions), "the functions have no replica")
-    ids = [f"conformance-{index}" for index in range(4)]
-    for index in ids:
-        gateway.expect(202, "POST", "/async-function/echo", {"call": index}, headers={"X-Call-Id": index})
-    listed = lambda: json.loads(gateway.expect(200, "GET", "/system/async"))["calls"]
-    until(lambda: len(listed()) == len(ids), "the asynchronous calls are not listed")
+    # Calls that have ended, that wait, and that were given up.
+    failing = {"service": "broken", "image": "local", "envProcess": "cat nothing-of-this-name"}
+    gateway.expect(202, "POST", "/system/functions", failing)
+    for id, function, headers in [
+        *((f"ended-{index}", "echo", {}) for index in range(2)),
+        *((f"waiting-{index}", "echo", {"X-Delay": "1h"}) for index in range(6)),
+        *((f"dead-{index}", "broken", {}) for index in range(3)),
+    ]:
+        gateway.expect(202, "POST", f"/async-function/{function}", {}, headers={"X-Call-Id": id} | headers)
+    until(lambda: states(gateway) == EXPECTED, "the asynchronous calls are not in the expected states")
+
+
+EXPECTED = {"succeeded": 2, "queued": 6, "dead": 3}
+
+
+def states(gateway: Gateway) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for count in json.loads(gateway.expect(200, "GET", "/system/async-status"))["counts"]:
+        counts[count["state"]] = counts.get(count["state"], 0) + count["calls"]
+    return counts
 
 
 def available(gateway: Gateway, name: str) -> bool:

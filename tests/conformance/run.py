@@ -31,6 +31,8 @@ from tools import HERE, PLACE, ROOT, Failed
 
 # The run itself is bounded by its number of cases; this is for one that hangs.
 LIMIT = 240
+# Operations that cannot succeed here: the process provider has no telemetry.
+NEVER_SUCCESSFUL = {"GET /system/telemetry"}
 
 
 def main() -> int:
@@ -61,7 +63,10 @@ def run(options: argparse.Namespace) -> int:
         finally:
             gateway.stop()
             PLACE.mkdir(parents=True, exist_ok=True)
-            shutil.copy(gateway.log, PLACE / "gateway.log")
+            # For whoever looks for the cause of a failure.
+            for file in (gateway.log, directory / "output", directory / "events.ndjson"):
+                if file.is_file():
+                    shutil.copy(file, PLACE / file.name)
         summary(directory, status, time.monotonic() - began)
         panics = [line for line in gateway.log.read_text(errors="replace").splitlines() if "panicked" in line]
     if not alive:
@@ -105,6 +110,7 @@ def examine(gateway: Gateway, program: Path, directory: Path, options: argparse.
         )
     except subprocess.TimeoutExpired:
         raise Failed(f"the run took more than {LIMIT} s") from None
+    (directory / "output").write_bytes(done.stdout)
     if done.returncode != 0:
         sys.stdout.write(done.stdout.decode(errors="replace"))
     return done.returncode
@@ -117,11 +123,16 @@ def summary(directory: Path, status: int, seconds: float) -> None:
     except (OSError, ValueError):
         raise Failed("schemathesis left no report; its output is above") from None
     operations, cases = report["operations"], report["test_cases"]
-    checks = collections.Counter(checks_of(directory / "events.ndjson"))
+    checks, unsuccessful = looked_at(directory / "events.ndjson")
     used = directory / "used"
     rules = collections.Counter(used.read_text().splitlines() if used.is_file() else [])
+    if b"Exception in thread" in (directory / "output").read_bytes():
+        raise Failed(f"a worker of schemathesis died; see {(PLACE / 'output').relative_to(ROOT)}")
     if operations["tested"] != operations["total"]:
         raise Failed(f"only {operations['tested']} of {operations['total']} operations were tested")
+    # Operations that only ever refused were not examined, whatever the checks say.
+    if strangers := sorted(unsuccessful - NEVER_SUCCESSFUL):
+        raise Failed(f"no request succeeded, so their answers were not checked: {', '.join(strangers)}")
     if status == 0:
         for rule, count in sorted(rules.items()):
             print(f"conformance: no failure, by hooks.py: {rule} ({count})")
@@ -133,15 +144,26 @@ def summary(directory: Path, status: int, seconds: float) -> None:
     )
 
 
-def checks_of(events: Path) -> list[str]:
-    """The name of each check that was made."""
-    found: list[str] = []
+def looked_at(events: Path) -> tuple[collections.Counter[str], set[str]]:
+    """How often each check was made, and operations of which no request succeeded."""
+    checks: collections.Counter[str] = collections.Counter()
+    called: set[str] = set()
+    succeeded: set[str] = set()
     with events.open(encoding="utf-8") as lines:
         for line in lines:
             recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder") or {}
-            for checks in recorder.get("checks", {}).values():
-                found.extend(check["name"] for check in checks)
-    return found
+            for made in recorder.get("checks", {}).values():
+                checks.update(check["name"] for check in made)
+            for case, interaction in recorder.get("interactions", {}).items():
+                value = recorder["cases"][case]["value"]
+                data = value.get("meta", {}).get("phase", {}).get("data", {})
+                if data.get("scenario") == "unspecified_http_method":
+                    continue
+                operation = f"{value['method']} {value['path']}"
+                called.add(operation)
+                if (interaction.get("response") or {}).get("status_code", 500) < 300:
+                    succeeded.add(operation)
+    return checks, called - succeeded
 
 
 if __name__ == "__main__":

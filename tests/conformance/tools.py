@@ -62,3 +62,28 @@ def schemathesis() -> Path:
          "--requirement", str(HERE / "requirements.txt")],
     ]
     return prepared(directory, pins, install, {}) / "bin" / "schemathesis"
+
+
+def spectral() -> Path:
+    """The spectral of lint/package-lock.json."""
+    files = [HERE / "lint" / name for name in ("package.json", "package-lock.json")]
+    directory = PLACE / "spectral"
+    install = [
+        ["cp", *map(str, files), str(directory)],
+        # Scripts of packages are not run: none is needed, and one reports its use.
+        [command("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+    ]
+    pins = "".join(file.read_text() for file in files)
+    return prepared(directory, pins, install, {}) / "node_modules" / ".bin" / "spectral"
+
+
+# The version is checked by Go's checksum database.
+OASDIFF = "github.com/oasdiff/oasdiff@v1.37.0"
+
+
+def oasdiff() -> Path:
+    """The pinned oasdiff, built here."""
+    directory = PLACE / "oasdiff"
+    install = [[command("go"), "install", OASDIFF]]
+    environment = {"GOBIN": str(directory), "GOFLAGS": "-mod=mod"}
+    return prepared(directory, OASDIFF, install, environment) / "oasdiff"
