@@ -26,10 +26,10 @@ test: contract ## run all tests; installs what they need
 contract: ## check the API's contract alone: kept, linted, nothing broken, compatible (a part of `make test`)
 	@.ci/install test
 	cargo build --locked
-	python3 tests/conformance/compatibility.py --check
-	python3 tests/conformance/breaking.py
-	python3 tests/conformance/lint.py
-	python3 tests/conformance/run.py
+	python3 -B tests/conformance/compatibility.py --check
+	python3 -B tests/conformance/breaking.py
+	python3 -B tests/conformance/lint.py
+	python3 -B tests/conformance/run.py
 
 lint: ## formatting, clippy, documentation, licences: no warning is left
 	@.ci/install lint
@@ -64,7 +64,7 @@ openapi: ## refresh openapi/openapi.json from the handlers
 	@trap "rm -f openapi/openapi.json.new" EXIT; cargo run --quiet -- openapi > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
 
 compatibility: ## refresh openapi/compatibility.md from its table and the document
-	python3 tests/conformance/compatibility.py
+	python3 -B tests/conformance/compatibility.py
 
 schema: ## refresh config/schema.json from the settings
 	@.ci/install build
