@@ -11,7 +11,7 @@ ARGS ?=
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-clients lint fmt fuzz bench instructions openapi schema plots tools image
+.PHONY: help run test contract test-clients lint fmt fuzz bench instructions openapi compatibility schema plots tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,14 +20,21 @@ run: ## build for production and start the gateway at http://127.0.0.1:8080
 	@.ci/install build
 	cargo run --release -- $(ARGS)
 
-test: ## run all tests; installs what they need
-	@.ci/install test
+test: contract ## run all tests; installs what they need
 	cargo test --locked
 
 test-clients: ## generate clients in five languages, compile and run them: make test-clients ARGS="--only go"
 	@.ci/install build clients
 	cargo build --locked
 	python3 tests/clients/run.py $(ARGS)
+
+contract: ## check the API's contract alone: kept, linted, nothing broken, compatible (a part of `make test`)
+	@.ci/install test
+	cargo build --locked
+	python3 -B tests/conformance/compatibility.py --check
+	python3 -B tests/conformance/breaking.py
+	python3 -B tests/conformance/lint.py
+	python3 -B tests/conformance/run.py
 
 lint: ## formatting, clippy, documentation, licences: no warning is left
 	@.ci/install lint
@@ -60,6 +67,9 @@ instructions: ## count the instructions of the pure parts; more than before is a
 openapi: ## refresh openapi/openapi.json from the handlers
 	@.ci/install build
 	@trap "rm -f openapi/openapi.json.new" EXIT; cargo run --quiet -- openapi > openapi/openapi.json.new && mv openapi/openapi.json.new openapi/openapi.json
+
+compatibility: ## refresh openapi/compatibility.md from its table and the document
+	python3 -B tests/conformance/compatibility.py
 
 schema: ## refresh config/schema.json from the settings
 	@.ci/install build

@@ -40,6 +40,7 @@ mod logs;
 mod namespaces;
 mod openapi;
 mod parameter;
+mod pattern;
 mod payload;
 mod portal;
 mod routes;

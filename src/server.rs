@@ -202,12 +202,16 @@ impl Service {
             return invoke::call(snapshot, self, request, &called, record, peer, form).await;
         }
         if path.starts_with(target::ASYNC_PREFIX) {
+            let allow = enqueue::allow(path);
             let answered = if request.method() == Method::DELETE {
                 enqueue::cancel(&snapshot, path).await
             } else {
                 enqueue::enqueue(&snapshot, request, self.reach, &mut record).await
             };
-            let response = answered.unwrap_or_else(|problem| problem_response(&problem, form));
+            let mut response = answered.unwrap_or_else(|problem| problem_response(&problem, form));
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
             return observed(&snapshot, response, record);
         }
         if path == own_paths::HEALTH && self.tasks.draining().is_cancelled() {

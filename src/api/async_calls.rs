@@ -15,7 +15,7 @@ use super::{
     Tag,
     admitted::Admitted,
     error::{ApiError, Queueing},
-    parameter::{Last, Text, text},
+    parameter::{CallState, Last, Limit, MOST, NameOrNone, Text, text},
     payload::{Accepted, Json},
     target,
 };
@@ -31,8 +31,6 @@ use crate::{
 
 /// Calls of one part of a list.
 const PAGE: u32 = 50;
-/// Most calls of one part of a list.
-const MOST: u32 = 500;
 
 pub(super) struct AsyncApi;
 
@@ -48,13 +46,13 @@ impl AsyncApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Calls of this function only, `name` or `name.namespace`.
-        function: Query<Option<Last<Text>>>,
+        function: Query<Option<Last<NameOrNone>>>,
         /// Calls in this state only.
-        state: Query<Option<Last<Text>>>,
+        state: Query<Option<Last<CallState>>>,
         /// Where the part before ended.
         after: Query<Option<Last<Text>>>,
         /// How many calls; 50 without it, at most 500.
-        limit: Query<Option<Last<Text>>>,
+        limit: Query<Option<Last<Limit>>>,
     ) -> Answered<Json<AsyncCalls>> {
         let filter = filter(&snapshot, text(function.0).as_deref(), text(state.0).as_deref())?;
         let limit = match text(limit.0).as_deref() {
@@ -81,9 +79,9 @@ impl AsyncApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Calls of this function only, `name` or `name.namespace`.
-        function: Query<Option<Last<Text>>>,
+        function: Query<Option<Last<NameOrNone>>>,
         /// Calls in this state only.
-        state: Query<Option<Last<Text>>>,
+        state: Query<Option<Last<CallState>>>,
     ) -> Answered<Json<AsyncDone>> {
         let filter = filter(&snapshot, text(function.0).as_deref(), text(state.0).as_deref())?;
         let calls = snapshot.queue.purge(&filter).await?;
@@ -91,6 +89,8 @@ impl AsyncApi {
     }
 
     /// Status and result of an asynchronous call
+    ///
+    /// With the body of the answer, which lists leave out.
     #[oai(path = "/system/async/:id", method = "get", operation_id = "getAsyncCall")]
     async fn get(
         &self,
@@ -127,9 +127,9 @@ impl AsyncApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Calls of this function only, `name` or `name.namespace`.
-        function: Query<Option<Last<Text>>>,
+        function: Query<Option<Last<NameOrNone>>>,
         /// Calls in this state.
-        state: Query<Option<Last<Text>>>,
+        state: Query<Option<Last<CallState>>>,
     ) -> Answered<Json<AsyncDone>> {
         let filter = filter(&snapshot, text(function.0).as_deref(), text(state.0).as_deref())?;
         let calls = snapshot.queue.redrive_all(&filter).await?;
@@ -137,6 +137,8 @@ impl AsyncApi {
     }
 
     /// Numbers of asynchronous calls
+    ///
+    /// By function and state, and what is paused.
     #[oai(path = "/system/async-status", method = "get", operation_id = "getAsyncStatus")]
     async fn status(&self, Admitted(snapshot): Admitted) -> Answered<Json<AsyncStatus>> {
         let counts = snapshot.queue.counts().await?;
@@ -164,18 +166,20 @@ impl AsyncApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Calls of this function only, `name` or `name.namespace`.
-        function: Query<Option<Last<Text>>>,
+        function: Query<Option<Last<NameOrNone>>>,
     ) -> Answered<Accepted> {
         set_paused(&snapshot, text(function.0).as_deref(), true).await
     }
 
     /// Resume asynchronous calls
+    ///
+    /// Of a function, or of all. What waited is made as fast as is permitted.
     #[oai(path = "/system/async-resume", method = "post", operation_id = "resumeAsyncCalls")]
     async fn resume(
         &self,
         Admitted(snapshot): Admitted,
         /// Calls of this function only, `name` or `name.namespace`.
-        function: Query<Option<Last<Text>>>,
+        function: Query<Option<Last<NameOrNone>>>,
     ) -> Answered<Accepted> {
         set_paused(&snapshot, text(function.0).as_deref(), false).await
     }

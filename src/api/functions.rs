@@ -11,7 +11,7 @@ use super::{
     admitted::Admitted,
     changed, counts,
     error::{ApiError, Changing, Listing, Reading},
-    parameter::{Flag, Last, Text, flag, text},
+    parameter::{Flag, Last, NameOrNone, flag, text},
     payload::{Accepted, Json},
     target,
 };
@@ -29,7 +29,7 @@ impl FunctionsApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Namespace; the provider's default when absent.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
     ) -> Result<Json<Vec<FunctionStatus>>, ApiError<Listing>> {
         let namespace = target::namespace(&[text(namespace.0).as_deref()])?;
         let mut functions = snapshot.provider.list(&namespace).await?;
@@ -73,12 +73,14 @@ impl FunctionsApi {
     }
 
     /// Remove a function
+    ///
+    /// Calls under way are finished.
     #[oai(path = "/system/functions", method = "delete", operation_id = "deleteFunction")]
     async fn delete(
         &self,
         Admitted(snapshot): Admitted,
         /// Namespace, where the body gives none.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         Json(request): Json<DeleteFunctionRequest>,
     ) -> Result<Accepted, ApiError<Changing>> {
         let namespaces = [
@@ -93,6 +95,8 @@ impl FunctionsApi {
     }
 
     /// Status of a function
+    ///
+    /// With its replicas; invocations are counted in the list only.
     #[oai(path = "/system/function/:name", method = "get", operation_id = "getFunction")]
     async fn status(
         &self,
@@ -100,7 +104,7 @@ impl FunctionsApi {
         /// Name of the function, `name` or `name.namespace`.
         name: Path<String>,
         /// Namespace; the provider's default when absent.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         /// `1` or `true` asks for processor and memory use too.
         usage: Query<Option<Last<Flag>>>,
     ) -> Result<Json<FunctionStatus>, ApiError<Reading>> {

@@ -22,6 +22,8 @@ enum Healthy {
 #[OpenApi(tag = "Tag::System")]
 impl HealthApi {
     /// Health of the provider
+    ///
+    /// For load balancers; needs no credentials.
     #[oai(path = "/healthz", method = "get", operation_id = "getHealth")]
     async fn health(&self, View(snapshot): View) -> Result<Healthy, ApiError<Health>> {
         snapshot.provider.health().await?;

@@ -32,6 +32,8 @@ impl InfoApi {
     }
 
     /// The provider's telemetry document
+    ///
+    /// As the provider wrote it; 501 where it has none.
     #[oai(path = "/system/telemetry", method = "get", operation_id = "getTelemetry")]
     async fn telemetry(&self, Admitted(snapshot): Admitted) -> Result<Json<Any<serde_json::Value>>, ApiError<Listing>> {
         Ok(Json(Any(snapshot.provider.telemetry().await?)))

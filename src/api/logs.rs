@@ -12,7 +12,7 @@ use super::{
     Tag,
     admitted::Admitted,
     error::{ApiError, Logs},
-    parameter::{Flag, Last, Text, Time, Whole, flag, text},
+    parameter::{Flag, Last, Name, NameOrNone, Text, Time, Whole, flag, text},
     payload::LogLines,
     target,
 };
@@ -36,9 +36,9 @@ impl LogsApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Name of the function, `name` or `name.namespace`.
-        name: Query<Last<Text>>,
+        name: Query<Last<Name>>,
         /// Namespace; the provider's default when absent.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         /// Only this replica.
         instance: Query<Option<Last<Text>>>,
         /// Only lines at or after this time.

@@ -20,12 +20,16 @@ pub(super) struct NamespacesApi;
 #[OpenApi(tag = "Tag::Namespaces")]
 impl NamespacesApi {
     /// List namespaces
+    ///
+    /// Their names, the default one included.
     #[oai(path = "/system/namespaces", method = "get", operation_id = "listNamespaces")]
     async fn list(&self, Admitted(snapshot): Admitted) -> Result<Json<Vec<String>>, ApiError<Listing>> {
         Ok(Json(snapshot.provider.list_namespaces().await?))
     }
 
     /// Create a namespace
+    ///
+    /// Its name is in the body.
     #[oai(path = "/system/namespace/", method = "post", operation_id = "createNamespace")]
     async fn create(
         &self,
@@ -41,6 +45,8 @@ impl NamespacesApi {
     }
 
     /// Create a namespace by its path
+    ///
+    /// The body, with labels and annotations, may be absent.
     #[oai(
         path = "/system/namespace/:name",
         method = "post",
@@ -59,6 +65,8 @@ impl NamespacesApi {
     }
 
     /// One namespace
+    ///
+    /// With its labels and annotations.
     #[oai(path = "/system/namespace/:name", method = "get", operation_id = "getNamespace")]
     async fn get(
         &self,
@@ -71,6 +79,8 @@ impl NamespacesApi {
     }
 
     /// Replace a namespace's labels and annotations
+    ///
+    /// Those that the body does not name are gone.
     #[oai(path = "/system/namespace/:name", method = "put", operation_id = "updateNamespace")]
     async fn update(
         &self,

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::{Apis, apis, routes};
+use super::{Apis, apis, pattern, routes};
 use crate::problem::PROBLEM_JSON;
 
 mod v31;
@@ -124,13 +124,14 @@ fn complete(derived: &str) -> Value {
     if let Some(path) = paths.remove(routes::NAMESPACE_WITHOUT_SLASH) {
         paths.insert(routes::NAMESPACE_WITH_SLASH.to_owned(), path);
     }
-    paths.insert("/function/{name}".to_owned(), function_path("invoke", false));
-    paths.insert("/function/{name}/{path}".to_owned(), function_path("invokePath", true));
     paths.insert("/async-function/{name}".to_owned(), async_path("invokeAsync", false));
     paths.insert(
         "/async-function/{name}/{path}".to_owned(),
         async_path("invokePathAsync", true),
     );
+    paths.insert("/function/{name}".to_owned(), function_path("invoke", false));
+    paths.insert("/function/{name}/{path}".to_owned(), function_path("invokePath", true));
+    pattern::constrain(&mut document);
     tidy(&mut document);
     share_responses(&mut document);
     document
@@ -201,7 +202,79 @@ fn share_responses(document: &mut Value) {
     document["components"]["responses"] = shared.into();
 }
 
-fn function_parameters(with_path: bool) -> Vec<Value> {
+/// A call that its caller does not wait for: never a handler's either.
+fn async_path(operation: &str, with_path: bool) -> Value {
+    let mut path = json!({
+        "post": {
+            "tags": ["Invoke"],
+            "summary": "Call a function without waiting for it",
+            "description": "Path, query, headers and body are kept, and go to the function later; what became of the call \
+                            is at `Location`. `X-Callback-Url` says where the answer goes, `X-Delay` or `X-Not-Before` \
+                            when the call is made at the earliest, and `Idempotency-Key` makes the same call the same \
+                            one. No credentials are needed.",
+            "operationId": operation,
+            "parameters": call_parameters(with_path),
+            "requestBody": body(),
+            "responses": async_responses(json!({
+                "description": "The call is kept.",
+                "headers": {
+                    "X-Call-Id": { "description": "The call id.", "required": true, "schema": { "type": "string" } },
+                    "Location": {
+                        "description": "Where its status and result are.",
+                        "required": true,
+                        "schema": { "type": "string" },
+                    },
+                },
+                "links": {
+                    "status": call_link("getAsyncCall", "id", "What became of the call."),
+                    "cancel": call_link("cancelAsyncCall", "name", "Takes the call back."),
+                },
+            }), &[
+                ("400", "A header is malformed; the text says which."),
+                ("404", "There is no such function."),
+                ("413", "The body is larger than `queue.max_body`."),
+                ("503", "The call cannot be kept now; `Retry-After` says when to try again."),
+            ]),
+        },
+    });
+    if !with_path {
+        path["delete"] = json!({
+            "tags": ["Invoke"],
+            "summary": "Take back an asynchronous call",
+            "description": "One that waits is not made, one that runs is broken off. No credentials are needed: the id \
+                            is one that nobody can guess, unless its caller chose it.",
+            "operationId": "cancelAsyncCall",
+            "parameters": [parameter("name", "The call id.")],
+            "responses": async_responses(json!({ "description": "The call is taken back." }), &[
+                ("404", "There is no such call."),
+                ("409", "The call has ended."),
+                ("503", "The queue cannot be reached now; `Retry-After` says when to try again."),
+            ]),
+        });
+    }
+    path
+}
+
+/// Where to go on with the id of a call that is kept.
+fn call_link(operation: &str, parameter: &str, description: &str) -> Value {
+    json!({
+        "operationId": operation,
+        "description": description,
+        "parameters": { parameter: "$response.header.X-Call-Id" },
+    })
+}
+
+fn async_responses(accepted: Value, problems: &[(&str, &str)]) -> Value {
+    let mut responses: Map<String, Value> = problems
+        .iter()
+        .map(|(status, description)| ((*status).to_owned(), problem(status, description)))
+        .collect();
+    responses.insert("202".to_owned(), accepted);
+    responses.into()
+}
+
+/// What the path of a call is made of.
+fn call_parameters(with_path: bool) -> Vec<Value> {
     let mut parameters = vec![parameter("name", "Name of the function, `name` or `name.namespace`.")];
     if with_path {
         parameters.push(parameter(
@@ -213,7 +286,7 @@ fn function_parameters(with_path: bool) -> Vec<Value> {
 }
 
 fn function_path(operation: &str, with_path: bool) -> Value {
-    let parameters = function_parameters(with_path);
+    let parameters = call_parameters(with_path);
     let operations = METHODS.iter().map(|(method, suffix)| {
         (
             (*method).to_owned(),
@@ -238,46 +311,6 @@ fn function_path(operation: &str, with_path: bool) -> Value {
         }
     }
     path.into()
-}
-
-/// A call that its caller does not wait for: never a handler's either.
-fn async_path(operation: &str, with_path: bool) -> Value {
-    let header = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
-    let mut responses: Map<String, Value> = [
-        ("400", "A header or the body is not usable; the text says which."),
-        ("404", "There is no such function."),
-        ("409", "The queue refuses the call as it is; the text says why."),
-        ("413", "The body is larger than `queue.max_body`."),
-        (
-            "503",
-            "The call could not be kept; `Retry-After` says when to try again.",
-        ),
-    ]
-    .into_iter()
-    .map(|(status, description)| (status.to_owned(), problem(description)))
-    .collect();
-    responses.insert(
-        "202".to_owned(),
-        json!({
-            "description": "The call is kept and will be made.",
-            "headers": {
-                "X-Call-Id": header("The call id."),
-                "Location": header("Where status and result of the call are, see `getAsyncCall`."),
-            },
-        }),
-    );
-    json!({
-        "post": {
-            "tags": ["Invoke"],
-            "summary": "Call a function without waiting for it",
-            "description": "Answered once the call is kept for good. Path, query, headers and body go to the \
-                            function as they are. No credentials are needed.",
-            "operationId": operation,
-            "parameters": function_parameters(with_path),
-            "requestBody": body(),
-            "responses": responses,
-        },
-    })
 }
 
 fn parameter(name: &str, description: &str) -> Value {
@@ -312,7 +345,7 @@ fn responses() -> Value {
         ),
     ]
     .into_iter()
-    .map(|(status, description)| (status.to_owned(), problem(description)))
+    .map(|(status, description)| (status.to_owned(), problem(status, description)))
     .collect();
     responses.insert(
         "default".to_owned(),
@@ -321,14 +354,20 @@ fn responses() -> Value {
     responses.into()
 }
 
-fn problem(description: &str) -> Value {
-    json!({
+fn problem(status: &str, description: &str) -> Value {
+    let mut problem = json!({
         "description": description,
         "content": {
             PROBLEM_JSON: { "schema": { "$ref": "#/components/schemas/Problem" } },
             "text/plain": { "schema": { "type": "string" } },
         },
-    })
+    });
+    if status == "503" {
+        let seconds = json!({ "type": "integer" });
+        problem["headers"] =
+            json!({ "Retry-After": { "description": "Seconds after which to try again.", "schema": seconds } });
+    }
+    problem
 }
 
 #[cfg(test)]

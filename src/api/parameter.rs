@@ -9,30 +9,66 @@ use poem_openapi::{
     types::{ParseFromParameter, ParseResult, Type},
 };
 
+use super::pattern;
+use crate::queue::State;
+
+/// Most entries of one part of a list.
+pub(super) const MOST: u32 = 500;
+
 /// The last value of a query parameter, documented as `S`.
 pub(super) struct Last<S>(pub String, PhantomData<S>);
 
 /// What the document says about a parameter.
 pub(super) trait Shape: Send + Sync + 'static {
-    /// JSON type and format.
-    const SCHEMA: (&'static str, Option<&'static str>);
+    /// Its schema.
+    fn schema() -> MetaSchema;
 }
 
 macro_rules! shapes {
-    ($($(#[$doc:meta])* $name:ident = $ty:literal, $format:expr;)*) => {
-        $($(#[$doc])* pub(super) struct $name; impl Shape for $name { const SCHEMA: (&'static str, Option<&'static str>) = ($ty, $format); })*
+    ($($(#[$doc:meta])* $name:ident = $schema:expr;)*) => {
+        $($(#[$doc])* pub(super) struct $name; impl Shape for $name { fn schema() -> MetaSchema { $schema } })*
     };
+}
+
+fn format(ty: &'static str, format: &'static str) -> MetaSchema {
+    MetaSchema {
+        format: Some(format),
+        ..MetaSchema::new(ty)
+    }
 }
 
 shapes! {
     /// Any text.
-    Text = "string", None;
+    Text = MetaSchema::new("string");
+    /// The name of a function, with or without its namespace.
+    Name = MetaSchema {
+        pattern: Some(pattern::NAME.to_owned()),
+        max_length: Some(pattern::NAME_LEN),
+        ..MetaSchema::new("string")
+    };
+    /// The same, or nothing, which is as good as absent: also for a namespace.
+    NameOrNone = MetaSchema {
+        pattern: Some(pattern::NAME_OR_EMPTY.to_owned()),
+        max_length: Some(pattern::NAME_LEN),
+        ..MetaSchema::new("string")
+    };
+    /// The state of an asynchronous call.
+    CallState = MetaSchema {
+        enum_items: State::ALL.into_iter().map(|state| state.as_str().into()).collect(),
+        ..MetaSchema::new("string")
+    };
     /// `true` or `1`.
-    Flag = "boolean", None;
+    Flag = MetaSchema::new("boolean");
     /// A whole number.
-    Whole = "integer", Some("int64");
+    Whole = format("integer", "int64");
+    /// How many entries of a list.
+    Limit = MetaSchema {
+        minimum: Some(1.0),
+        maximum: Some(f64::from(MOST)),
+        ..format("integer", "int32")
+    };
     /// An RFC 3339 time.
-    Time = "string", Some("date-time");
+    Time = format("string", "date-time");
 }
 
 impl<S: Shape> Type for Last<S> {
@@ -42,14 +78,11 @@ impl<S: Shape> Type for Last<S> {
     type RawElementValueType = String;
 
     fn name() -> Cow<'static, str> {
-        S::SCHEMA.0.into()
+        S::schema().ty.into()
     }
 
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(MetaSchema {
-            format: S::SCHEMA.1,
-            ..MetaSchema::new(S::SCHEMA.0)
-        }))
+        MetaSchemaRef::Inline(Box::new(S::schema()))
     }
 
     fn as_raw_value(&self) -> Option<&String> {

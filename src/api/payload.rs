@@ -12,12 +12,12 @@ use poem::{
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
     payload::Payload,
-    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
+    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
     types::{ParseFromJSON, ToJSON, Type},
 };
 use serde_json::Value;
 
-use super::{error::carry, explain};
+use super::{error::carry, explain, pattern};
 use crate::{
     model::{ConfigCandidate, ConfigCandidateFile, LogMessage},
     problem::Problem,
@@ -109,8 +109,8 @@ pub(super) struct Documents(pub Vec<ConfigCandidateFile>);
 /// What errors call a document that came without a name.
 const UNNAMED: &str = "candidate";
 
-/// Longest name of a file, in bytes.
-const NAME_LEN: usize = 1024;
+/// Most characters of a file's name.
+pub(super) const FILE_NAME_LEN: usize = 1024;
 
 impl<'a> ApiExtractor<'a> for Documents {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
@@ -129,7 +129,10 @@ impl<'a> ApiExtractor<'a> for Documents {
             content: vec![
                 MetaMediaType {
                     content_type: "application/toml",
-                    schema: String::schema_ref(),
+                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema {
+                        pattern: Some(pattern::NOT_BLANK.to_owned()),
+                        ..MetaSchema::new("string")
+                    })),
                 },
                 MetaMediaType {
                     content_type: JSON,
@@ -175,9 +178,9 @@ fn checked(files: Vec<ConfigCandidateFile>) -> Result<Vec<ConfigCandidateFile>, 
     }
     for (index, file) in files.iter().enumerate() {
         let name = &file.name;
-        if name.is_empty() || name.len() > NAME_LEN || name.contains(char::is_control) {
+        if name.is_empty() || name.chars().count() > FILE_NAME_LEN || name.contains(char::is_control) {
             return wrong(format!(
-                "field `files[{index}].name` must be 1 to {NAME_LEN} bytes without control characters"
+                "field `files[{index}].name` must be 1 to {FILE_NAME_LEN} characters without control characters"
             ));
         }
         if files.iter().take(index).any(|earlier| earlier.name == *name) {
@@ -228,8 +231,13 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
     } else {
         serde_json::from_slice(bytes).map_err(|error| wrong(format!("the request body is not valid JSON: {error}")))?
     };
-    T::parse_from_json(Some(value.clone()))
-        .map_err(|error| wrong(explain::mismatch::<T>(&value).unwrap_or_else(|| error.into_message())))
+    // Before poem's parser, which names no field, and reads numbers and `true` as text:
+    // what is no text would become the name of something.
+    let is_absent = value.is_null() && !T::IS_REQUIRED;
+    if let Some(mismatch) = explain::mismatch::<T>(&value).filter(|_| !is_absent) {
+        return Err(wrong(mismatch));
+    }
+    T::parse_from_json(Some(value)).map_err(|error| wrong(error.into_message()))
 }
 
 /// The change was accepted.
@@ -289,7 +297,7 @@ impl ApiResponse for LogLines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FunctionDeployment, FunctionNamespace, ScaleServiceRequest};
+    use crate::model::{FunctionDeployment, FunctionNamespace, ScaleServiceRequest, Secret};
 
     fn refused<T: ParseFromJSON>(body: &str) -> String {
         match parse::<T>(body.as_bytes()) {
@@ -306,6 +314,7 @@ mod tests {
                 "the request body is empty; a JSON object (FunctionDeployment) is needed",
             ),
             ("[]", "expected a JSON object, found an array"),
+            (r#"{"service":7}"#, "field `service` must be a string, not 7"),
             ("{}", "missing field `service`"),
             (r#"{"service":null}"#, "missing field `service`"),
             (r#"{"service":{}}"#, "field `service` must be a string, not an object"),
@@ -332,6 +341,10 @@ mod tests {
         ] {
             assert_eq!(refused::<FunctionDeployment>(body), text, "{body}");
         }
+        assert_eq!(
+            refused::<Secret>(r#"{"name":"a","rawValue":"?"}"#),
+            "field `rawValue` must be base64 text, not a string"
+        );
         assert!(refused::<FunctionDeployment>("{").starts_with("the request body is not valid JSON: EOF"));
         for replicas in ["-1", "1.5", "\"3\"", "[]"] {
             let text = refused::<ScaleServiceRequest>(&format!(r#"{{"replicas":{replicas}}}"#));

@@ -15,7 +15,7 @@ use super::{
     admitted::Admitted,
     changed,
     error::{ApiError, Changing, Reading},
-    parameter::{Last, Text, text},
+    parameter::{Last, NameOrNone, text},
     payload::{Accepted, Json},
     target,
 };
@@ -50,7 +50,7 @@ impl ScaleApi {
         /// Name of the function, `name` or `name.namespace`.
         name: Path<String>,
         /// Namespace, where the body gives none.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         Json(request): Json<ScaleServiceRequest>,
     ) -> Result<Accepted, ApiError<Changing>> {
         let namespaces = [
@@ -102,7 +102,7 @@ impl ScaleApi {
         /// Name of the function, `name` or `name.namespace`.
         name: Path<String>,
         /// Namespace; the provider's default when absent.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
     ) -> Result<Json<ScalingStatus>, ApiError<Reading>> {
         let default = snapshot.provider.default_namespace();
         let function = target::in_path(&name.0, &[text(namespace.0).as_deref()], default)?;

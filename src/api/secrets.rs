@@ -7,7 +7,7 @@ use super::{
     Tag,
     admitted::Admitted,
     error::{ApiError, Changing, Listing},
-    parameter::{Last, Text, text},
+    parameter::{Last, NameOrNone, text},
     payload::{Accepted, Created, Json},
     target,
 };
@@ -25,7 +25,7 @@ impl SecretsApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Namespace; the provider's default when absent.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
     ) -> Result<Json<Vec<Secret>>, ApiError<Listing>> {
         let namespace = target::namespace(&[text(namespace.0).as_deref()])?;
         let secrets = snapshot.provider.list_secrets(&namespace).await?;
@@ -36,12 +36,14 @@ impl SecretsApi {
     }
 
     /// Create a secret
+    ///
+    /// The namespace must exist, the secret must not.
     #[oai(path = "/system/secrets", method = "post", operation_id = "createSecret")]
     async fn create(
         &self,
         Admitted(snapshot): Admitted,
         /// Namespace, where the body gives none.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         Json(secret): Json<Secret>,
     ) -> Result<Created, ApiError<Changing>> {
         let secret = complete(secret, text(namespace.0).as_deref())?;
@@ -57,7 +59,7 @@ impl SecretsApi {
         &self,
         Admitted(snapshot): Admitted,
         /// Namespace, where the body gives none.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         Json(secret): Json<Secret>,
     ) -> Result<Accepted, ApiError<Changing>> {
         let secret = complete(secret, text(namespace.0).as_deref())?;
@@ -66,12 +68,14 @@ impl SecretsApi {
     }
 
     /// Remove a secret
+    ///
+    /// Providers that look refuse with 409 while a function names it.
     #[oai(path = "/system/secrets", method = "delete", operation_id = "deleteSecret")]
     async fn delete(
         &self,
         Admitted(snapshot): Admitted,
         /// Namespace, where the body gives none.
-        namespace: Query<Option<Last<Text>>>,
+        namespace: Query<Option<Last<NameOrNone>>>,
         Json(secret): Json<Secret>,
     ) -> Result<Accepted, ApiError<Changing>> {
         let secret = complete(secret, text(namespace.0).as_deref())?;

@@ -12,11 +12,14 @@ use crate::{
 };
 
 /// The function that `name` means. The first non-empty namespace wins; without
-/// one the name itself may end in `.namespace`, else it is `default`.
+/// one the name itself may end in `.namespace`, else it is `default`. A namespace
+/// that does not count must still be one.
 pub(super) fn function(name: &str, namespaces: &[Option<&str>], default: &str) -> Result<FunctionRef, NameError> {
-    match first(namespaces) {
+    for namespace in given(namespaces) {
+        FunctionRef::parse(namespace, "")?;
+    }
+    match given(namespaces).next() {
         Some(namespace) => {
-            FunctionRef::parse(namespace, "")?;
             FunctionRef::parse(name, "")?;
             Ok(FunctionRef::new(name, namespace))
         }
@@ -43,24 +46,21 @@ pub(super) fn in_body(
 
 /// The namespace that a request means; empty for the provider's default.
 pub(super) fn namespace(namespaces: &[Option<&str>]) -> Result<String, Problem> {
-    let Some(namespace) = first(namespaces) else {
-        return Ok(String::new());
-    };
-    match FunctionRef::parse(namespace, "") {
-        Ok(_) => Ok(namespace.to_owned()),
-        Err(_) => Err(Problem::new(
+    match given(namespaces).find(|namespace| FunctionRef::parse(namespace, "").is_err()) {
+        None => Ok(given(namespaces).next().unwrap_or_default().to_owned()),
+        Some(odd) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
-            format!("'{}' is not the name of a namespace", namespace.escape_default()),
+            format!("'{}' is not the name of a namespace", odd.escape_default()),
         )),
     }
 }
 
-fn first<'a>(namespaces: &[Option<&'a str>]) -> Option<&'a str> {
+fn given<'a>(namespaces: &[Option<&'a str>]) -> impl Iterator<Item = &'a str> {
     namespaces
         .iter()
         .copied()
         .flatten()
-        .find(|namespace| !namespace.is_empty())
+        .filter(|namespace| !namespace.is_empty())
 }
 
 #[cfg(test)]
@@ -90,8 +90,10 @@ mod tests {
         assert!(function("a@b", &[], "").is_err());
         assert!(function("", &[Some("dev")], "").is_err());
         assert!(function("a", &[Some("../x")], "").is_err());
+        assert!(function("a", &[Some("x"), Some("../x")], "").is_err());
         assert_eq!(in_path("a@b", &[], "").expect_err("odd").status, 404);
         assert_eq!(in_body("service", "", &[], "").expect_err("empty").status, 400);
         assert_eq!(namespace(&[Some("../x")]).expect_err("odd").status, 400);
+        assert_eq!(namespace(&[Some("x"), Some("../x")]).expect_err("odd").status, 400);
     }
 }

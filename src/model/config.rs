@@ -36,7 +36,7 @@ pub struct ConfigValue {
     /// Whether a change takes effect without a restart.
     pub live: bool,
     /// Weaker layers that set the key too, the strongest first.
-    #[oai(skip_serializing_if_is_empty)]
+    #[oai(default, skip_serializing_if_is_empty)]
     pub overridden: Vec<ConfigLayer>,
     /// For a function's key: what `[functions."*"]` gives where it is not set.
     #[oai(skip_serializing_if_is_none)]

@@ -109,6 +109,14 @@ where
     Ok(accepted(&published, &call, snapshot.routes.base_path()))
 }
 
+/// What `Allow` says of a path of asynchronous calls.
+pub(super) fn allow(path: &str) -> HeaderValue {
+    match target::split_after(target::ASYNC_PREFIX, path) {
+        Some((_, rest)) if !rest.is_empty() => HeaderValue::from_static("POST"),
+        _ => HeaderValue::from_static("DELETE, POST"),
+    }
+}
+
 /// Takes a call back, by its id.
 pub(super) async fn cancel(snapshot: &Snapshot, path: &str) -> Result<Response<Body>, Problem> {
     let raw = path.strip_prefix(target::ASYNC_PREFIX).unwrap_or_default();
@@ -280,6 +288,16 @@ mod tests {
         ] {
             let found = due(&map(pairs), now).ok().map(|at| (at - now).num_seconds());
             assert_eq!(found, seconds, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn allow_is_about_the_path() {
+        for (path, methods) in [
+            ("/async-function/echo", "DELETE, POST"),
+            ("/async-function/echo/a/b", "POST"),
+        ] {
+            assert_eq!(allow(path), methods, "{path}");
         }
     }
 

@@ -42,6 +42,7 @@ fn operation_ids_are_fixed() {
     assert_eq!(
         ids,
         [
+            "cancelAsyncCall",
             "createNamedNamespace",
             "createNamespace",
             "createSecret",
