@@ -6,6 +6,7 @@ A tool that cannot be had is a failure: a gate that did not run must not look li
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,17 @@ def spectral() -> Path:
 
 # The version is checked by Go's checksum database.
 OASDIFF = "github.com/oasdiff/oasdiff@v1.37.0"
+# The first Go that fetches the one that a program asks for.
+OLDEST_GO = (1, 21)
+
+
+def go_is_too_old() -> str | None:
+    """The version of a Go that cannot build oasdiff, as Debian 12's cannot."""
+    done = subprocess.run([command("go"), "version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = re.search(r"go(\d+)\.(\d+)", done.stdout)
+    if found is None:
+        raise Failed(f"go does not say its version: {done.stdout}{done.stderr}")
+    return found[0] if (int(found[1]), int(found[2])) < OLDEST_GO else None
 
 
 def oasdiff() -> Path:
