@@ -84,13 +84,17 @@ OASDIFF = "github.com/oasdiff/oasdiff@v1.37.0"
 OLDEST_GO = (1, 21)
 
 
-def go_is_too_old() -> str | None:
-    """The version of a Go that cannot build oasdiff, as Debian 12's cannot."""
-    done = subprocess.run([command("go"), "version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    found = re.search(r"go(\d+)\.(\d+)", done.stdout)
+def without_go() -> str | None:
+    """Why there is no Go that can build oasdiff: Debian 12's cannot."""
+    found = shutil.which("go")
     if found is None:
+        return "Go is not installed"
+    done = subprocess.run([found, "version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    version = re.search(r"go(\d+)\.(\d+)", done.stdout)
+    if version is None:
         raise Failed(f"go does not say its version: {done.stdout}{done.stderr}")
-    return found[0] if (int(found[1]), int(found[2])) < OLDEST_GO else None
+    too_old = (int(version[1]), int(version[2])) < OLDEST_GO
+    return f"{version[0]} is too old to build oasdiff" if too_old else None
 
 
 def oasdiff() -> Path:
