@@ -162,7 +162,7 @@ impl Scenario {
 
     async fn secret_names(&self) -> Result<Vec<String>> {
         let secrets = self.client.list_secrets().send().await?.into_inner();
-        Ok(secrets.into_iter().map(|secret| secret.name).collect())
+        Ok(secrets.into_iter().map(|secret| secret.name.to_string()).collect())
     }
 
     async fn secrets(&self) -> Result {
