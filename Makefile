@@ -26,7 +26,7 @@ test: contract ## run all tests; installs what they need
 test-clients: ## generate clients in five languages, compile and run them: make test-clients ARGS="--only go"
 	@.ci/install build clients
 	cargo build --locked
-	python3 tests/clients/run.py $(ARGS)
+	python3 -B tests/clients/run.py $(ARGS)
 
 contract: ## check the API's contract alone: kept, linted, nothing broken, compatible (a part of `make test`)
 	@.ci/install test

@@ -282,6 +282,24 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
+impl Bounds {
+    /// Whether there is room for another job with a body of `more` bytes, beside so
+    /// many jobs and bytes.
+    ///
+    /// # Errors
+    /// `Full`, with the key.
+    fn admit(self, jobs: u64, bytes: u64, more: u64) -> Result<(), QueueError> {
+        let what = if jobs >= self.jobs {
+            "queue.max_jobs"
+        } else if bytes + more > self.bytes {
+            "queue.max_bytes"
+        } else {
+            return Ok(());
+        };
+        Err(QueueError::Full { what })
+    }
+}
+
 /// Why a queue did not do something.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum QueueError {
@@ -300,6 +318,32 @@ pub enum QueueError {
     /// It cannot be used now. 503.
     #[error("asynchronous calls cannot be kept: {0}")]
     Unavailable(String),
+}
+
+impl QueueError {
+    /// A job that has ended cannot be taken back.
+    fn has_ended(id: &str, state: &str) -> Self {
+        Self::Conflict(format!("asynchronous call {id} has ended: it is {state}"))
+    }
+
+    /// Only what ended badly can be driven again.
+    ///
+    /// # Errors
+    /// `Conflict`, with the state.
+    fn unless_redrivable(id: &str, state: State) -> Result<(), Self> {
+        if matches!(state, State::Dead | State::Failed | State::Cancelled) {
+            return Ok(());
+        }
+        let state = state.as_str();
+        Err(Self::Conflict(format!(
+            "asynchronous call {id} is {state}, not dead, failed or cancelled"
+        )))
+    }
+}
+
+/// A time that was kept as microseconds since 1970.
+fn time(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }
 
 /// What publishing came to.
@@ -363,8 +407,27 @@ pub trait Queue: Send + Sync + 'static {
     /// `Conflict` in any other state.
     async fn redrive(&self, id: &str) -> Result<(), QueueError>;
 
-    /// The same of all that a filter means; how many those are.
-    async fn redrive_all(&self, filter: &Filter) -> Result<u64, QueueError>;
+    /// Ids of jobs that a filter means, the oldest first.
+    async fn ids(&self, filter: &Filter) -> Result<Vec<String>, QueueError>;
+
+    /// Lets all jobs run again that a filter means, or of those the dead ones where it
+    /// names no state; how many those are.
+    async fn redrive_all(&self, filter: &Filter) -> Result<u64, QueueError> {
+        let filter = Filter {
+            state: Some(filter.state.unwrap_or(State::Dead)),
+            ..filter.clone()
+        };
+        let mut count = 0;
+        for id in self.ids(&filter).await? {
+            match self.redrive(&id).await {
+                Ok(()) => count += 1,
+                // Somebody was faster.
+                Err(QueueError::NotFound(_) | QueueError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
 
     /// Forgets all jobs that have ended and that a filter means; how many those are.
     async fn purge(&self, filter: &Filter) -> Result<u64, QueueError>;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
 use serde_json::{Value, json};
 
-use super::Attempt;
+use super::{Attempt, time};
 
 /// Tries that are kept of a job.
 const KEPT: usize = 50;
@@ -29,7 +28,7 @@ pub fn parse(text: &str) -> Vec<Attempt> {
     let list: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
     list.iter()
         .map(|value| Attempt {
-            started: DateTime::from_timestamp_micros(value["started"].as_i64().unwrap_or_default()).unwrap_or_default(),
+            started: time(value["started"].as_i64().unwrap_or_default()),
             took: Duration::from_micros(value["took"].as_u64().unwrap_or_default()),
             status: value["status"].as_u64().and_then(|status| u16::try_from(status).ok()),
             error: value["error"].as_str().map(str::to_owned),

@@ -24,8 +24,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State, Then,
-    Waiting, schedule::Schedule,
+    Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, Then, Waiting,
+    schedule::Schedule,
 };
 use crate::{config::blocking, model::FunctionRef};
 
@@ -211,15 +211,7 @@ impl Embedded {
     /// Takes room for a job, or says what has none.
     fn reserve(&self, bytes: u64) -> Result<Room, QueueError> {
         let mut inner = self.inner();
-        let bounds = inner.bounds;
-        if inner.jobs >= bounds.jobs {
-            return Err(QueueError::Full { what: "queue.max_jobs" });
-        }
-        if inner.bytes + bytes > bounds.bytes {
-            return Err(QueueError::Full {
-                what: "queue.max_bytes",
-            });
-        }
+        inner.bounds.admit(inner.jobs, inner.bytes, bytes)?;
         inner.jobs += 1;
         inner.bytes += bytes;
         Ok(Room {
@@ -389,9 +381,7 @@ impl Queue for Embedded {
             .await?;
         match cancelled {
             (_, None) => Err(QueueError::NotFound(id.to_owned())),
-            (false, Some((state, _))) => Err(QueueError::Conflict(format!(
-                "asynchronous call {id} has ended: it is {state}"
-            ))),
+            (false, Some((state, _))) => Err(QueueError::has_ended(id, &state)),
             (true, Some(_)) => Ok(()),
         }
     }
@@ -405,12 +395,7 @@ impl Queue for Embedded {
 
     async fn redrive(&self, id: &str) -> Result<(), QueueError> {
         let entry = self.get(id).await?;
-        if !matches!(entry.state, State::Dead | State::Failed | State::Cancelled) {
-            return Err(QueueError::Conflict(format!(
-                "asynchronous call {id} is {}, not dead, failed or cancelled",
-                entry.state.as_str()
-            )));
-        }
+        QueueError::unless_redrivable(id, entry.state)?;
         let room = self.reserve(entry.job.body.len() as u64)?;
         let (name, now) = (id.to_owned(), Utc::now());
         let (id, lane) = (id.to_owned(), entry.job.lane());
@@ -429,22 +414,9 @@ impl Queue for Embedded {
         again.map(drop)
     }
 
-    async fn redrive_all(&self, filter: &Filter) -> Result<u64, QueueError> {
-        let filter = Filter {
-            state: Some(filter.state.unwrap_or(State::Dead)),
-            ..filter.clone()
-        };
-        let ids = self.read(move |connection| rows::ids(connection, &filter)).await?;
-        let mut count = 0;
-        for id in ids {
-            match self.redrive(&id).await {
-                Ok(()) => count += 1,
-                // Somebody was faster.
-                Err(QueueError::NotFound(_) | QueueError::Conflict(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(count)
+    async fn ids(&self, filter: &Filter) -> Result<Vec<String>, QueueError> {
+        let filter = filter.clone();
+        self.read(move |connection| rows::ids(connection, &filter)).await
     }
 
     async fn purge(&self, filter: &Filter) -> Result<u64, QueueError> {

@@ -34,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State, Then,
-    Waiting, attempts, fields,
+    Waiting, attempts, fields, time,
 };
 use crate::{model::FunctionRef, nats::Server};
 
@@ -223,9 +223,16 @@ impl Shared {
     /// Takes note of a record as it was written.
     fn note(&self, id: &str, revision: u64, payload: &[u8]) {
         let now = Utc::now();
-        if payload.is_empty() {
-            self.inner().index.bury(id, revision, now);
-            return;
+        {
+            let mut inner = self.inner();
+            if payload.is_empty() {
+                inner.index.bury(id, revision, now);
+                return;
+            }
+            // Mostly what was written here.
+            if inner.index.is_read(id, revision) {
+                return;
+            }
         }
         match serde_json::from_slice::<Record>(payload) {
             Ok(record) => self.apply(record, revision),
@@ -345,10 +352,7 @@ impl Queue for JetStream {
             .change(&streams, id, |record| {
                 let state = record.state();
                 if state.is_final() {
-                    return Err(QueueError::Conflict(format!(
-                        "asynchronous call {id} has ended: it is {}",
-                        record.state
-                    )));
+                    return Err(QueueError::has_ended(id, &record.state));
                 }
                 record.set_state(State::Cancelled);
                 record.finished = Some(Utc::now().timestamp_micros());
@@ -382,23 +386,9 @@ impl Queue for JetStream {
         self.shared.redrive(id).await
     }
 
-    async fn redrive_all(&self, filter: &Filter) -> Result<u64, QueueError> {
-        let filter = Filter {
-            state: Some(filter.state.unwrap_or(State::Dead)),
-            ..filter.clone()
-        };
-        let found = self.shared.inner().index.list(&filter, None, usize::MAX);
-        let mut count = 0;
-        // The oldest first.
-        for record in found.iter().rev() {
-            match self.redrive(&record.id).await {
-                Ok(()) => count += 1,
-                // Somebody was faster.
-                Err(QueueError::NotFound(_) | QueueError::Conflict(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(count)
+    async fn ids(&self, filter: &Filter) -> Result<Vec<String>, QueueError> {
+        let found = self.shared.inner().index.list(filter, None, usize::MAX);
+        Ok(found.iter().rev().map(|record| record.id.clone()).collect())
     }
 
     async fn purge(&self, filter: &Filter) -> Result<u64, QueueError> {
@@ -418,7 +408,7 @@ impl Queue for JetStream {
         let put = streams
             .put(streams.paused_subject(function), HeaderMap::new(), payload, None)
             .await;
-        put.map_err(|error| unavailable(format!("{error:?}")))?;
+        put.map_err(|error| unavailable(error.to_string()))?;
         self.shared.inner().index.schedule.pause(function, paused);
         self.shared.changed.notify_one();
         Ok(())
@@ -446,10 +436,11 @@ impl Queue for JetStream {
         let streams = shared.streams()?;
         let (old, graves, idle) = {
             let inner = shared.inner();
+            let busy = inner.index.busy_lanes();
             let idle: Vec<Lane> = inner
                 .consumers
                 .keys()
-                .filter(|lane| **lane != Lane::All && !inner.index.has_unfinished(lane))
+                .filter(|lane| **lane != Lane::All && !busy.contains(lane))
                 .cloned()
                 .collect();
             (

@@ -52,7 +52,7 @@ impl Queue for Offline {
         self.told()
     }
 
-    async fn redrive_all(&self, _: &Filter) -> Result<u64, QueueError> {
+    async fn ids(&self, _: &Filter) -> Result<Vec<String>, QueueError> {
         self.told()
     }
 

@@ -18,9 +18,7 @@ its process id.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -31,6 +29,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from served import Failed, Served  # noqa: E402 - found from here on
 
 # The fast ones first.
 LANGUAGES = ["typescript", "python", "go", "java", "rust"]
@@ -54,10 +54,6 @@ USER, PASSWORD = "admin", "correct horse"
 
 # Seconds: a build may fetch what it needs first.
 BUILD, RUN = 1200, 120
-
-
-class Failed(Exception):
-    """What went wrong, for people."""
 
 
 def main() -> int:
@@ -96,8 +92,9 @@ def tested(language: str, binary: Path) -> tuple[str, ...]:
         client.verb("install", BUILD)
         for verb in ("generate", "compile"):
             cells[verb] = f"{client.verb(verb, BUILD)[1]:.1f}"
-        with tempfile.TemporaryDirectory() as directory, Gateway(binary, Path(directory)) as gateway:
-            cells["run"] = f"{client.verb('run', RUN, gateway.environment(), steps)[1]:.1f}"
+        with tempfile.TemporaryDirectory() as directory, Served(binary, Path(directory), (USER, PASSWORD)) as gateway:
+            environment = {"GATEWAY_URL": gateway.url, "GATEWAY_USER": USER, "GATEWAY_PASSWORD": PASSWORD}
+            cells["run"] = f"{client.verb('run', RUN, environment, steps)[1]:.1f}"
         if steps != STEPS:
             raise Failed(f"{language}: run: expected the steps {STEPS}, found {steps}")
     except Failed as failure:
@@ -164,72 +161,6 @@ def end_group(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-class Gateway:
-    """A gateway with basic authentication and a state directory of its own."""
-
-    def __init__(self, binary: Path, directory: Path):
-        self.binary = binary
-        self.directory = directory
-        self.log: list[str] = []
-        self.address: queue.Queue[str | None] = queue.Queue()
-
-    def __enter__(self) -> Gateway:
-        secrets = self.directory / "auth"
-        secrets.mkdir()
-        (secrets / "basic-auth-user").write_text(USER)
-        (secrets / "basic-auth-password").write_text(PASSWORD)
-        self.process = subprocess.Popen(
-            [self.binary, "serve"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.directory,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.directory),
-                "basic_auth": "true",
-                "secret_mount_path": str(secrets),
-                "FAAS__SERVER__LISTEN": "127.0.0.1:0",
-                "FAAS__METRICS__LISTEN": "127.0.0.1:0",
-                "FAAS__PROVIDER__PROCESS__STATE_DIR": str(self.directory / "state"),
-                "FAAS__LOGGING__FORMAT": "json",
-            },
-        )
-        threading.Thread(target=self.read, daemon=True).start()
-        try:
-            address = self.address.get(timeout=20)
-        except queue.Empty:
-            address = None
-        if address is None:
-            self.__exit__()
-            raise Failed("the gateway does not listen:\n" + "".join(self.log[-20:]))
-        self.url = f"http://{address}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def read(self) -> None:
-        for line in self.process.stderr:
-            self.log.append(line)
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if entry.get("message") == "listening":
-                self.address.put(entry["address"])
-        self.address.put(None)
-
-    def environment(self) -> dict[str, str]:
-        return {"GATEWAY_URL": self.url, "GATEWAY_USER": USER, "GATEWAY_PASSWORD": PASSWORD}
 
 
 if __name__ == "__main__":

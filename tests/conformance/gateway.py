@@ -5,83 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import os
-import queue
 import shutil
-import signal
-import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+# First, for it finds what the programs of tests/ share.
 from tools import Failed
+from served import PATIENCE, Served
 
 USER = "admin"
 PASSWORD = "conformance"
-PATIENCE = 20.0
 
 
-class Gateway:
-    """A running gateway; what it writes goes to a log in its directory."""
+class Gateway(Served):
+    """The gateway under test, with what a run sends to it itself."""
 
     def __init__(self, binary: Path, directory: Path):
-        self.directory = directory
-        self.log = directory / "gateway.log"
-        secrets = directory / "auth"
-        secrets.mkdir()
-        (secrets / "basic-auth-user").write_text(USER)
-        (secrets / "basic-auth-password").write_text(PASSWORD)
-        config = directory / "gateway.toml"
-        config.write_text(CONFIGURATION)
-        environment = {
-            "PATH": str(commands(directory)),
-            "HOME": str(directory),
-            "basic_auth": "true",
-            "secret_mount_path": str(secrets),
-            "FAAS__SERVER__LISTEN": "127.0.0.1:0",
-            "FAAS__METRICS__LISTEN": "127.0.0.1:0",
-            "FAAS__LOGGING__FORMAT": "json",
-            "FAAS__PROVIDER__PROCESS__STATE_DIR": str(directory / "state"),
-        }
-        self.process = subprocess.Popen(
-            [str(binary), "serve", "--config", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=directory,
-            env=environment,
-        )
-        self.addresses: queue.Queue[str | None] = queue.Queue()
-        self.reader = threading.Thread(target=self.read_log, daemon=True)
-        self.reader.start()
-        try:
-            address = self.addresses.get(timeout=PATIENCE)
-        except queue.Empty:
-            address = None
-        if address is None:
-            self.stop()
-            raise Failed(f"the gateway did not start:\n{self.tail()}")
-        self.url = f"http://{address}"
-
-    def read_log(self) -> None:
-        assert self.process.stderr is not None
-        with self.log.open("wb") as log:
-            for line in self.process.stderr:
-                log.write(line)
-                log.flush()
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    continue
-                fields = entry.get("fields", entry)
-                if fields.get("message", entry.get("message")) == "listening":
-                    self.addresses.put(fields.get("address", entry.get("address")))
-        self.addresses.put(None)
-
-    def tail(self, size: int = 3000) -> str:
-        return self.log.read_text(errors="replace")[-size:] if self.log.exists() else ""
+        super().__init__(binary, directory, (USER, PASSWORD), str(commands(directory)), CONFIGURATION)
 
     def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of one request with credentials."""
@@ -102,17 +45,6 @@ class Gateway:
         if got != status:
             raise Failed(f"{method} {path} was answered {got}, not {status}: {text[:500]!r}")
         return text
-
-    def stop(self) -> None:
-        """Ends the gateway, which ends what it started."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.reader.join(timeout=5)
 
 
 # Whatever proxy the environment names, the gateway is on loopback.

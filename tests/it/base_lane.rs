@@ -4,6 +4,8 @@
 //! A gateway knows that it belongs here by the name of its test's thread, which
 //! begins with this module's: see [`is_wanted`].
 
+use crate::support::runs_in;
+
 #[path = "aborts.rs"]
 mod aborts;
 #[path = "access_log.rs"]
@@ -39,10 +41,7 @@ mod traces;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {
-    let here = module_path!().rsplit("::").next().expect("a module");
-    std::thread::current()
-        .name()
-        .is_some_and(|test| test.starts_with(&format!("{here}::")))
+    runs_in(module_path!())
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{Gateway, Upstream, eventually, gateway::Setup, nats::Nats, upstream::text};
+use crate::support::{Gateway, Upstream, eventually, gateway::Setup, nats::Nats, runs_in, upstream::text};
 
 #[path = "async_calls.rs"]
 mod async_calls;
@@ -22,10 +22,7 @@ use async_calls::{QUICK, becomes, call, kept, told};
 
 /// Whether the test that runs on this thread has its queue in NATS.
 pub(crate) fn is_wanted() -> bool {
-    let here = module_path!().rsplit("::").next().expect("a module");
-    std::thread::current()
-        .name()
-        .is_some_and(|test| test.starts_with(&format!("{here}::async_calls::")))
+    runs_in(&format!("{}::async_calls", module_path!()))
 }
 
 /// A function that counts the calls of each id.

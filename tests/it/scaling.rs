@@ -1,14 +1,11 @@
 //! Replicas that follow the load, the clock, alerts and people, with real
 //! functions of this machine.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::{
-    process::{Child, Command},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::support::{Gateway, eventually, gateway::Setup, load::Load};
 
@@ -38,20 +35,6 @@ async fn deploy(gateway: &Gateway, name: &str, wait_ms: u32, labels: &Value) {
 
 fn fixture() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/slow.py")
-}
-
-/// A server that ends with the test.
-fn server(program: &str, directory: &Path, arguments: &[String]) -> Child {
-    let log = std::fs::File::create(directory.join(format!("{program}.log"))).expect("a log");
-    Command::new(program)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a log"))
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} (make tools installs it): {error}"))
 }
 
 async fn explain(gateway: &Gateway, name: &str) -> Value {

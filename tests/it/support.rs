@@ -13,7 +13,9 @@ pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::Path, process::Stdio, time::Duration};
+
+use tokio::process::{Child, Command};
 
 pub(crate) use gateway::Gateway;
 pub(crate) use upstream::Upstream;
@@ -28,6 +30,28 @@ pub(crate) static CROWDED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_ne
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
+}
+
+/// A server that ends with the test.
+pub(crate) fn server(program: &str, directory: &Path, arguments: &[String]) -> Child {
+    let log = std::fs::File::create(directory.join(format!("{program}.log"))).expect("a log");
+    Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} (make tools installs it): {error}"))
+}
+
+/// Whether the test that runs on this thread is in the module of this path.
+pub(crate) fn runs_in(module: &str) -> bool {
+    let (_, module) = module.split_once("::").expect("below the crate");
+    std::thread::current()
+        .name()
+        .is_some_and(|test| test.starts_with(&format!("{module}::")))
 }
 
 /// Waits for something that must happen soon.

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use crate::{
     model::FunctionRef,
     queue::{
-        Answer, Count, Entry, Filter, Finished, Job, Lane, Page, Published, State, Target, Then, attempts, fields,
+        Answer, Count, Entry, Filter, Finished, Job, Lane, Page, Published, State, Target, Then, attempts, fields, time,
     },
 };
 
@@ -386,10 +386,6 @@ fn function(row: &Row<'_>, at: usize) -> rusqlite::Result<FunctionRef> {
 /// A count or a length, which is never negative.
 pub(super) fn size(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or_default())
-}
-
-fn time(micros: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {

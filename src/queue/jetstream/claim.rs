@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Allowed, Finished, Job, Known, LOOK, Lane, PutError, QueueError, Record, Running, Shared, State, Streams, TRIES,
-    Then, UNKEPT, attempts, fields, held, keep::is_stray, message, unavailable,
+    Then, UNKEPT, attempts, fields, held, keep::is_stray, message, time, unavailable,
 };
 
 /// How long the server may take to say whether it has a job.
@@ -253,7 +253,7 @@ async fn claim(shared: &Arc<Shared>, lane: &Lane, message: jetstream::Message) -
         begin(shared, lane, &job.id, &headers, &message.payload);
         match shared.write(&streams, &record, revision).await {
             Ok(()) => {
-                job.created = DateTime::from_timestamp_micros(record.created).unwrap_or(job.created);
+                job.created = time(record.created);
                 if let Some(acker) = delivery.keep() {
                     hold(shared, &job.id, acker);
                 }

@@ -2,7 +2,7 @@
 //! revision first come or not, and which job is to be looked for next. Pure.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -98,17 +98,21 @@ impl Index {
         }
     }
 
-    /// Takes a record note of; false for an older one than is known. `is_here` for
+    /// Whether this revision of a job's record, or a later one, is known.
+    pub(super) fn is_read(&mut self, id: &str, revision: u64) -> bool {
+        if self.grave(id).is_some_and(|grave| grave > revision) {
+            return true;
+        }
+        let reading = self.reading;
+        let known = self.calls.get_mut(id).filter(|known| known.revision >= revision);
+        known.map(|known| known.reading = reading).is_some()
+    }
+
+    /// Takes note of a record; false for an older one than is known. `is_here` for
     /// a job that this gateway runs.
     pub(super) fn apply(&mut self, record: Record, revision: u64, now: DateTime<Utc>, is_here: bool) -> bool {
         let reading = self.reading;
-        if self.grave(&record.id).is_some_and(|grave| grave > revision) {
-            return false;
-        }
-        if let Some(known) = self.calls.get_mut(&record.id)
-            && known.revision >= revision
-        {
-            known.reading = reading;
+        if self.is_read(&record.id, revision) {
             return false;
         }
         let id = record.id.clone();
@@ -240,10 +244,11 @@ impl Index {
         waiting
     }
 
-    /// Whether a lane has a job that has not ended.
-    pub(super) fn has_unfinished(&self, lane: &Lane) -> bool {
-        let mut records = self.calls.values().map(|known| &known.record);
-        records.any(|record| !record.state().is_final() && self.lane(record) == *lane)
+    /// Lanes with a job that has not ended.
+    pub(super) fn busy_lanes(&self) -> HashSet<Lane> {
+        let records = self.calls.values().map(|known| &known.record);
+        let unfinished = records.filter(|record| !record.state().is_final());
+        unfinished.map(|record| self.lane(record)).collect()
     }
 }
 

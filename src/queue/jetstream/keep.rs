@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{AT_ONCE, Job, Lane, Published, PutError, QueueError, Record, Shared, State, Streams, unavailable};
+use super::{AT_ONCE, Job, Lane, Published, PutError, QueueError, Record, Shared, Streams, unavailable};
 
 /// Stands in line for jobs of a lane that are not known by their ids, and is none:
 /// those come from header fields, which cannot have such a character.
@@ -23,14 +23,7 @@ pub(super) fn is_stray(id: &str) -> bool {
 impl Shared {
     pub(super) fn has_room(&self, bytes: u64) -> Result<(), QueueError> {
         let inner = self.inner();
-        let what = if inner.index.jobs >= inner.bounds.jobs {
-            "queue.max_jobs"
-        } else if inner.index.bytes + bytes > inner.bounds.bytes {
-            "queue.max_bytes"
-        } else {
-            return Ok(());
-        };
-        Err(QueueError::Full { what })
+        inner.bounds.admit(inner.index.jobs, inner.index.bytes, bytes)
     }
 
     /// The id that an idempotency key stands for: the job's own, where it is new.
@@ -117,12 +110,7 @@ impl Shared {
             return Err(QueueError::NotFound(id.to_owned()));
         };
         let record = known.record;
-        if !matches!(record.state(), State::Dead | State::Failed | State::Cancelled) {
-            return Err(QueueError::Conflict(format!(
-                "asynchronous call {id} is {}, not dead, failed or cancelled",
-                record.state
-            )));
-        }
+        QueueError::unless_redrivable(id, record.state())?;
         self.has_room(record.bytes)?;
         let subject = streams.job_subject(id);
         let found = match streams.get_large(&subject).await.map_err(unavailable)? {
@@ -172,11 +160,8 @@ impl Shared {
             streams.erase(&subject).await.map_err(unavailable)?;
         }
         let subject = streams.call_subject(id);
-        let revision = match streams.put(subject, HeaderMap::new(), Bytes::new(), None).await {
-            Ok(revision) => revision,
-            Err(PutError::Conflict) => return Ok(()),
-            Err(PutError::Failed(error)) => return Err(unavailable(error)),
-        };
+        let put = streams.put(subject, HeaderMap::new(), Bytes::new(), None).await;
+        let revision = put.map_err(|error| unavailable(error.to_string()))?;
         self.inner().index.bury(id, revision, Utc::now());
         Ok(())
     }
@@ -192,9 +177,10 @@ impl Shared {
     pub(super) async fn look_for_strays(&self, streams: &Streams) -> Result<(), String> {
         let lanes = streams.waiting_lanes().await?;
         let mut inner = self.inner();
+        let busy = inner.index.busy_lanes();
         for lane in lanes {
             let lane = if self.options.is_shared { Lane::All } else { lane };
-            if !inner.index.has_unfinished(&lane) {
+            if !busy.contains(&lane) {
                 inner.index.schedule.add(&stray(&lane), &lane, Utc::now());
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::FunctionRef,
-    queue::{Answer, Entry, Job, Lane, State, Target, attempts, fields},
+    queue::{Answer, Entry, Job, Lane, State, Target, attempts, fields, time},
 };
 
 /// A job's record. Times are microseconds since 1970.
@@ -135,8 +135,4 @@ impl Record {
             }),
         }
     }
-}
-
-fn time(micros: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }

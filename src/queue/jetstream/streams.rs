@@ -42,17 +42,19 @@ const HEAD: usize = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Subjects of records and of what is paused.
-pub(super) const STATE: &str = "state";
+const STATE: &str = "state";
 const CALL: &str = "call";
 const PAUSED: &str = "paused";
 const ALL: &str = "all";
 
 /// Why something was not written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PutError {
     /// Somebody else wrote before.
+    #[error("somebody else wrote before")]
     Conflict,
     /// In words.
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -175,11 +177,6 @@ impl Streams {
         format!("{}_calls.{STATE}.>", self.queue)
     }
 
-    /// The subject that others send to.
-    pub(super) fn open_subject(&self) -> String {
-        self.queue.clone()
-    }
-
     fn lane_subject(&self, lane: &Lane) -> String {
         match lane {
             Lane::Function(FunctionRef { name, namespace }) => {
@@ -243,10 +240,7 @@ impl Streams {
             payload
         };
         let put = self.put(subject, headers, payload, None).await;
-        put.map(drop).map_err(|error| match error {
-            PutError::Conflict => "somebody else wrote before".to_owned(),
-            PutError::Failed(error) => error,
-        })
+        put.map(drop).map_err(words)
     }
 
     /// What [`Streams::put_large`] wrote.
@@ -352,9 +346,9 @@ impl Streams {
         self.consumer_of(consumer_name(lane), self.lane_subject(lane)).await
     }
 
-    /// A consumer of what others send.
+    /// A consumer of what others send, which is to the queue's own name.
     pub(super) async fn open_consumer(&self) -> Result<PullConsumer, String> {
-        self.consumer_of(OPEN.to_owned(), self.open_subject()).await
+        self.consumer_of(OPEN.to_owned(), self.queue.clone()).await
     }
 
     async fn consumer_of(&self, name: String, filter_subject: String) -> Result<PullConsumer, String> {

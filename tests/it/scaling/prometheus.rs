@@ -7,8 +7,8 @@ use std::{path::Path, time::Duration};
 use serde_json::json;
 use tokio::process::Child;
 
-use super::{QUICK, becomes, deploy, explain, server};
-use crate::support::{Gateway, eventually, free_port, gateway::client, load::Load};
+use super::{QUICK, becomes, deploy, explain};
+use crate::support::{Gateway, eventually, free_port, gateway::client, load::Load, server};
 
 async fn ready(port: u16, program: &str) {
     eventually(program, || async {

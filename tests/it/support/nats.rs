@@ -1,14 +1,10 @@
 //! Real NATS servers with JetStream, from Debian's package.
 
-use std::{
-    path::Path,
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use super::{eventually, free_port};
+use super::{eventually, free_port, server};
 
 /// A server that ends with whoever holds it.
 pub(crate) struct Nats {
@@ -78,19 +74,18 @@ impl Nats {
     }
 
     fn run(&mut self) {
-        let directory: &Path = self.directory.path();
-        let log = std::fs::File::create(directory.join("log")).expect("a log");
-        let child = Command::new("nats-server")
-            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--jetstream", "--store_dir", "."])
-            .args(&self.more)
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("nats-server (make tools installs it): {error}"));
+        let port = self.port.to_string();
+        let fixed = [
+            "--addr",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--jetstream",
+            "--store_dir",
+            ".",
+        ];
+        let arguments: Vec<String> = fixed.map(str::to_owned).into_iter().chain(self.more.clone()).collect();
+        let child = server("nats-server", self.directory.path(), &arguments);
         self.child = Some(child);
     }
 
