@@ -96,6 +96,12 @@ def backend_server(port: int, directory: Path, functions: int) -> str:
         listen 127.0.0.1:{port} backlog=4096;
         location = /function/bench/seen {{ default_type text/plain; return 200 '{seen}'; }}
         location = /function/bench/large {{ default_type text/plain; alias {files}/large; }}
+        location = /function/bench/read {{
+            client_body_buffer_size 2m;
+            proxy_pass http://127.0.0.1:{port}/function/bench;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+        }}
         location ~ ^/function/bench {{ default_type text/plain; return 200 '{BODY}'; }}
         location ~ ^/system/function/(bench[0-9]*)$ {{ default_type application/json; return 200 '{status}'; }}
         location = /system/functions {{ default_type application/json; alias {files}/functions; }}
