@@ -107,7 +107,7 @@ impl Caller {
         limits: Limits,
         begun: bool,
         stopped: &mut Cancelled,
-    ) -> Option<Plan<Call>> {
+    ) -> Option<Plan<Box<Call>>> {
         self.input.release();
         let mut begun = begun || !self.input.is_empty();
         let mut since = None;
@@ -134,7 +134,6 @@ impl Caller {
                     Poll::Pending => break,
                 }
             }
-            self.input.release();
             let stopped = Pin::new(&mut *stopped).poll(cx).is_ready();
             if stopped && self.input.is_empty() {
                 return Poll::Ready(None);

@@ -1,15 +1,15 @@
 //! Bytes that came and were not used yet.
 //!
-//! A connection that waits holds no memory for this: buffers are taken from a
-//! store of the thread when there is something to read, and go back when they
-//! are empty.
+//! A connection that waits holds no memory for this, within a call as between
+//! two: buffers are taken from a store of the thread to read into, and go back when
+//! there was nothing to read.
 
 use std::{
     cell::RefCell,
     io,
     ops::Range,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -163,7 +163,7 @@ impl Buffer {
     }
 
     /// Reads what comes, at most `most` bytes; 0 is the end of the connection.
-    /// There must be room.
+    /// There must be room. While nothing comes and nothing is unread, it has no memory.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,7 +175,12 @@ impl Buffer {
         }
         let until = self.bytes.len().min(self.end.saturating_add(most));
         let mut room = ReadBuf::new(&mut self.bytes[self.end..until]);
-        ready!(Pin::new(from).poll_read(cx, &mut room))?;
+        let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut room) else {
+            // The next call on this thread gets it while it is still in the processor's cache.
+            self.release();
+            return Poll::Pending;
+        };
+        read?;
         let count = room.filled().len();
         self.end += count;
         Poll::Ready(Ok(count))
@@ -200,6 +205,18 @@ mod tests {
             Poll::Ready(count) => count.expect("readable"),
             Poll::Pending => panic!("a slice is always ready"),
         }
+    }
+
+    #[tokio::test]
+    async fn there_is_no_memory_while_nothing_comes() {
+        let (mut near, _far) = tokio::io::duplex(8);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut buffer = Buffer::default();
+        assert!(buffer.poll_fill(&mut context, &mut near, LARGE).is_pending());
+        assert_eq!(buffer.size(), 0);
+        fill(&mut buffer, b"unread", usize::MAX);
+        assert!(buffer.poll_fill(&mut context, &mut near, LARGE).is_pending());
+        assert_eq!(buffer.unread(), b"unread");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{ops::Range, sync::Arc, time::SystemTime};
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
@@ -118,8 +119,9 @@ struct Started {
 }
 
 impl Call {
-    /// Makes the call and answers it.
-    pub(super) async fn run(mut self, caller: &mut Caller, stopping: bool) -> Then {
+    /// Makes the call and answers it. What most calls never do has memory of its own:
+    /// hundreds of calls wait at once, and what they keep has to fit into the processor's cache.
+    pub(super) async fn run(mut self: Box<Self>, caller: &mut Caller, stopping: bool) -> Then {
         let mut pass = None;
         match self.forward(caller, &mut pass, stopping).await {
             Ok(then) => then,
@@ -135,7 +137,7 @@ impl Call {
                         _ => drop(pass),
                     }
                 }
-                self.refuse(caller, &problem, stopping).await
+                self.refuse(caller, problem, stopping).await
             }
         }
     }
@@ -158,8 +160,9 @@ impl Call {
         let bounds = self.bounds();
         loop {
             let in_flight = upstream.endpoint.begin();
-            let exchange = Exchange::new(caller, &self.asked, &bounds, &mut up, connection, stopping);
-            let (ended, used) = exchange.run(&upstream.endpoint).await;
+            let mut exchange = Exchange::new(caller, &self.asked, &bounds, &mut up, connection, stopping);
+            let ended = exchange.run(&upstream.endpoint).await;
+            let used = exchange.into_connection();
             let outcome = match &ended {
                 Ended::Answered { status, .. } | Ended::BrokenOff(status, _) | Ended::Left(Some(status), _) => {
                     Some(Ok(*status))
@@ -228,7 +231,7 @@ impl Call {
                 Turn::Now(slot) => Ok((pass, Some(slot))),
                 Turn::Later(queue) => {
                     let since = self.record.watch();
-                    let queued = caller.while_here(policy.queued(&queue)).await;
+                    let queued = Box::pin(caller.while_here(policy.queued(&queue))).await;
                     self.record.waited(Wait::Turn, since);
                     let queued = queued?;
                     queued.map(|slot| (pass, Some(slot)))
@@ -270,7 +273,7 @@ impl Call {
             };
             let since = self.record.watch();
             let ready = self.snapshot.scaling.ensure(&self.function.function, policy);
-            let ready = caller.while_here(ready).await;
+            let ready = Box::pin(caller.while_here(ready)).await;
             self.record.waited(Wait::Activation, since);
             let waited = ready?.map_err(|error| invoke::unavailable(&self.function.function, error))?;
             if let Some((waited, metrics)) = waited.zip(self.function.metrics.as_ref()) {
@@ -311,7 +314,15 @@ impl Call {
 
     /// A connection to a replica: one that is idle, unless `stale` had such a
     /// one, or a new one, to another replica where the first cannot be reached.
-    async fn connect(
+    fn connect<'c>(
+        &'c mut self,
+        caller: &'c mut Caller,
+        stale: Option<Upstream>,
+    ) -> BoxFuture<'c, Result<(Upstream, PlainConnection), Unanswered>> {
+        Box::pin(self.connected(caller, stale))
+    }
+
+    async fn connected(
         &mut self,
         caller: &mut Caller,
         stale: Option<Upstream>,
@@ -429,7 +440,11 @@ impl Call {
 
     /// Answers with a problem. What is left of the request's body is passed
     /// over if it is there already; else the connection ends.
-    async fn refuse(mut self, caller: &mut Caller, problem: &Problem, stopping: bool) -> Then {
+    fn refuse(self: Box<Self>, caller: &mut Caller, problem: Problem, stopping: bool) -> BoxFuture<'_, Then> {
+        Box::pin(self.refused(caller, problem, stopping))
+    }
+
+    async fn refused(mut self: Box<Self>, caller: &mut Caller, problem: Problem, stopping: bool) -> Then {
         let mut response = problem.response(self.form);
         let text = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap_or(HeaderValue::from_static(""));
         let told = CallHeaders {

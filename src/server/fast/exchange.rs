@@ -151,10 +151,14 @@ impl<'c> Exchange<'c> {
         }
     }
 
-    /// Moves everything until the call has ended. Dropping the future ends it.
-    pub(super) async fn run(mut self, endpoint: &Endpoint) -> (Ended, PlainConnection) {
-        let ended = poll_fn(|cx| self.poll(cx, endpoint)).await;
-        (ended, self.connection)
+    /// Moves everything until the call has ended. Dropping this ends it.
+    pub(super) async fn run(&mut self, endpoint: &Endpoint) -> Ended {
+        poll_fn(|cx| self.poll(cx, endpoint)).await
+    }
+
+    /// The function's connection, after the call.
+    pub(super) fn into_connection(self) -> PlainConnection {
+        self.connection
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, endpoint: &Endpoint) -> Poll<Ended> {

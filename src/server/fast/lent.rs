@@ -114,11 +114,7 @@ impl Lent {
                     Plan::Partial => caller.make_room(),
                 }
             }
-            let filled = caller.input.poll_fill(cx, &mut caller.socket, LARGE);
-            if filled.is_pending() {
-                caller.input.release();
-            }
-            if ready!(filled)? == 0 {
+            if ready!(caller.input.poll_fill(cx, &mut caller.socket, LARGE))? == 0 {
                 self.allowed = None;
                 return Poll::Ready(Ok(()));
             }

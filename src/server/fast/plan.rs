@@ -45,7 +45,7 @@ pub(super) enum Plan<C> {
 
 /// The call that the head in `input` asks for, of a caller at this address, which
 /// functions see in this form.
-pub(super) fn plan(input: &Buffer, service: &Service, caller: (SocketAddr, &str)) -> Plan<Call> {
+pub(super) fn plan(input: &Buffer, service: &Service, caller: (SocketAddr, &str)) -> Plan<Box<Call>> {
     read(input, |head| {
         call(head, called(head, service)?, caller, service.transport.proto())
     })
@@ -150,7 +150,7 @@ fn routed(
     ))
 }
 
-fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str), proto: &str) -> Option<Call> {
+fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str), proto: &str) -> Option<Box<Call>> {
     let Led {
         snapshot,
         function,
@@ -182,7 +182,7 @@ fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str), proto: &str) 
         trace: record.carried(),
     };
     write::fields(&mut fields, head, &told);
-    Some(Call {
+    Some(Box::new(Call {
         request: Request {
             method: head.method.len(),
             target: head.target.len(),
@@ -203,7 +203,7 @@ fn call(head: &Head<'_, '_>, led: Led, caller: (SocketAddr, &str), proto: &str) 
         form: Form::of(head.values(header::ACCEPT.as_str())),
         function,
         snapshot,
-    })
+    }))
 }
 
 /// Whether calls of a function need nothing that only the base lane has.

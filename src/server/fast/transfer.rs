@@ -221,7 +221,12 @@ impl Transfer {
     ) -> Poll<io::Result<()>> {
         loop {
             let head = &self.head[self.written..];
-            let body = buffer.at(self.pending.clone());
+            // Once it is written its place may be gone.
+            let body = if self.pending.is_empty() {
+                &[]
+            } else {
+                buffer.at(self.pending.clone())
+            };
             let count = match (head.is_empty(), body.is_empty()) {
                 (true, true) => return Poll::Ready(Ok(())),
                 (false, true) => ready!(Pin::new(&mut *to).poll_write(cx, head))?,
