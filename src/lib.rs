@@ -26,6 +26,7 @@ pub mod routing;
 pub mod watchdog;
 
 pub mod config;
+pub mod events;
 pub mod metrics;
 pub mod model;
 pub mod nats;

@@ -9,6 +9,7 @@
 
 mod async_call;
 mod config;
+mod event;
 mod function;
 mod json;
 pub mod label;
@@ -24,6 +25,10 @@ pub use config::{
     ConfigActor, ConfigAttempt, ConfigCandidate, ConfigCandidateFile, ConfigChange, ConfigCheck, ConfigDiff,
     ConfigEvent, ConfigFileChange, ConfigLayer, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue,
     Configuration,
+};
+pub use event::{
+    AsyncEvent, ConfigurationEvent, FunctionEvent, FunctionLoad, LoadEvent, ReplicasEvent, ResetEvent, ScalingEvent,
+    SnapshotEvent,
 };
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,

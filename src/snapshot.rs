@@ -12,6 +12,7 @@ use chrono::Utc;
 use crate::{
     auth::Auth,
     config::Config,
+    events::Events,
     metrics::{Depth, LiveGeneration, Metrics, Waiting, query::Prometheus},
     policy::States,
     provider::Provider,
@@ -24,6 +25,7 @@ use crate::{
 
 pub mod control;
 mod functions;
+mod status;
 
 pub use control::Source;
 pub use functions::{CalledFunction, FunctionTable, QueuedFunction};
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub scaling: Arc<Scaling>,
     /// What keeps asynchronous calls; the same in every snapshot.
     pub queue: Arc<dyn Queue>,
+    /// What happens, for those who follow it; the same in every snapshot.
+    pub events: Arc<Events>,
     /// What follows the load; the same in every snapshot.
     pub autoscaler: Arc<Autoscaler>,
     /// Which of several gateways scales.

@@ -24,6 +24,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("systemd", 1),
     ("upstream", 1),
     ("client", 2),
+    ("events", 2),
     ("nats", 2),
     ("proxy", 2),
     ("tls", 2),

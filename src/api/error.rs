@@ -63,6 +63,8 @@ cases! {
     Reloading = [401, 412, 422, 500, 503], false;
     /// Looking after asynchronous calls.
     Queueing = [400, 401, 404, 409, 500, 503], false;
+    /// Following what happens.
+    Following = [400, 401, 500, 503], false;
     /// Obeying alerts.
     Alerting = [400, 401, 413, 500], false;
 }

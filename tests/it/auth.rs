@@ -15,7 +15,8 @@ use crate::{
     support::{self, soon, upstream::text},
 };
 
-const PROTECTED: [&str; 14] = [
+const PROTECTED: [&str; 15] = [
+    "/system/events",
     "/system/functions",
     "/system/function/a",
     "/system/scale-function/a",

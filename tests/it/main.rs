@@ -23,6 +23,7 @@ mod config_api;
 mod connections;
 mod contract;
 mod direct;
+mod events;
 mod faas_cli;
 mod framework;
 mod functions;

@@ -86,6 +86,7 @@ fn operation_ids_are_fixed() {
             "reportAlerts",
             "resumeAsyncCalls",
             "scaleFunction",
+            "streamEvents",
             "updateFunction",
             "updateNamespace",
             "updateSecret",

@@ -6,12 +6,13 @@ use faas_gateway::{
     api,
     auth::Auth,
     config::{self, Sources},
+    events::Events,
     metrics::{Metrics, query::Prometheus},
     provider::{Provider, ProviderError},
     queue::offline::Offline,
     routing::RouteTable,
     scaling::{Policy, Scaling, autoscaler::Autoscaler, journal, lease::Alone},
-    shutdown::Tasks,
+    shutdown::{Stop, Tasks},
     snapshot::{
         Current, FunctionTable, Snapshot, Source,
         control::{Caller, Control, Journal, Outcome},
@@ -72,13 +73,15 @@ impl Desk {
         let provider = Arc::new(Scripted::default());
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let metrics = Arc::new(Metrics::new());
-        let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics)));
+        let events = Arc::new(Events::new(1, Stop::new()));
+        let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics), Arc::clone(&events)));
         let snapshot = Snapshot {
             access_log: Telemetry::none().access_log(),
             traces: Traces::default(),
             generation: 1,
             scaling: Scaling::new(Arc::clone(&shared), Tasks::new(), Arc::clone(&journal)),
             autoscaler: Autoscaler::new(journal, Tasks::new()),
+            events,
             queue: Arc::new(Offline("there is none in these tests".to_owned())),
             lease: Arc::new(Alone),
             policy: Policy::new(&config),
