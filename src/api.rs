@@ -47,6 +47,7 @@ mod portal;
 mod routes;
 mod scale;
 mod secrets;
+mod store;
 mod target;
 
 use admitted::{Admitted, Live, View};
@@ -96,6 +97,7 @@ type Apis = (
     alert::AlertApi,
     async_calls::AsyncApi,
     events::EventsApi,
+    store::StoreApi,
     health::HealthApi,
 );
 
@@ -111,6 +113,7 @@ fn apis() -> Apis {
         alert::AlertApi,
         async_calls::AsyncApi,
         events::EventsApi,
+        store::StoreApi,
         health::HealthApi,
     )
 }

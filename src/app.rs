@@ -53,6 +53,7 @@ use crate::{
     server::{Api, Reach, Service, worker::Worker},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
+    stores::Stores,
     systemd,
     telemetry::{Telemetry, Traces},
     tls::Tls,
@@ -100,6 +101,7 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let current = Current::new(builder.snapshot(loaded.clone()).await.map_err(told)?);
     metrics.config_read(true, SystemTime::now());
     current.get().announce();
+    builder.stores.configure(&loaded.config.stores);
     let live = current.clone();
     metrics.show_connections(move || live.get().provider.connections());
 
@@ -240,6 +242,7 @@ struct Builder {
     metrics: Arc<Metrics>,
     states: Arc<States>,
     events: Arc<Events>,
+    stores: Arc<Stores>,
     tasks: Tasks,
     executable: PathBuf,
     environment: BTreeMap<String, String>,
@@ -293,6 +296,7 @@ impl Builder {
             metrics: Arc::clone(metrics),
             states: Arc::clone(states),
             events: Arc::clone(events),
+            stores: Stores::new(tasks.clone()),
             tasks: tasks.clone(),
             executable,
             environment: sources.environment.clone(),
@@ -339,6 +343,7 @@ impl Builder {
             scaling: Arc::clone(&active.scaling),
             queue: self.queue(&config).await,
             events: Arc::clone(&self.events),
+            stores: Arc::clone(&self.stores),
             autoscaler: Arc::clone(&self.autoscaler),
             lease: self.lease(&config),
             policy,
@@ -468,6 +473,7 @@ impl Build for Replacing {
             self.listeners.serve(prepared);
         }
         self.builder.follow(&next.config);
+        self.builder.stores.configure(&next.config.stores);
         self.builder.states.reconfigure(next.generation, &next.config);
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;

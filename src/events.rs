@@ -505,7 +505,7 @@ mod tests {
         let events = Arc::new(Events::new(7, Stop::new()));
         let mut reader = events.follow(None, None).expect("a place");
         assert_eq!(missed(&mut reader), ["connected"]);
-        for _ in 0..KEPT / 2 + 1 {
+        for _ in 0..=KEPT / 2 {
             add(&events, "a", "fn");
             events.look(&FunctionRef::new("a", "fn"), None, Utc::now());
         }

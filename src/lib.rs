@@ -23,6 +23,7 @@ pub mod policy;
 pub mod provider;
 pub mod proxy;
 pub mod routing;
+pub mod stores;
 pub mod watchdog;
 
 pub mod config;

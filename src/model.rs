@@ -17,6 +17,7 @@ mod log;
 mod name;
 mod scaling;
 mod secret;
+mod store;
 mod system;
 mod wire;
 
@@ -38,5 +39,6 @@ pub use log::{LogMessage, LogQuery};
 pub use name::{FunctionRef, NameError};
 pub use scaling::{Alert, AlertNotification, ScalingChange, ScalingStatus};
 pub use secret::Secret;
+pub use store::{LOCAL_IMAGE, Store, StoreFunction, StoreRefusal, StoreSource};
 pub use system::{FunctionNamespace, GatewayInfo, ProviderInfo, VersionInfo};
 pub use wire::{Amount, Timestamp};

@@ -19,6 +19,7 @@ use crate::{
     queue::Queue,
     routing::RouteTable,
     scaling::{Policy, Scaling, autoscaler::Autoscaler, lease::Lease},
+    stores::Stores,
     telemetry::{AccessLog, Traces},
     tls::Tls,
 };
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub queue: Arc<dyn Queue>,
     /// What happens, for those who follow it; the same in every snapshot.
     pub events: Arc<Events>,
+    /// Functions to choose from; the same in every snapshot, with the newest's settings.
+    pub stores: Arc<Stores>,
     /// What follows the load; the same in every snapshot.
     pub autoscaler: Arc<Autoscaler>,
     /// Which of several gateways scales.

@@ -31,6 +31,7 @@ const LEVELS: &[(&str, u8)] = &[
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
     ("policy", 3),
+    ("stores", 3),
     ("telemetry", 3),
     ("watchdog", 3),
     // where calls go, and what becomes of the answers

@@ -15,7 +15,8 @@ use crate::{
     support::{self, soon, upstream::text},
 };
 
-const PROTECTED: [&str; 15] = [
+const PROTECTED: [&str; 16] = [
+    "/system/store",
     "/system/events",
     "/system/functions",
     "/system/function/a",

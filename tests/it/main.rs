@@ -50,6 +50,7 @@ mod rfc9113;
 mod routing;
 mod scaling;
 mod smuggling;
+mod stores;
 mod streaming;
 mod timeouts;
 mod tls;

@@ -17,6 +17,7 @@ use faas_gateway::{
         Current, FunctionTable, Snapshot, Source,
         control::{Caller, Control, Journal, Outcome},
     },
+    stores::Stores,
     telemetry::{Telemetry, Traces},
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -73,6 +74,8 @@ impl Desk {
         let provider = Arc::new(Scripted::default());
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let metrics = Arc::new(Metrics::new());
+        let stores = Stores::new(Tasks::new());
+        stores.configure(&config.stores);
         let events = Arc::new(Events::new(1, Stop::new()));
         let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics), Arc::clone(&events)));
         let snapshot = Snapshot {
@@ -82,6 +85,7 @@ impl Desk {
             scaling: Scaling::new(Arc::clone(&shared), Tasks::new(), Arc::clone(&journal)),
             autoscaler: Autoscaler::new(journal, Tasks::new()),
             events,
+            stores,
             queue: Arc::new(Offline("there is none in these tests".to_owned())),
             lease: Arc::new(Alone),
             policy: Policy::new(&config),
