@@ -28,8 +28,8 @@ pub use config::{
     Configuration,
 };
 pub use event::{
-    AsyncEvent, ConfigurationEvent, FunctionEvent, FunctionLoad, LoadEvent, ReplicasEvent, ResetEvent, ScalingEvent,
-    SnapshotEvent,
+    AsyncEvent, ConfigurationEvent, Event, FunctionEvent, FunctionLoad, LoadEvent, ReplicasEvent, ResetEvent,
+    ScalingEvent, SnapshotEvent,
 };
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{Endless, error::carry, explain, pattern};
 use crate::{
-    model::{ConfigCandidate, ConfigCandidateFile, LogMessage},
+    model::{ConfigCandidate, ConfigCandidateFile, Event, LogMessage},
     problem::Problem,
 };
 
@@ -321,14 +321,17 @@ impl ApiResponse for EventStream {
                 status_range: None,
                 content: vec![MetaMediaType {
                     content_type: EVENT_STREAM,
-                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+                    // Of each of them, as with lines: OpenAPI 3.0 has no word for a stream.
+                    schema: Event::schema_ref(),
                 }],
                 headers: Vec::new(),
             }],
         }
     }
 
-    fn register(_registry: &mut Registry) {}
+    fn register(registry: &mut Registry) {
+        Event::register(registry);
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,20 @@ use super::{
     wire::{Amount, Timestamp},
 };
 
+/// An event as a reader of server-sent events has it: for the document only, where it
+/// is the schema of one of many.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(rename = "Event")]
+pub struct Event {
+    /// What to give as `Last-Event-ID` to go on after it; absent with `reset`.
+    #[oai(skip_serializing_if_is_none)]
+    pub id: Option<String>,
+    /// What happened: `reset`, `snapshot`, `function`, `replicas`, `load`, `scaling`, `async` or `configuration`.
+    pub event: String,
+    /// What is said of it: a JSON object with a `time`.
+    pub data: String,
+}
+
 /// `reset`: what the reader knows is to be forgotten; a `snapshot` follows.
 #[derive(Debug, Clone, PartialEq, Object)]
 #[oai(rename = "ResetEvent")]

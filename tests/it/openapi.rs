@@ -130,6 +130,7 @@ fn schema_names_are_fixed() {
             "ConfigValue",
             "Configuration",
             "DeleteFunctionRequest",
+            "Event",
             "FunctionDeployment",
             "FunctionNamespace",
             "FunctionResources",
