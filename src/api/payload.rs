@@ -17,9 +17,9 @@ use poem_openapi::{
 };
 use serde_json::Value;
 
-use super::{error::carry, explain, pattern};
+use super::{Endless, error::carry, explain, pattern};
 use crate::{
-    model::{ConfigCandidate, ConfigCandidateFile, LogMessage},
+    model::{ConfigCandidate, ConfigCandidateFile, Event, LogMessage},
     problem::Problem,
 };
 
@@ -291,6 +291,46 @@ impl ApiResponse for LogLines {
 
     fn register(registry: &mut Registry) {
         LogMessage::register(registry);
+    }
+}
+
+/// Server-sent events, each sent as soon as it is there.
+pub(super) struct EventStream(pub Body);
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        let mut response = Response::builder()
+            .content_type(EVENT_STREAM)
+            .header(header::CACHE_CONTROL, "no-store")
+            // nginx would wait for a buffer to fill.
+            .header("X-Accel-Buffering", "no")
+            .body(self.0);
+        response.set_data(Endless);
+        response
+    }
+}
+
+impl ApiResponse for EventStream {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "Events, each of some lines and an empty one.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: EVENT_STREAM,
+                    // Of each of them, as with lines: OpenAPI 3.0 has no word for a stream.
+                    schema: Event::schema_ref(),
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        Event::register(registry);
     }
 }
 
