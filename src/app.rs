@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+mod contracts;
 mod cron;
 mod follow;
 mod lasting;
@@ -29,6 +30,7 @@ use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
+    contracts::Contracts,
     metrics::{Metrics, query::Prometheus},
     nats::Server,
     policy::States,
@@ -241,6 +243,7 @@ struct Builder {
     /// The certificates in use, which stay while their files do.
     tls: Mutex<Option<Arc<Tls>>>,
     journal: Arc<journal::Journal>,
+    contracts: Arc<Contracts>,
     autoscaler: Arc<Autoscaler>,
     /// What keeps asynchronous calls, from the first snapshot on.
     queue: OnceCell<Arc<dyn Queue>>,
@@ -292,6 +295,7 @@ impl Builder {
             tls: Mutex::default(),
             autoscaler: Autoscaler::new(Arc::clone(&journal), tasks.clone()),
             journal,
+            contracts: Arc::default(),
             queue: OnceCell::new(),
             lease: Mutex::new((None, Arc::new(Alone))),
         }
@@ -336,6 +340,7 @@ impl Builder {
             prometheus,
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
+            contracts: Arc::clone(&self.contracts),
             metrics: Arc::clone(&self.metrics),
             states: Arc::clone(&self.states),
             access_log: self.telemetry.access_log(),

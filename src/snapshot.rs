@@ -12,6 +12,7 @@ use chrono::Utc;
 use crate::{
     auth::Auth,
     config::Config,
+    contracts::Contracts,
     metrics::{Depth, LiveGeneration, Metrics, Waiting, query::Prometheus},
     policy::States,
     provider::Provider,
@@ -58,6 +59,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// The functions that were called, with their settings and counters.
     pub functions: FunctionTable,
+    /// What functions say of themselves; the same in every snapshot.
+    pub contracts: Arc<Contracts>,
     /// The process's metrics; the same in every snapshot.
     pub metrics: Arc<Metrics>,
     /// What limits and breakers remember; the same in every snapshot.

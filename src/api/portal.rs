@@ -14,11 +14,14 @@ use poem::{
 };
 use sha2::{Digest, Sha256};
 
-use super::openapi::{self, Form, Reader};
+use super::{
+    contracts,
+    openapi::{self, Form, Reader, Shown},
+};
 use crate::{problem::Problem, proxy::headers};
 
 /// Paths served here, and whether they are open.
-pub(super) const PATHS: [(&str, bool); 11] = [
+pub(super) const PATHS: [(&str, bool); 14] = [
     ("/", true),
     ("/ui", false),
     ("/ui/", false),
@@ -27,6 +30,9 @@ pub(super) const PATHS: [(&str, bool); 11] = [
     ("/ui/app.js", false),
     (SWAGGER, false),
     (REDOC, false),
+    (SWAGGER_FUNCTIONS, false),
+    (REDOC_FUNCTIONS, false),
+    (contracts::PATH, false),
     (JSON, true),
     (YAML, true),
     (JSON_31, true),
@@ -34,6 +40,8 @@ pub(super) const PATHS: [(&str, bool); 11] = [
 
 const SWAGGER: &str = "/docs";
 const REDOC: &str = "/docs/redoc";
+const SWAGGER_FUNCTIONS: &str = "/docs/functions";
+const REDOC_FUNCTIONS: &str = "/docs/functions/redoc";
 const JSON: &str = "/openapi.json";
 const YAML: &str = "/openapi.yaml";
 const JSON_31: &str = "/openapi/3.1.json";
@@ -49,7 +57,7 @@ const REFERENCE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; 
      frame-ancestors 'none'";
 
 /// An embedded file.
-struct File {
+pub(super) struct File {
     content_type: &'static str,
     policy: Option<&'static str>,
     content: Bytes,
@@ -58,7 +66,7 @@ struct File {
 }
 
 impl File {
-    fn new(content_type: &'static str, policy: Option<&'static str>, content: impl Into<Bytes>) -> Self {
+    pub(super) fn new(content_type: &'static str, policy: Option<&'static str>, content: impl Into<Bytes>) -> Self {
         use std::fmt::Write as _;
         let content = content.into();
         let mut tag = String::from("\"");
@@ -76,7 +84,7 @@ impl File {
     }
 
     /// The file, or 304 when the caller has it already.
-    fn response(&self, request: &HeaderMap) -> Response {
+    pub(super) fn response(&self, request: &HeaderMap) -> Response {
         let mut response = if self.is_known(request) {
             Response::from(StatusCode::NOT_MODIFIED)
         } else {
@@ -138,6 +146,8 @@ pub(super) struct BasedFiles {
     json_31: ArcSwapOption<Based>,
     swagger: ArcSwapOption<Based>,
     redoc: ArcSwapOption<Based>,
+    swagger_functions: ArcSwapOption<Based>,
+    redoc_functions: ArcSwapOption<Based>,
 }
 
 struct Based {
@@ -158,15 +168,21 @@ impl BasedFiles {
         Some(kept(slot, server, write))
     }
 
-    fn reference(&self, reader: Reader, base: &str) -> Arc<Based> {
-        let slot = match reader {
-            Reader::Swagger => &self.swagger,
-            Reader::Redoc => &self.redoc,
+    fn reference(&self, reader: Reader, shown: Shown, base: &str) -> Arc<Based> {
+        let slot = match (reader, shown) {
+            (Reader::Swagger, Shown::Gateway) => &self.swagger,
+            (Reader::Redoc, Shown::Gateway) => &self.redoc,
+            (Reader::Swagger, Shown::Functions) => &self.swagger_functions,
+            (Reader::Redoc, Shown::Functions) => &self.redoc_functions,
         };
         kept(slot, base, || {
-            let page = openapi::reference_below(base, reader);
+            let page = openapi::reference_below(base, reader, shown);
             File::new("text/html; charset=utf-8", Some(REFERENCE_POLICY), page)
         })
+    }
+
+    fn page(&self, reader: Reader, shown: Shown, base: &str, request: &HeaderMap) -> Response {
+        self.reference(reader, shown, base).file.response(request)
     }
 
     /// Answers for one of [`PATHS`]; `None` for any other path. `base` is what
@@ -191,8 +207,10 @@ impl BasedFiles {
         Some(Ok(match path {
             "/ui/app.css" => STYLE.response(request),
             "/ui/app.js" => SCRIPT.response(request),
-            SWAGGER => self.reference(Reader::Swagger, base).file.response(request),
-            REDOC => self.reference(Reader::Redoc, base).file.response(request),
+            SWAGGER => self.page(Reader::Swagger, Shown::Gateway, base, request),
+            REDOC => self.page(Reader::Redoc, Shown::Gateway, base, request),
+            SWAGGER_FUNCTIONS => self.page(Reader::Swagger, Shown::Functions, base, request),
+            REDOC_FUNCTIONS => self.page(Reader::Redoc, Shown::Functions, base, request),
             "/ui/" | "/ui/index.html" => INDEX.response(request),
             _ => to_portal(base),
         }))
@@ -201,7 +219,7 @@ impl BasedFiles {
 
 /// Where the gateway is for whoever asks: behind a proxy that says what it was asked
 /// for, a whole URL; else where the document itself is.
-fn server(request: &HeaderMap, base: &str) -> String {
+pub(super) fn server(request: &HeaderMap, base: &str) -> String {
     let told = |name| request.get(name).and_then(|value| value.to_str().ok()).map(first);
     let Some(host) =
         told(headers::FORWARDED_HOST).filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok())

@@ -15,7 +15,7 @@ use crate::{
     support::{self, soon, upstream::text},
 };
 
-const PROTECTED: [&str; 14] = [
+const PROTECTED: [&str; 17] = [
     "/system/functions",
     "/system/function/a",
     "/system/scale-function/a",
@@ -30,6 +30,9 @@ const PROTECTED: [&str; 14] = [
     "/ui/",
     "/docs",
     "/docs/redoc",
+    "/docs/functions",
+    "/docs/functions/redoc",
+    "/openapi/functions.json",
 ];
 
 /// A desk with `admin` and `s3cret`.

@@ -22,6 +22,7 @@ mod config;
 mod config_api;
 mod connections;
 mod contract;
+mod contracts;
 mod direct;
 mod faas_cli;
 mod framework;

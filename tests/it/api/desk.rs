@@ -87,6 +87,7 @@ impl Desk {
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
+            contracts: Arc::default(),
             metrics: Arc::clone(&metrics),
             states: Arc::default(),
             alive: metrics.live_generation(),
