@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{grammar::METHODS, names::Names, reading::Reading};
+use super::{
+    grammar::METHODS,
+    names::Names,
+    reading::{Reading, is_web},
+};
 
 /// A function's contract as the document of all functions has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,7 +160,7 @@ fn tag(label: &str, info: &Map<String, Value>, docs: Option<&Value>) -> Value {
         }
     }
     let mut tag = json!({ "name": label, "description": about });
-    if let Some(docs) = docs.filter(|docs| docs["url"].is_string()) {
+    if let Some(docs) = docs.filter(|docs| docs["url"].as_str().is_some_and(is_web)) {
         tag["externalDocs"] = docs.clone();
     }
     tag
@@ -203,6 +207,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn what_is_wrong_in_a_document_is_refused_with_the_place() {
         for (paths, components, expected) in [
             ("{orders: {}}".to_owned(), "{}", "paths: `orders` is no path"),
@@ -286,6 +291,21 @@ mod tests {
                 "{}".to_owned(),
                 "{securitySchemes: {S: {type: mutualTLS}}}",
                 "components.securitySchemes.S: `mutualTLS` is no security scheme",
+            ),
+            (
+                "{/: {get: {responses: {ok: {description: x}}}}}".to_owned(),
+                "{}",
+                "paths./.get: `ok` is no status",
+            ),
+            (
+                "{}".to_owned(),
+                "{schemas: {A: {externalDocs: {url: \"java\\tscript:alert(1)\"}}}}",
+                "components.schemas.A.externalDocs: a URL must be of http",
+            ),
+            (
+                "{}".to_owned(),
+                "{securitySchemes: {S: {type: oauth2, flows: {implicit: {authorizationUrl: 'data:x'}}}}}",
+                "components.securitySchemes.S: a URL must be of http",
             ),
         ] {
             let found = refused(&with("3.0.3", &paths, components));

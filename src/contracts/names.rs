@@ -53,12 +53,12 @@ impl<'l> Names<'l> {
         let parts: Vec<&str> = pointer.split('/').skip(1).collect();
         match parts[..] {
             ["components", section, name, ..] => {
-                let rest = parts[3..].iter().map(|part| format!("/{part}")).collect::<String>();
+                let rest = [&[""][..], &parts[3..]].concat().join("/");
                 Ok(format!("#/components/{section}/{}{rest}", self.of(name)))
             }
             ["paths", path, ..] => {
                 let path = self.path(&unescaped(path)).replace('~', "~0").replace('/', "~1");
-                let rest = parts[2..].iter().map(|part| format!("/{part}")).collect::<String>();
+                let rest = [&[""][..], &parts[2..]].concat().join("/");
                 Ok(format!("#/paths/{path}{rest}"))
             }
             _ => Err(format!(
@@ -74,8 +74,8 @@ pub(super) struct OperationIds(BTreeSet<String>);
 
 impl OperationIds {
     /// One that is not taken yet; the second time with a number.
-    pub(super) fn take(&mut self, wanted: String) -> String {
-        let mut id = wanted.clone();
+    pub(super) fn take(&mut self, wanted: &str) -> String {
+        let mut id = wanted.to_owned();
         let mut number = 1;
         while !self.0.insert(id.clone()) {
             number += 1;
@@ -157,8 +157,8 @@ mod tests {
         let mut ids = OperationIds::default();
         assert_eq!(made_up("get", "/orders/{id}"), "get_orders_id");
         assert_eq!(made_up("post", "/"), "post");
-        assert_eq!(ids.take("a_get".to_owned()), "a_get");
-        assert_eq!(ids.take("a_get".to_owned()), "a_get_2");
-        assert_eq!(ids.take("a_get".to_owned()), "a_get_3");
+        assert_eq!(ids.take("a_get"), "a_get");
+        assert_eq!(ids.take("a_get"), "a_get_2");
+        assert_eq!(ids.take("a_get"), "a_get_3");
     }
 }

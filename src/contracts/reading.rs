@@ -13,6 +13,11 @@ use super::{
     older,
 };
 
+mod settle;
+
+use settle::is_component_name;
+pub(super) use settle::is_web;
+
 /// Most notes of a document; further ones are only counted.
 const NOTES: usize = 20;
 
@@ -137,7 +142,7 @@ impl<'d> Reading<'d> {
             self.at.push(method.to_owned());
             let own = operation.get("operationId").and_then(Value::as_str).map(str::to_owned);
             let own = own.unwrap_or_else(|| made_up(method, path.unwrap_or("callback")));
-            let id = self.ids.take(self.names.of(&own));
+            let id = self.ids.take(&self.names.of(&own));
             if id != self.names.of(&own) {
                 self.note(&format!("another operation has the id `{own}` too; this one is `{id}`"));
             }
@@ -291,7 +296,9 @@ impl<'d> Reading<'d> {
             (Value::Object(fields), Kind::Schema) if self.newer => {
                 let mut notes = Vec::new();
                 let fields = older::schema(fields, &mut |note| notes.push(note.to_owned()));
-                notes.iter().for_each(|note| self.note(note));
+                for note in notes {
+                    self.note(&note);
+                }
                 fields.into()
             }
             (value, _) => value,
@@ -331,7 +338,7 @@ impl<'d> Reading<'d> {
                     kept.insert(name, value);
                 }
                 None if name == "servers" || name == "server" => {
-                    self.note("servers are left out: the function is called here")
+                    self.note("servers are left out: the function is called here");
                 }
                 None => self.note(&format!("`{name}` cannot be said of {} in OpenAPI 3.0", kind.as_str())),
             }
@@ -378,93 +385,6 @@ impl<'d> Reading<'d> {
         self.wrong(&format!("must be {must_be}"))
     }
 
-    /// What has to be so of a whole object.
-    fn settle(&mut self, fields: &mut Map<String, Value>, kind: Kind) -> Result {
-        match kind {
-            Kind::Parameter => {
-                let place = fields["in"].as_str().unwrap_or_default();
-                if !["path", "query", "header", "cookie"].contains(&place) {
-                    return self.wrong("`in` must be path, query, header or cookie");
-                }
-                if place == "path" {
-                    fields.insert("required".to_owned(), true.into());
-                }
-                if fields.contains_key("schema") == fields.contains_key("content") {
-                    return self.wrong("a parameter needs either `schema` or `content`");
-                }
-            }
-            Kind::Schema => {
-                if let Some(kind) = fields.get("type").and_then(Value::as_str)
-                    && !["array", "boolean", "integer", "number", "object", "string"].contains(&kind)
-                {
-                    return self.wrong(&format!("`{}` is no type", kind.escape_debug()));
-                }
-                if fields.get("type").is_some_and(|kind| kind == "array") && !fields.contains_key("items") {
-                    return self.wrong("a list needs `items`");
-                }
-                if let Some(discriminator) = fields.get_mut("discriminator") {
-                    self.discriminate(discriminator)?;
-                }
-            }
-            Kind::Link => {
-                if let Some(id) = fields.get("operationId").and_then(Value::as_str) {
-                    if !self.known_ids.contains(id) {
-                        return self.wrong(&format!("links to `{id}`, which is no operation of this document"));
-                    }
-                    let id = self.names.of(id);
-                    fields.insert("operationId".to_owned(), id.into());
-                }
-                if let Some(reference) = fields.get("operationRef").and_then(Value::as_str) {
-                    let target = self.names.reference(reference).or_else(|wrong| self.wrong(&wrong))?;
-                    self.references.push((self.place(), target.clone()));
-                    fields.insert("operationRef".to_owned(), target.into());
-                }
-            }
-            Kind::SecurityScheme => {
-                let kind = fields["type"].as_str().unwrap_or_default();
-                if !["apiKey", "http", "oauth2", "openIdConnect"].contains(&kind) {
-                    // Whoever asks for it must not look open now.
-                    return self.wrong(&format!(
-                        "`{}` is no security scheme of OpenAPI 3.0",
-                        kind.escape_debug()
-                    ));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// What a discriminator means by its values: names of schemas, or references.
-    fn discriminate(&mut self, discriminator: &mut Value) -> Result {
-        if !discriminator["propertyName"].is_string() {
-            return self.wrong("`discriminator` needs `propertyName`");
-        }
-        let Some(mapping) = discriminator.get_mut("mapping").and_then(Value::as_object_mut) else {
-            return Ok(());
-        };
-        for value in mapping.values_mut() {
-            let Some(text) = value.as_str() else {
-                return self.wrong("`discriminator.mapping` must have texts");
-            };
-            let reference = if is_component_name(text) && self.has_schema(text) {
-                format!("#/components/schemas/{text}")
-            } else {
-                text.to_owned()
-            };
-            let target = self.names.reference(&reference).or_else(|wrong| self.wrong(&wrong))?;
-            self.references.push((self.place(), target.clone()));
-            *value = target.into();
-        }
-        Ok(())
-    }
-
-    fn has_schema(&self, name: &str) -> bool {
-        self.components
-            .get("schemas")
-            .is_some_and(|schemas| schemas.get(name).is_some())
-    }
-
     /// Whether what is referred to is there, now that all is said in 3.0.
     pub(super) fn check_references(&self, paths: &Map<String, Value>, components: &Map<String, Value>) -> Result {
         for (place, target) in &self.references {
@@ -484,9 +404,4 @@ impl<'d> Reading<'d> {
         }
         Ok(())
     }
-}
-
-fn is_component_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    !name.is_empty() && name.bytes().all(allowed)
 }

@@ -17,6 +17,7 @@ mod auth;
 mod base_lane;
 mod bulk;
 mod cli;
+mod cli_remote;
 mod compression;
 mod config;
 mod config_api;

@@ -76,6 +76,13 @@ async fn the_reference_is_complete_without_the_internet() {
             policy.contains("default-src 'none'") && !policy.contains("http"),
             "{policy}"
         );
+        // Two scripts, and nothing that a document may bring.
+        let scripts = policy
+            .split("; ")
+            .find(|part| part.starts_with("script-src"))
+            .expect("scripts");
+        assert_eq!(scripts.matches(" 'sha256-").count(), 2, "{scripts}");
+        assert!(!scripts.contains("unsafe"), "{scripts}");
         let text = page.text();
         assert!(text.contains(reader) && text.contains("listFunctions"), "{path}");
     }
