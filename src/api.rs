@@ -30,6 +30,7 @@ mod admitted;
 mod alert;
 mod async_calls;
 mod config;
+mod contracts;
 mod counts;
 mod error;
 mod events;
@@ -51,6 +52,7 @@ mod store;
 mod target;
 
 use admitted::{Admitted, Live, View};
+use contracts::FunctionsDocument;
 use portal::BasedFiles;
 use routes::Routes;
 
@@ -141,6 +143,7 @@ pub fn endpoint(current: Current, control: Arc<dyn Control>) -> BoxEndpoint<'sta
         routes: Routes::of::<Apis>(),
         operations: openapi::service().into_endpoint(),
         files: BasedFiles::default(),
+        functions: FunctionsDocument::default(),
     }
     .boxed()
 }
@@ -151,11 +154,17 @@ pub fn openapi_document() -> String {
     openapi::document().to_owned()
 }
 
+/// The same in the words of OpenAPI 3.1, whose schemas are JSON Schema.
+pub fn openapi_document_3_1() -> String {
+    openapi::document_below("/", openapi::Form::Json31)
+}
+
 struct Gateway {
     live: Live,
     routes: Routes,
     operations: BoxEndpoint<'static>,
     files: BasedFiles,
+    functions: FunctionsDocument,
 }
 
 impl Endpoint for Gateway {
@@ -209,6 +218,10 @@ impl Gateway {
             return response;
         }
         let path = request.uri().path();
+        if path == contracts::PATH {
+            let server = portal::server(request.headers(), snapshot.routes.base_path());
+            return self.functions.serve(snapshot, server, request.headers());
+        }
         if let Some(served) = self.files.serve(
             path,
             request.headers(),

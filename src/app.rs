@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+mod contracts;
 mod cron;
 mod events;
 mod follow;
@@ -30,6 +31,7 @@ use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
+    contracts::Contracts,
     events::Events,
     metrics::{Metrics, query::Prometheus},
     nats::Server,
@@ -253,6 +255,7 @@ struct Builder {
     /// The certificates in use, which stay while their files do.
     tls: Mutex<Option<Arc<Tls>>>,
     journal: Arc<journal::Journal>,
+    contracts: Arc<Contracts>,
     autoscaler: Arc<Autoscaler>,
     /// What keeps asynchronous calls, from the first snapshot on.
     queue: OnceCell<Arc<dyn Queue>>,
@@ -306,6 +309,7 @@ impl Builder {
             tls: Mutex::default(),
             autoscaler: Autoscaler::new(Arc::clone(&journal), tasks.clone()),
             journal,
+            contracts: Arc::default(),
             queue: OnceCell::new(),
             lease: Mutex::new((None, Arc::new(Alone))),
         }
@@ -352,6 +356,7 @@ impl Builder {
             prometheus,
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
+            contracts: Arc::clone(&self.contracts),
             metrics: Arc::clone(&self.metrics),
             states: Arc::clone(&self.states),
             access_log: self.telemetry.access_log(),

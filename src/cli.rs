@@ -27,6 +27,7 @@ use crate::{
 
 mod diff;
 mod healthcheck;
+mod remote;
 mod show;
 
 /// `EX_USAGE`: a wrong command line or configuration.
@@ -82,6 +83,8 @@ enum Command {
         #[arg(long, default_value = "5s", value_parser = duration)]
         timeout: Duration,
     },
+    #[command(flatten)]
+    Remote(remote::Command),
     /// Run one replica of a function (the process provider starts these)
     Watchdog(crate::watchdog::Args),
     /// Print the version
@@ -131,6 +134,10 @@ enum ConfigCommand {
         #[command(flatten)]
         layers: Layers,
     },
+    /// Print what a file would change, as `faas-gateway diff` does
+    Diff(DiffArgs),
+    /// Say which configuration a running gateway has, and what became of the newest attempt to change it
+    Status(remote::StatusArgs),
 }
 
 #[derive(Debug, Args)]
@@ -140,8 +147,8 @@ struct DiffArgs {
     /// Compare with the gateway that runs here, instead of with the configuration of this command line
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "state_dir", "listen", "set"])]
     against: Option<url::Url>,
-    /// User name for that gateway, if it is not in the URL
-    #[arg(long, requires_all = ["against", "password_file"])]
+    /// User name for that gateway, if it is not in the URL; without one, what `faas-cli login` has stored for it
+    #[arg(long, visible_alias = "username", requires_all = ["against", "password_file"])]
     user: Option<String>,
     /// File with the password for that gateway
     #[arg(long, value_name = "FILE", requires = "user")]
@@ -220,7 +227,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             command: Some(ConfigCommand::Explain { key, layers }),
             ..
         }) => with_configuration(&layers.sources(), |loaded| explain(&key, loaded)),
-        Command::Diff(arguments) => differences(arguments),
+        Command::Config(ConfigArgs {
+            command: Some(ConfigCommand::Diff(arguments)),
+            ..
+        })
+        | Command::Diff(arguments) => differences(&arguments),
+        Command::Config(ConfigArgs {
+            command: Some(ConfigCommand::Status(arguments)),
+            ..
+        }) => arguments.run(),
+        Command::Remote(command) => command.run(),
         Command::Schema => print(&config::schema::document().trim_end()),
         Command::Openapi => print(&crate::api::openapi_document().trim_end()),
         Command::Healthcheck { layers, url, timeout } => match url {
@@ -318,12 +334,17 @@ fn explain(key: &str, loaded: &Loaded) -> ExitCode {
     }
 }
 
-fn differences(arguments: DiffArgs) -> ExitCode {
-    let credentials = arguments.user.as_deref().zip(arguments.password_file.as_deref());
-    let credentials = credentials.map(|(user, password_file)| diff::Credentials { user, password_file });
-    match &arguments.against {
-        Some(url) => diff::against(url, &arguments.file, credentials.as_ref()),
-        None => diff::offline(&arguments.file, &arguments.layers.sources()),
+fn differences(arguments: &DiffArgs) -> ExitCode {
+    let Some(url) = &arguments.against else {
+        return diff::offline(&arguments.file, &arguments.layers.clone().sources());
+    };
+    let given = arguments.user.as_deref().zip(arguments.password_file.as_deref());
+    match remote::credentials_of(url, given) {
+        Ok(credentials) => diff::against(url, &arguments.file, credentials.as_ref()),
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            ExitCode::from(USAGE)
+        }
     }
 }
 

@@ -54,7 +54,7 @@ mod store;
 mod unusable;
 pub mod watch;
 
-pub use annotations::{CallAnnotations, QueueAnnotations};
+pub use annotations::{CallAnnotations, OPENAPI, QueueAnnotations};
 pub use blocking::blocking;
 pub use calls::{
     Algorithm, BodyLimits, Breaker, Compression, Cors, Function, FunctionQueue, FunctionScaling, HeaderEdits, Headers,
@@ -79,8 +79,8 @@ pub use role::Role;
 pub use schedule::{CronMistake, CronSeconds, CronTimes, min_at as scheduled_min};
 pub use secret::{Referenced, SecretFile};
 pub use sections::{
-    Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, ProcessProvider, Prometheus, Provider,
-    ProviderKind, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
+    Auth, ClientAuth, Http2, Image, Invoke, Leader, LogFormat, Logging, Metrics, OpenApi, ProcessProvider, Prometheus,
+    Provider, ProviderKind, Reload, Scaling, Server, Signals, Tls, Tracing, Ui, WatchMode,
 };
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
@@ -124,6 +124,8 @@ section! {
         pub prometheus: Prometheus,
         /// `[ui]`
         pub ui: Ui,
+        /// `[openapi]`
+        pub openapi: OpenApi,
         /// `[logging]`
         pub logging: Logging,
         /// `[tracing]`

@@ -19,6 +19,7 @@ pub mod scaling;
 
 pub mod auth;
 pub mod client;
+pub mod contracts;
 pub mod policy;
 pub mod provider;
 pub mod proxy;

@@ -34,7 +34,7 @@ pub use event::{
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,
 };
-pub use json::{FromWire, PROBLEM_JSON, from_json, from_value, to_json};
+pub use json::{FromWire, PROBLEM_JSON, ToWire, from_json, from_value, to_json, to_pretty_json};
 pub use log::{LogMessage, LogQuery};
 pub use name::{FunctionRef, NameError};
 pub use scaling::{Alert, AlertNotification, ScalingChange, ScalingStatus};

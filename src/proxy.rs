@@ -14,7 +14,7 @@ pub mod fast;
 mod forward;
 pub mod headers;
 mod keep;
-mod protocol;
+pub mod protocol;
 pub mod retry;
 pub mod target;
 pub mod upgrade;

@@ -12,6 +12,7 @@ use chrono::Utc;
 use crate::{
     auth::Auth,
     config::Config,
+    contracts::Contracts,
     events::Events,
     metrics::{Depth, LiveGeneration, Metrics, Waiting, query::Prometheus},
     policy::States,
@@ -65,6 +66,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// The functions that were called, with their settings and counters.
     pub functions: FunctionTable,
+    /// What functions say of themselves; the same in every snapshot.
+    pub contracts: Arc<Contracts>,
     /// The process's metrics; the same in every snapshot.
     pub metrics: Arc<Metrics>,
     /// What limits and breakers remember; the same in every snapshot.

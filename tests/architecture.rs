@@ -30,6 +30,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("tls", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
+    ("contracts", 3),
     ("policy", 3),
     ("stores", 3),
     ("telemetry", 3),

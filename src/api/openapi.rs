@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::{Apis, apis, pattern, routes};
+use super::{Apis, apis, contracts, pattern, routes};
 use crate::problem::PROBLEM_JSON;
 
 mod v31;
@@ -91,16 +91,51 @@ pub(super) enum Reader {
     Redoc,
 }
 
-/// The page of a reader, with the document in it and an icon, for browsers would
-/// else ask for `/favicon.ico`. What it would load from elsewhere is left out.
-pub(super) fn reference_below(server: &str, reader: Reader) -> String {
+/// Which document a page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The gateway's own, which is in the page.
+    Gateway,
+    /// The functions', which the page asks for: it changes as they come and go.
+    Functions,
+}
+
+/// The page of a reader, with links to the other pages, and an icon, for browsers
+/// would else ask for `/favicon.ico`. What it would load from elsewhere is left out.
+pub(super) fn reference_below(server: &str, reader: Reader, shown: Shown) -> String {
     let service = service();
     let page = match reader {
         Reader::Swagger => service.swagger_ui_html(),
         Reader::Redoc => without_fonts(&service.redoc_html()),
     };
-    page.replacen("<head>", "<head>\n    <link rel=\"icon\" href=\"data:,\">", 1)
-        .replace(&service.spec(), &document_below(server, Form::Json))
+    let head = "<head>\n    <link rel=\"icon\" href=\"data:,\">";
+    let page = page
+        .replacen("<head>", head, 1)
+        .replacen("<body>", &format!("<body>\n{}", links(server)), 1);
+    match shown {
+        Shown::Gateway => page.replace(&service.spec(), &document_below(server, Form::Json)),
+        Shown::Functions => page
+            .replace(
+                &service.spec(),
+                &json!(format!("{server}{}", contracts::PATH)).to_string(),
+            )
+            .replacen("spec: spec,", "url: spec,", 1)
+            // Whoever wrote a function's document did not write this page.
+            .replacen("scrollYOffset: 50", "scrollYOffset: 50, untrustedSpec: true", 1),
+    }
+}
+
+/// The way from each page to the others.
+fn links(server: &str) -> String {
+    let pages = [
+        ("/docs", "Gateway"),
+        ("/docs/functions", "Functions"),
+        ("/docs/redoc", "Gateway (Redoc)"),
+        ("/docs/functions/redoc", "Functions (Redoc)"),
+    ];
+    let link = |(path, text): (&str, &str)| format!("<a href=\"{server}{path}\">{text}</a>");
+    let style = "font-family: sans-serif; padding: 0.5em 1em; display: flex; gap: 1.5em";
+    format!("<nav style=\"{style}\">{}</nav>", pages.map(link).join(" "))
 }
 
 /// A page without the line that loads fonts from elsewhere.
@@ -446,7 +481,7 @@ mod tests {
     #[test]
     fn the_reference_shows_the_completed_document_and_loads_nothing() {
         for reader in [Reader::Swagger, Reader::Redoc] {
-            let page = reference_below("", reader);
+            let page = reference_below("", reader, Shown::Gateway);
             assert!(page.contains("/function/{name}/{path}"), "{reader:?}");
             assert!(page.contains("rel=\"icon\" href=\"data:"), "{reader:?}");
             for outside in ["src=\"http", "href=\"http", "url(http", "@import url"] {

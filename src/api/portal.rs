@@ -7,6 +7,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwapOption;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use poem::{
     Response,
@@ -14,11 +15,14 @@ use poem::{
 };
 use sha2::{Digest, Sha256};
 
-use super::openapi::{self, Form, Reader};
+use super::{
+    contracts,
+    openapi::{self, Form, Reader, Shown},
+};
 use crate::{problem::Problem, proxy::headers};
 
 /// Paths served here, and whether they are open.
-pub(super) const PATHS: [(&str, bool); 11] = [
+pub(super) const PATHS: [(&str, bool); 14] = [
     ("/", true),
     ("/ui", false),
     ("/ui/", false),
@@ -27,6 +31,9 @@ pub(super) const PATHS: [(&str, bool); 11] = [
     ("/ui/app.js", false),
     (SWAGGER, false),
     (REDOC, false),
+    (SWAGGER_FUNCTIONS, false),
+    (REDOC_FUNCTIONS, false),
+    (contracts::PATH, false),
     (JSON, true),
     (YAML, true),
     (JSON_31, true),
@@ -34,6 +41,8 @@ pub(super) const PATHS: [(&str, bool); 11] = [
 
 const SWAGGER: &str = "/docs";
 const REDOC: &str = "/docs/redoc";
+const SWAGGER_FUNCTIONS: &str = "/docs/functions";
+const REDOC_FUNCTIONS: &str = "/docs/functions/redoc";
 const JSON: &str = "/openapi.json";
 const YAML: &str = "/openapi.yaml";
 const JSON_31: &str = "/openapi/3.1.json";
@@ -43,22 +52,44 @@ const PORTAL_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 's
      img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The readers of the document come as one page each, with everything inline; Redoc
-/// searches in a worker that it makes of a blob.
-const REFERENCE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-     connect-src 'self'; img-src 'self' data:; font-src data:; worker-src blob:; form-action 'none'; base-uri 'none'; \
-     frame-ancestors 'none'";
+/// searches in a worker that it makes of a blob. What runs is named by its digest:
+/// a function may write into its contract what it likes, and none of it runs.
+fn reference_policy(page: &str) -> String {
+    let scripts = scripts(page).map(|script| {
+        // As the browser sees it.
+        let script = script.replace("\r\n", "\n").replace('\r', "\n");
+        format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(script)))
+    });
+    let scripts = scripts.collect::<Vec<_>>().join(" ");
+    format!(
+        "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; \
+         font-src data:; worker-src blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The scripts in a page.
+fn scripts(page: &str) -> impl Iterator<Item = &str> {
+    let mut rest = page;
+    std::iter::from_fn(move || {
+        let (_, tag) = rest.split_once("<script")?;
+        let (_, content) = tag.split_once('>')?;
+        let (script, after) = content.split_once("</script")?;
+        rest = after;
+        Some(script)
+    })
+}
 
 /// An embedded file.
-struct File {
+pub(super) struct File {
     content_type: &'static str,
-    policy: Option<&'static str>,
+    policy: Option<HeaderValue>,
     content: Bytes,
     /// Digest of the content, quoted.
     tag: HeaderValue,
 }
 
 impl File {
-    fn new(content_type: &'static str, policy: Option<&'static str>, content: impl Into<Bytes>) -> Self {
+    pub(super) fn new(content_type: &'static str, policy: Option<&str>, content: impl Into<Bytes>) -> Self {
         use std::fmt::Write as _;
         let content = content.into();
         let mut tag = String::from("\"");
@@ -69,14 +100,14 @@ impl File {
         tag.push('"');
         Self {
             content_type,
-            policy,
+            policy: policy.map(|policy| HeaderValue::try_from(policy).expect("text for a header")),
             content,
             tag: HeaderValue::try_from(tag).expect("hexadecimal digits"),
         }
     }
 
     /// The file, or 304 when the caller has it already.
-    fn response(&self, request: &HeaderMap) -> Response {
+    pub(super) fn response(&self, request: &HeaderMap) -> Response {
         let mut response = if self.is_known(request) {
             Response::from(StatusCode::NOT_MODIFIED)
         } else {
@@ -89,8 +120,8 @@ impl File {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        if let Some(policy) = self.policy {
-            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        if let Some(policy) = &self.policy {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
         }
         response
     }
@@ -138,6 +169,8 @@ pub(super) struct BasedFiles {
     json_31: ArcSwapOption<Based>,
     swagger: ArcSwapOption<Based>,
     redoc: ArcSwapOption<Based>,
+    swagger_functions: ArcSwapOption<Based>,
+    redoc_functions: ArcSwapOption<Based>,
 }
 
 struct Based {
@@ -158,15 +191,22 @@ impl BasedFiles {
         Some(kept(slot, server, write))
     }
 
-    fn reference(&self, reader: Reader, base: &str) -> Arc<Based> {
-        let slot = match reader {
-            Reader::Swagger => &self.swagger,
-            Reader::Redoc => &self.redoc,
+    fn reference(&self, reader: Reader, shown: Shown, base: &str) -> Arc<Based> {
+        let slot = match (reader, shown) {
+            (Reader::Swagger, Shown::Gateway) => &self.swagger,
+            (Reader::Redoc, Shown::Gateway) => &self.redoc,
+            (Reader::Swagger, Shown::Functions) => &self.swagger_functions,
+            (Reader::Redoc, Shown::Functions) => &self.redoc_functions,
         };
         kept(slot, base, || {
-            let page = openapi::reference_below(base, reader);
-            File::new("text/html; charset=utf-8", Some(REFERENCE_POLICY), page)
+            let page = openapi::reference_below(base, reader, shown);
+            let policy = reference_policy(&page);
+            File::new("text/html; charset=utf-8", Some(&policy), page)
         })
+    }
+
+    fn page(&self, reader: Reader, shown: Shown, base: &str, request: &HeaderMap) -> Response {
+        self.reference(reader, shown, base).file.response(request)
     }
 
     /// Answers for one of [`PATHS`]; `None` for any other path. `base` is what
@@ -191,8 +231,10 @@ impl BasedFiles {
         Some(Ok(match path {
             "/ui/app.css" => STYLE.response(request),
             "/ui/app.js" => SCRIPT.response(request),
-            SWAGGER => self.reference(Reader::Swagger, base).file.response(request),
-            REDOC => self.reference(Reader::Redoc, base).file.response(request),
+            SWAGGER => self.page(Reader::Swagger, Shown::Gateway, base, request),
+            REDOC => self.page(Reader::Redoc, Shown::Gateway, base, request),
+            SWAGGER_FUNCTIONS => self.page(Reader::Swagger, Shown::Functions, base, request),
+            REDOC_FUNCTIONS => self.page(Reader::Redoc, Shown::Functions, base, request),
             "/ui/" | "/ui/index.html" => INDEX.response(request),
             _ => to_portal(base),
         }))
@@ -201,7 +243,7 @@ impl BasedFiles {
 
 /// Where the gateway is for whoever asks: behind a proxy that says what it was asked
 /// for, a whole URL; else where the document itself is.
-fn server(request: &HeaderMap, base: &str) -> String {
+pub(super) fn server(request: &HeaderMap, base: &str) -> String {
     let told = |name| request.get(name).and_then(|value| value.to_str().ok()).map(first);
     let Some(host) =
         told(headers::FORWARDED_HOST).filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok())
@@ -235,4 +277,19 @@ fn to_portal(base: &str) -> Response {
         .status(StatusCode::TEMPORARY_REDIRECT)
         .header(header::LOCATION, format!("{base}/ui/"))
         .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_run_by_their_digests_only() {
+        let page =
+            "<head><script charset=\"UTF-8\">a('<script>')\r\n</script></head><script>b()</script><p onclick=\"c()\">";
+        assert_eq!(scripts(page).collect::<Vec<_>>(), ["a('<script>')\r\n", "b()"]);
+        let policy = reference_policy("<script>alert(1)</script>");
+        let digest = "'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='";
+        assert!(policy.contains(&format!("script-src {digest}; style-src")), "{policy}");
+    }
 }

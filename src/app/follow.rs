@@ -13,7 +13,7 @@ use chrono::Utc;
 use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
-use super::cron::Clock;
+use super::{contracts, cron::Clock};
 use crate::{
     config::Config,
     events,
@@ -77,6 +77,8 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
     };
     let reading = replicas::refresh_forever(source, compare, background.draining().clone());
     let by_the_clock = OptionFuture::from(clock.map(|clock| clock.run(current.clone(), read.clone())));
+    let answers = current.get().config.server.role.answers();
+    let contracts = OptionFuture::from(answers.then(|| contracts::follow(current.clone(), read.clone())));
     let scaling = async {
         while read.changed().await.is_ok() {
             let listed = read.borrow_and_update().clone();
@@ -97,7 +99,7 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
             snapshot.autoscaler.tick(&view, functions).await;
         }
     };
-    futures_util::join!(reading, scaling, by_the_clock);
+    futures_util::join!(reading, scaling, by_the_clock, contracts);
 }
 
 /// The gauges of a function: its labels, and above them what the file says.

@@ -3,12 +3,12 @@
 //! Exit codes are those of `diff` where they can be: 0 for no difference, 1 for
 //! some, 2 when the gateway cannot be asked; a wrong file is 64 as everywhere.
 
-use std::{fs, path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use reqwest::{StatusCode, header};
 use url::Url;
 
-use super::{USAGE, complain, one_line, print};
+use super::{USAGE, complain, one_line, print, remote::Credentials};
 use crate::{
     client,
     config::{self, Sources},
@@ -23,12 +23,6 @@ const TROUBLE: u8 = 2;
 
 /// Longest wait for the gateway's answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Who asks.
-pub(super) struct Credentials<'a> {
-    pub(super) user: &'a str,
-    pub(super) password_file: &'a Path,
-}
 
 /// Compares `file`, which may be a directory of them, with what the sources of this process come to.
 pub(super) fn offline(file: &Path, sources: &Sources) -> ExitCode {
@@ -84,9 +78,6 @@ enum Failure {
 }
 
 fn ask(url: &Url, file: &Path, credentials: Option<&Credentials>) -> Result<ConfigDiff, Failure> {
-    let readable = |path: &Path| {
-        fs::read_to_string(path).map_err(|error| Failure::Wrong(vec![format!("{}: {error}", path.display())]))
-    };
     let sources = Sources {
         file: Some(file.to_owned()),
         ..Sources::default()
@@ -99,8 +90,7 @@ fn ask(url: &Url, file: &Path, credentials: Option<&Credentials>) -> Result<Conf
         content: file.content,
     });
     let candidate = ConfigCandidate { files: files.collect() };
-    let password = credentials.map(|known| readable(known.password_file)).transpose()?;
-    let mut base = url.clone();
+    let mut base = without_credentials(url);
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
     }
@@ -112,8 +102,8 @@ fn ask(url: &Url, file: &Path, credentials: Option<&Credentials>) -> Result<Conf
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
         .body(to_json(&candidate));
-    if let Some((known, password)) = credentials.zip(password) {
-        request = request.basic_auth(known.user, Some(password.trim_end_matches(['\r', '\n'])));
+    if let Some(credentials) = credentials {
+        request = credentials.sign(request);
     }
     let trouble = |error: &dyn std::fmt::Display| Failure::Trouble(format!("{}: {error}", without_credentials(url)));
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -31,6 +31,10 @@ const ON_SUCCESS: &str = "com.openfaas.async.on-success";
 /// The annotation that gives `queue.on_failure`. OpenFaaS has no such name.
 const ON_FAILURE: &str = "com.openfaas.async.on-failure";
 
+/// The annotation that has a function's OpenAPI document, or the path at which the
+/// function serves it. OpenFaaS has no such name.
+pub const OPENAPI: &str = "com.openfaas.openapi";
+
 /// What a wait must be.
 const WAIT: &str = "a duration such as 10s";
 

@@ -189,6 +189,8 @@ fn durations(config: &Config, found: &mut Found) {
         ("scaling.activation_timeout", config.scaling.activation_timeout),
         ("provider.process.restart_backoff", process.restart_backoff),
         ("reload.poll_interval", config.reload.poll_interval),
+        ("openapi.fetch_timeout", config.openapi.fetch_timeout),
+        ("openapi.ttl", config.openapi.ttl),
     ];
     for (key, duration) in positive {
         if duration.is_zero() {

@@ -305,6 +305,18 @@ section! {
 }
 
 section! {
+    /// `[openapi]`: the functions' own contracts.
+    pub struct OpenApi {
+        /// Bound on fetching a function's document.
+        pub fetch_timeout: Duration,
+        /// How long a document that was fetched counts as new.
+        pub ttl: Duration,
+        /// Largest document.
+        pub max_size: Size,
+    }
+}
+
+section! {
     /// `[ui]`: portal and API reference.
     pub struct Ui {
         /// Serve them.

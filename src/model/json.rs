@@ -27,6 +27,16 @@ pub fn from_value<T: FromWire>(value: Value) -> Result<T, String> {
     T::parse_from_json(Some(value)).map_err(ParseError::into_message)
 }
 
+/// What can be written as JSON: the wire types, lists of them, plain values.
+pub trait ToWire: ToJSON {}
+
+impl<T: ToJSON> ToWire for T {}
+
+/// Writes a wire type as JSON text for people.
+pub fn to_pretty_json<T: ToWire>(value: &T) -> String {
+    format!("{:#}", value.to_json().unwrap_or_default())
+}
+
 /// Writes a wire type as compact JSON text.
 pub fn to_json<T: ToJSON>(value: &T) -> String {
     value.to_json_string()

@@ -32,6 +32,15 @@ impl Secret {
         }
     }
 
+    /// The same with a value, to be stored.
+    #[must_use]
+    pub fn holding(self, bytes: Vec<u8>) -> Self {
+        Self {
+            raw_value: Some(Base64(bytes)),
+            ..self
+        }
+    }
+
     /// The bytes to store: `rawValue` when it is not empty, else `value`.
     pub fn bytes(&self) -> &[u8] {
         match (&self.raw_value, &self.value) {

@@ -8,7 +8,7 @@ use crate::{
 /// The protocol of calls over an upstream. What the file says is about whoever
 /// takes the calls; what a function says is about itself, and so of no use to a
 /// provider in between.
-pub(super) fn of(upstream: &Upstream, settings: &FunctionSettings) -> Protocol {
+pub fn of(upstream: &Upstream, settings: &FunctionSettings) -> Protocol {
     let own = || settings.own_protocol.filter(|_| upstream.path == PathForm::Trimmed);
     match settings.protocol.or_else(own) {
         Some(UpstreamProtocol::H2c) if upstream.endpoint.takes_http2() => Protocol::Http2,

@@ -45,7 +45,7 @@ pub(crate) async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)]
     let request = gateway.post(&format!("/async-function/{path}")).body(body.to_owned());
     let request = headers
         .iter()
-        .fold(request, |request, (name, value)| request.header(*name, *value));
+        .fold(request, |request, (name, value)| request.header(name, *value));
     request.send().await.expect("an answer")
 }
 

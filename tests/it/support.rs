@@ -7,6 +7,7 @@ pub(crate) mod hold;
 pub(crate) mod load;
 pub(crate) mod message;
 pub(crate) mod nats;
+pub(crate) mod promised;
 pub(crate) mod provider;
 pub(crate) mod script;
 pub(crate) mod tls;

@@ -41,7 +41,7 @@ async fn exporting(collector: &Collector, tracing: &str) -> (Upstream, Gateway) 
 async fn echo(gateway: &Gateway, path: &str, headers: &[(&str, &str)]) -> Value {
     let mut request = gateway.get(path);
     for (name, value) in headers {
-        request = request.header(*name, *value);
+        request = request.header(name, *value);
     }
     let answer = request.send().await.expect("an answer");
     assert_eq!(answer.status(), 200);

@@ -25,6 +25,7 @@ use poem::{Body, Endpoint, Request, Response, endpoint::BoxEndpoint};
 use serde_json::Value;
 
 use super::provider::Scripted;
+use crate::support::promised::{self, Told};
 
 /// The API with a scripted provider.
 pub(crate) struct Desk {
@@ -94,6 +95,7 @@ impl Desk {
             prometheus: Prometheus::new(&config.prometheus).expect("the test's server has a name"),
             routes: RouteTable::new(&config),
             functions: FunctionTable::default(),
+            contracts: Arc::default(),
             metrics: Arc::clone(&metrics),
             states: Arc::default(),
             alive: metrics.live_generation(),
@@ -125,13 +127,22 @@ impl Desk {
 
     /// Sends a request of any making.
     pub(crate) async fn answer(&self, request: Request) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.raw(request).await;
         let (parts, body) = response.into_parts();
-        Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: read(body).await.expect("a whole body"),
-        }
+        };
+        promised::check(&Told {
+            method: &method,
+            path: &path,
+            status: answer.status,
+            headers: &answer.headers,
+            body: Some(&answer.body),
+        });
+        answer
     }
 
     /// The response as it is, its body not read.

@@ -23,6 +23,9 @@ async fn files_are_embedded_and_revalidated() {
         ("/ui/app.js", "text/javascript; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
         ("/docs/redoc", "text/html; charset=utf-8"),
+        ("/docs/functions", "text/html; charset=utf-8"),
+        ("/docs/functions/redoc", "text/html; charset=utf-8"),
+        ("/openapi/functions.json", "application/json"),
         ("/openapi.json", "application/json"),
         ("/openapi.yaml", "application/yaml"),
         ("/openapi/3.1.json", "application/json"),
@@ -73,6 +76,13 @@ async fn the_reference_is_complete_without_the_internet() {
             policy.contains("default-src 'none'") && !policy.contains("http"),
             "{policy}"
         );
+        // Two scripts, and nothing that a document may bring.
+        let scripts = policy
+            .split("; ")
+            .find(|part| part.starts_with("script-src"))
+            .expect("scripts");
+        assert_eq!(scripts.matches(" 'sha256-").count(), 2, "{scripts}");
+        assert!(!scripts.contains("unsafe"), "{scripts}");
         let text = page.text();
         assert!(text.contains(reader) && text.contains("listFunctions"), "{path}");
     }
@@ -106,7 +116,16 @@ async fn the_document_says_where_the_gateway_is_for_whoever_asks() {
 #[tokio::test]
 async fn a_portal_that_is_off_is_not_there() {
     let desk = Desk::with("ui.enabled = false");
-    for path in ["/", "/ui", "/ui/", "/ui/app.js", "/docs", "/docs/redoc"] {
+    for path in [
+        "/",
+        "/ui",
+        "/ui/",
+        "/ui/app.js",
+        "/docs",
+        "/docs/redoc",
+        "/docs/functions",
+        "/docs/functions/redoc",
+    ] {
         desk.get(path)
             .await
             .is_error(404, "the portal is switched off (ui.enabled)");

@@ -13,7 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -21,7 +21,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{eventually, nats::Nats, soon};
+use super::{eventually, nats::Nats, promised::Asking, soon};
 use crate::{base_lane, queue_in_nats};
 
 /// What a gateway is started with.
@@ -113,9 +113,10 @@ impl Gateway {
         self.credentials = Some((user.to_owned(), password.to_owned()));
     }
 
-    /// A request to `path`.
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.url()));
+    /// A request to `path`. What the API answers is checked against its document.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Asking {
+        let request = self.client.request(method.clone(), format!("{}{path}", self.url()));
+        let request = Asking::new(method, path, request);
         match &self.credentials {
             Some((user, password)) if !path.starts_with("/function/") => request.basic_auth(user, Some(password)),
             _ => request,
@@ -123,12 +124,12 @@ impl Gateway {
     }
 
     /// `GET path`.
-    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> Asking {
         self.request(Method::GET, path)
     }
 
     /// `POST path`.
-    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str) -> Asking {
         self.request(Method::POST, path)
     }
 

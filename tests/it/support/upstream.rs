@@ -31,6 +31,7 @@ type Function = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 pub(crate) struct Upstream {
     address: SocketAddr,
     functions: Arc<Mutex<BTreeMap<String, Function>>>,
+    annotations: Arc<Mutex<BTreeMap<String, Value>>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -41,6 +42,7 @@ impl Upstream {
         let upstream = Self {
             address: listener.local_addr().expect("bound"),
             functions: Arc::default(),
+            annotations: Arc::default(),
             connections: Arc::default(),
         };
         let upstream = upstream.function("echo", echo);
@@ -76,6 +78,18 @@ impl Upstream {
         self
     }
 
+    /// Adds a function with annotations.
+    pub(crate) fn annotated<F, A>(self, name: &str, annotations: &Value, function: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let mut all = self.annotations.lock().expect("no panic");
+        all.insert(name.to_owned(), annotations.clone());
+        drop(all);
+        self.function(name, function)
+    }
+
     /// How many connections were opened to it so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -96,7 +110,13 @@ impl Upstream {
         if let Some(function) = named("/function/") {
             return Ok(function(request).await);
         }
-        let status = |name: &str| json!({"name": name, "image": "scripted", "replicas": 1, "availableReplicas": 1});
+        let status = |name: &str| {
+            let mut status = json!({"name": name, "image": "scripted", "replicas": 1, "availableReplicas": 1});
+            if let Some(annotations) = self.annotations.lock().expect("no panic").get(name) {
+                status["annotations"] = annotations.clone();
+            }
+            status
+        };
         Ok(match path {
             "/healthz" => text(200, "OK"),
             "/system/namespaces" => text(404, ""),
