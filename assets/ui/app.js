@@ -82,7 +82,7 @@ function Side() {
   // What was chosen is what one wants to see, not the menu.
   useEffect(() => setOpen(false), [route.value]);
   return html`
-    <div class="side ${open ? "open" : ""}">
+    <header class="side ${open ? "open" : ""}">
       <a class="brand" href=${link("functions")}><${Logo} /><span>faas-gateway</span></a>
       <button type="button" class="menu" aria-expanded=${open ? "true" : "false"} aria-controls="nav" onClick=${() => setOpen(!open)}>Menu</button>
       <div class="drawer" id="nav">
@@ -105,7 +105,7 @@ function Side() {
           <p class="versions">${info.value?.version.release ?? ""} · ${info.value?.provider.provider || "provider not reachable"}</p>
         </div>
       </div>
-    </div>`;
+    </header>`;
 }
 
 const Logo = () => html`
