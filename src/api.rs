@@ -32,6 +32,7 @@ mod async_calls;
 mod config;
 mod counts;
 mod error;
+mod events;
 mod explain;
 mod functions;
 mod health;
@@ -46,6 +47,7 @@ mod portal;
 mod routes;
 mod scale;
 mod secrets;
+mod store;
 mod target;
 
 use admitted::{Admitted, Live, View};
@@ -94,6 +96,8 @@ type Apis = (
     config::ConfigApi,
     alert::AlertApi,
     async_calls::AsyncApi,
+    events::EventsApi,
+    store::StoreApi,
     health::HealthApi,
 );
 
@@ -108,6 +112,8 @@ fn apis() -> Apis {
         config::ConfigApi,
         alert::AlertApi,
         async_calls::AsyncApi,
+        events::EventsApi,
+        store::StoreApi,
         health::HealthApi,
     )
 }
@@ -117,6 +123,11 @@ fn apis() -> Apis {
 /// Absent when no route matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matched(pub Arc<str>);
+
+/// The answer is a stream without an end: left in the response's extensions for the
+/// server, whose bound on whole answers is not for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Endless;
 
 /// Everything but calls to functions.
 ///
@@ -219,6 +230,7 @@ impl Gateway {
 fn changed(snapshot: &Snapshot, function: &FunctionRef) {
     snapshot.scaling.forget(function);
     snapshot.functions.forget(function);
+    snapshot.events.touch(function);
 }
 
 fn no_route(base: &str, uri: &Uri) -> Problem {

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod cron;
+mod events;
 mod follow;
 mod lasting;
 mod listeners;
@@ -29,6 +30,7 @@ use crate::{
     api,
     auth::{Auth, Credentials},
     config::{Config, ConfigError, Loaded, Origins, ProviderKind, Sources, Unusable},
+    events::Events,
     metrics::{Metrics, query::Prometheus},
     nats::Server,
     policy::States,
@@ -51,6 +53,7 @@ use crate::{
     server::{Api, Reach, Service, worker::Worker},
     shutdown::{StopSignals, Tasks},
     snapshot::{Current, FunctionTable, Snapshot, Source, control::Control},
+    stores::Stores,
     systemd,
     telemetry::{Telemetry, Traces},
     tls::Tls,
@@ -84,7 +87,12 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let states = Arc::new(States::default());
     metrics.show_states(Arc::clone(&states));
     metrics.show_telemetry(telemetry.counts());
-    let builder = Builder::new(&sources, &telemetry, (&metrics, &states), executable, &background);
+    let serving = Tasks::new();
+    let happening = Arc::new(Events::new(rand::random(), serving.draining().clone()));
+    let shown = Arc::clone(&happening);
+    metrics.show_event_readers(move || shown.readers());
+    let parts = (&metrics, &states, &happening);
+    let builder = Builder::new(&sources, &telemetry, parts, executable, &background);
     let builder = Arc::new(builder);
 
     let told = |errors: Vec<ConfigError>| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
@@ -93,10 +101,10 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     let current = Current::new(builder.snapshot(loaded.clone()).await.map_err(told)?);
     metrics.config_read(true, SystemTime::now());
     current.get().announce();
+    builder.stores.configure(&loaded.config.stores);
     let live = current.clone();
     metrics.show_connections(move || live.get().provider.connections());
 
-    let serving = Tasks::new();
     let control = Arc::new(Reloads {
         sources: sources.clone(),
         reloader: OnceLock::new(),
@@ -119,6 +127,8 @@ pub async fn run(sources: Sources, loaded: Loaded, telemetry: Telemetry) -> Resu
     });
     let live = Arc::new(Snapshots::new(current.clone(), telemetry, replacing));
     let reloader = Reloader::start(sources, live, &background);
+    let telling = events::tell(current.clone(), reloader.outcomes(), background.draining().clone());
+    background.spawn(telling);
     let _first = control.reloader.set(reloader.clone());
     listeners.serve(prepared);
     reloader.on_file_change(&background);
@@ -231,6 +241,8 @@ impl Control for Reloads {
 struct Builder {
     metrics: Arc<Metrics>,
     states: Arc<States>,
+    events: Arc<Events>,
+    stores: Arc<Stores>,
     tasks: Tasks,
     executable: PathBuf,
     environment: BTreeMap<String, String>,
@@ -275,14 +287,16 @@ impl Builder {
     fn new(
         sources: &Sources,
         telemetry: &Telemetry,
-        (metrics, states): (&Arc<Metrics>, &Arc<States>),
+        (metrics, states, events): (&Arc<Metrics>, &Arc<States>, &Arc<Events>),
         executable: PathBuf,
         tasks: &Tasks,
     ) -> Self {
-        let journal = Arc::new(journal::Journal::new(Arc::clone(metrics)));
+        let journal = Arc::new(journal::Journal::new(Arc::clone(metrics), Arc::clone(events)));
         Self {
             metrics: Arc::clone(metrics),
             states: Arc::clone(states),
+            events: Arc::clone(events),
+            stores: Stores::new(tasks.clone()),
             tasks: tasks.clone(),
             executable,
             environment: sources.environment.clone(),
@@ -328,6 +342,8 @@ impl Builder {
             provider: Arc::clone(&active.provider),
             scaling: Arc::clone(&active.scaling),
             queue: self.queue(&config).await,
+            events: Arc::clone(&self.events),
+            stores: Arc::clone(&self.stores),
             autoscaler: Arc::clone(&self.autoscaler),
             lease: self.lease(&config),
             policy,
@@ -457,6 +473,7 @@ impl Build for Replacing {
             self.listeners.serve(prepared);
         }
         self.builder.follow(&next.config);
+        self.builder.stores.configure(&next.config.stores);
         self.builder.states.reconfigure(next.generation, &next.config);
         if Arc::ptr_eq(&previous.provider, &next.provider) {
             return;

@@ -17,6 +17,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use crate::upstream::TlsConfig;
 
+pub mod guard;
+
 /// `User-Agent` of the gateway's own requests.
 pub const USER_AGENT: &str = concat!("faas-gateway/", env!("CARGO_PKG_VERSION"));
 

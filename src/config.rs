@@ -50,6 +50,7 @@ mod sections;
 mod setting;
 mod size;
 mod source;
+mod store;
 mod unusable;
 pub mod watch;
 
@@ -84,6 +85,7 @@ pub use sections::{
 pub use setting::{ConfigError, Reader, Setting};
 pub use size::Size;
 pub use source::{FileChange, SetBy, Shadowed, SourceFile, changed_files, source_files};
+pub use store::{EMBEDDED_STORE, Store};
 pub use unusable::Unusable;
 
 use layer::{Layer, Tier};
@@ -132,6 +134,8 @@ section! {
         pub functions: BTreeMap<String, Function>,
         /// `[[routes]]`
         pub routes: Vec<Route>,
+        /// `[[stores]]`
+        pub stores: Vec<Store>,
     }
 }
 

@@ -23,9 +23,11 @@ pub mod policy;
 pub mod provider;
 pub mod proxy;
 pub mod routing;
+pub mod stores;
 pub mod watchdog;
 
 pub mod config;
+pub mod events;
 pub mod metrics;
 pub mod model;
 pub mod nats;

@@ -16,8 +16,8 @@ use std::{
 };
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, PullingGauge, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::{model::FunctionRef, policy::States, queue::cron::Shown, telemetry::Counts, upstream::Connections};
@@ -33,6 +33,7 @@ mod load;
 mod names;
 pub mod query;
 pub mod replicas;
+mod tally;
 mod telemetry;
 mod waiting;
 
@@ -41,6 +42,7 @@ pub use generation::LiveGeneration;
 pub use listener::ListenerMetrics;
 pub use names::*;
 pub use replicas::Service;
+pub use tally::{Pace, Tally};
 pub use waiting::{Depth, Waiting};
 
 /// Content type of [`Metrics::render`].
@@ -232,6 +234,15 @@ impl Metrics {
             .unwrap_or_default()
     }
 
+    /// What this process counts of a function's calls now; `None` of one that was
+    /// not called.
+    pub fn tally(&self, label: &str) -> Option<Tally> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let function = functions.get(label).cloned();
+        drop(functions);
+        function.map(|function| function.tally())
+    }
+
     /// Whether a function has series.
     pub fn has_function(&self, label: &str) -> bool {
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
@@ -279,6 +290,16 @@ impl Metrics {
     /// Shows what was lost of log lines and spans. Call once.
     pub fn show_telemetry(&self, counts: Arc<Counts>) {
         Adder(&self.registry).collector(telemetry::Telling::new(counts));
+    }
+
+    /// Shows how many follow the events. Call once.
+    pub fn show_event_readers(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
+        let gauge = PullingGauge::new(
+            EVENT_READERS,
+            "Streams of events that are read.",
+            Box::new(move || count() as f64),
+        );
+        Adder(&self.registry).collector(gauge.expect("a valid name"));
     }
 
     /// Counts a request to one of the gateway's own routes. `path` is the

@@ -9,6 +9,7 @@
 
 mod async_call;
 mod config;
+mod event;
 mod function;
 mod json;
 pub mod label;
@@ -16,6 +17,7 @@ mod log;
 mod name;
 mod scaling;
 mod secret;
+mod store;
 mod system;
 mod wire;
 
@@ -25,6 +27,10 @@ pub use config::{
     ConfigEvent, ConfigFileChange, ConfigLayer, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue,
     Configuration,
 };
+pub use event::{
+    AsyncEvent, ConfigurationEvent, FunctionEvent, FunctionLoad, LoadEvent, ReplicasEvent, ResetEvent, ScalingEvent,
+    SnapshotEvent,
+};
 pub use function::{
     DeleteFunctionRequest, FunctionDeployment, FunctionResources, FunctionStatus, FunctionUsage, ScaleServiceRequest,
 };
@@ -33,5 +39,6 @@ pub use log::{LogMessage, LogQuery};
 pub use name::{FunctionRef, NameError};
 pub use scaling::{Alert, AlertNotification, ScalingChange, ScalingStatus};
 pub use secret::Secret;
+pub use store::{LOCAL_IMAGE, Store, StoreFunction, StoreRefusal, StoreSource};
 pub use system::{FunctionNamespace, GatewayInfo, ProviderInfo, VersionInfo};
 pub use wire::{Amount, Timestamp};

@@ -121,6 +121,15 @@ pub trait Provider: Send + Sync + 'static {
     /// providers do.
     async fn deploy(&self, deployment: FunctionDeployment) -> Result<()>;
 
+    /// Whether somebody who chooses a function from a list could deploy it here, as far
+    /// as that can be told without doing it. May look at the disk, so it may block.
+    ///
+    /// # Errors
+    /// Why not.
+    fn could_run(&self, _deployment: &FunctionDeployment) -> Result<()> {
+        Ok(())
+    }
+
     /// Replaces an existing function without dropping calls; `NotFound` otherwise.
     async fn update(&self, deployment: FunctionDeployment) -> Result<()>;
 

@@ -20,6 +20,7 @@ pub mod attempts;
 pub mod cron;
 pub mod embedded;
 pub mod fields;
+pub mod heard;
 pub mod jetstream;
 pub mod limiter;
 pub mod offline;

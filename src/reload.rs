@@ -186,6 +186,11 @@ impl Reloader {
         self.journal.borrow().clone()
     }
 
+    /// The same, and when there is another.
+    pub fn outcomes(&self) -> watch::Receiver<Journal> {
+        self.journal.clone()
+    }
+
     /// Reloads on SIGHUP, until `tasks` drain. From this call on the signal no
     /// longer ends the process.
     ///

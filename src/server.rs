@@ -294,7 +294,10 @@ fn refused<B>(request: &Request<B>) -> Option<Problem> {
 /// on responses.
 fn observed(snapshot: &Snapshot, response: Response<Body>, mut record: Record) -> Response<Body> {
     record.head(problem::status_of(&response));
-    let deadline = record.write_deadline(snapshot);
+    let deadline = match response.extensions().get::<api::Endless>() {
+        None => record.write_deadline(snapshot),
+        Some(api::Endless) => record.no_deadline(),
+    };
     response.map(|body| TimedBody::new(body, deadline, record).boxed_unsync())
 }
 

@@ -12,18 +12,21 @@ use chrono::Utc;
 use crate::{
     auth::Auth,
     config::Config,
+    events::Events,
     metrics::{Depth, LiveGeneration, Metrics, Waiting, query::Prometheus},
     policy::States,
     provider::Provider,
     queue::Queue,
     routing::RouteTable,
     scaling::{Policy, Scaling, autoscaler::Autoscaler, lease::Lease},
+    stores::Stores,
     telemetry::{AccessLog, Traces},
     tls::Tls,
 };
 
 pub mod control;
 mod functions;
+mod status;
 
 pub use control::Source;
 pub use functions::{CalledFunction, FunctionTable, QueuedFunction};
@@ -42,6 +45,10 @@ pub struct Snapshot {
     pub scaling: Arc<Scaling>,
     /// What keeps asynchronous calls; the same in every snapshot.
     pub queue: Arc<dyn Queue>,
+    /// What happens, for those who follow it; the same in every snapshot.
+    pub events: Arc<Events>,
+    /// Functions to choose from; the same in every snapshot, with the newest's settings.
+    pub stores: Arc<Stores>,
     /// What follows the load; the same in every snapshot.
     pub autoscaler: Arc<Autoscaler>,
     /// Which of several gateways scales.

@@ -24,12 +24,14 @@ const LEVELS: &[(&str, u8)] = &[
     ("systemd", 1),
     ("upstream", 1),
     ("client", 2),
+    ("events", 2),
     ("nats", 2),
     ("proxy", 2),
     ("tls", 2),
     // who may call, and what runs behind one replica's socket
     ("auth", 3),
     ("policy", 3),
+    ("stores", 3),
     ("telemetry", 3),
     ("watchdog", 3),
     // where calls go, and what becomes of the answers

@@ -18,17 +18,14 @@ use super::{
 };
 use crate::{
     auth::Auth,
-    config::{
-        self, ConfigError, ConfigFile, Difference, Explained, FileChange, Loaded, SetBy, Shadowed, Sources, blocking,
-    },
+    config::{self, ConfigError, ConfigFile, Difference, Explained, Loaded, SetBy, Sources, blocking},
     metrics::query::Prometheus,
     model::{
-        ConfigActor, ConfigAttempt, ConfigCandidateFile, ConfigChange, ConfigCheck, ConfigDiff, ConfigEvent,
-        ConfigFileChange, ConfigLayer, ConfigReload, ConfigShadow, ConfigSource, ConfigStatus, ConfigValue,
-        Configuration,
+        ConfigCandidateFile, ConfigChange, ConfigCheck, ConfigDiff, ConfigLayer, ConfigReload, ConfigShadow,
+        ConfigStatus, ConfigValue, Configuration,
     },
     problem::Problem,
-    snapshot::control::{Caller, Outcome, Verdict},
+    snapshot::control::{Caller, Verdict},
     tls::Tls,
 };
 
@@ -90,42 +87,7 @@ impl ConfigApi {
     #[oai(path = "/system/config/status", method = "get", operation_id = "getConfigStatus")]
     #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn status(&self, Admitted(snapshot): Admitted, live: Live) -> Result<Json<ConfigStatus>, ApiError<OwnInfo>> {
-        let source = &snapshot.source;
-        let journal = live.control.journal();
-        let last_attempt = journal.last.map_or_else(
-            || ConfigAttempt {
-                trigger: "start".to_owned(),
-                result: Verdict::Applied.as_str().to_owned(),
-                errors: Vec::new(),
-                warnings: source.warnings.clone(),
-                at: source.loaded_at.into(),
-            },
-            |last| ConfigAttempt {
-                trigger: last.trigger.as_str().to_owned(),
-                result: last.verdict.as_str().to_owned(),
-                errors: last.errors,
-                warnings: last.warnings,
-                at: last.at.into(),
-            },
-        );
-        Ok(Json(ConfigStatus {
-            generation: snapshot.generation,
-            hash: source.fingerprint.to_string(),
-            sources: source
-                .files
-                .iter()
-                .map(|file| ConfigSource {
-                    path: file.path.display().to_string(),
-                    sha256: file.sha256.clone(),
-                })
-                .collect(),
-            loaded_at: source.loaded_at.into(),
-            last_attempt,
-            history: journal.history.into_iter().map(ConfigEvent::from).collect(),
-            pending_restart: owned(&source.pending_restart),
-            shadowed_by_env: source.origins.shadowed().into_iter().map(shadow).collect(),
-            live_generations: snapshot.metrics.live_generations(),
-        }))
+        Ok(Json(snapshot.status(live.control.journal())))
     }
 
     /// Check a candidate
@@ -227,7 +189,7 @@ impl ConfigApi {
             hash,
             changed: outcome.changed,
             pending_restart: owned(&outcome.pending_restart),
-            shadowed_by_env: outcome.shadowed.into_iter().map(shadow).collect(),
+            shadowed_by_env: outcome.shadowed.into_iter().map(ConfigShadow::from).collect(),
             warnings: outcome.warnings,
             at: outcome.at.into(),
         };
@@ -290,40 +252,6 @@ impl From<Difference> for ConfigChange {
             new: difference.new,
             effect: if difference.restart { "restart" } else { "live" }.to_owned(),
         }
-    }
-}
-
-impl From<Outcome> for ConfigEvent {
-    fn from(outcome: Outcome) -> Self {
-        let actor = |caller: Caller| ConfigActor {
-            user: caller.user,
-            address: caller.address.map(|address| address.to_string()),
-        };
-        let file = |file: FileChange| ConfigFileChange {
-            path: file.path.display().to_string(),
-            change: file.change.to_owned(),
-        };
-        Self {
-            trigger: outcome.trigger.as_str().to_owned(),
-            actors: outcome.callers.into_iter().map(actor).collect(),
-            at: outcome.at.into(),
-            result: outcome.verdict.as_str().to_owned(),
-            from_generation: outcome.from,
-            to_generation: outcome.generation,
-            old_hash: outcome.old_hash.to_string(),
-            hash: outcome.hash.to_string(),
-            files: outcome.files.into_iter().map(file).collect(),
-            changed: outcome.changed,
-            errors: outcome.errors.len() as u64,
-        }
-    }
-}
-
-fn shadow(shadowed: Shadowed) -> ConfigShadow {
-    ConfigShadow {
-        key: shadowed.key,
-        file: shadowed.file,
-        by: shadowed.by,
     }
 }
 

@@ -63,6 +63,10 @@ cases! {
     Reloading = [401, 412, 422, 500, 503], false;
     /// Looking after asynchronous calls.
     Queueing = [400, 401, 404, 409, 500, 503], false;
+    /// Following what happens.
+    Following = [400, 401, 500, 503], false;
+    /// Choosing from stores.
+    Choosing = [400, 401, 404, 500], false;
     /// Obeying alerts.
     Alerting = [400, 401, 413, 500], false;
 }

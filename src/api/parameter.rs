@@ -9,7 +9,7 @@ use poem_openapi::{
     types::{ParseFromParameter, ParseResult, Type},
 };
 
-use super::pattern;
+use super::{pattern, store::ARCHITECTURES};
 use crate::queue::State;
 
 /// Most entries of one part of a list.
@@ -55,6 +55,11 @@ shapes! {
     /// The state of an asynchronous call.
     CallState = MetaSchema {
         enum_items: State::ALL.into_iter().map(|state| state.as_str().into()).collect(),
+        ..MetaSchema::new("string")
+    };
+    /// What an image is for.
+    Architecture = MetaSchema {
+        enum_items: ARCHITECTURES.into_iter().map(Into::into).collect(),
         ..MetaSchema::new("string")
     };
     /// `true` or `1`.

@@ -17,7 +17,7 @@ use poem_openapi::{
 };
 use serde_json::Value;
 
-use super::{error::carry, explain, pattern};
+use super::{Endless, error::carry, explain, pattern};
 use crate::{
     model::{ConfigCandidate, ConfigCandidateFile, LogMessage},
     problem::Problem,
@@ -292,6 +292,43 @@ impl ApiResponse for LogLines {
     fn register(registry: &mut Registry) {
         LogMessage::register(registry);
     }
+}
+
+/// Server-sent events, each sent as soon as it is there.
+pub(super) struct EventStream(pub Body);
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        let mut response = Response::builder()
+            .content_type(EVENT_STREAM)
+            .header(header::CACHE_CONTROL, "no-store")
+            // nginx would wait for a buffer to fill.
+            .header("X-Accel-Buffering", "no")
+            .body(self.0);
+        response.set_data(Endless);
+        response
+    }
+}
+
+impl ApiResponse for EventStream {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "Events, each of some lines and an empty one.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: EVENT_STREAM,
+                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
 }
 
 #[cfg(test)]

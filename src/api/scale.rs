@@ -149,17 +149,6 @@ fn explained(snapshot: &Snapshot, function: &FunctionRef, status: &FunctionStatu
         stable_window_seconds: seconds(rules.rules.stable_window),
         panic_window_seconds: seconds(rules.rules.panic_window),
         decided_at: look.map(|look| Timestamp(look.at)),
-        changes: changes.into_iter().map(change).collect(),
-    }
-}
-
-fn change(change: Change) -> ScalingChange {
-    ScalingChange {
-        at: Timestamp(change.at),
-        from: change.from,
-        to: change.to,
-        reason: change.cause.as_str().to_owned(),
-        load: change.load.map(Amount),
-        error: change.error,
+        changes: changes.into_iter().map(ScalingChange::from).collect(),
     }
 }

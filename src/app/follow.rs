@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::cron::Clock;
 use crate::{
     config::Config,
+    events,
     metrics::replicas,
     model::FunctionStatus,
     policy::States,
@@ -36,11 +37,14 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
     let version = Arc::new(AtomicU64::new(0));
     let view = current.clone();
     let before = Arc::clone(&version);
+    let unlisted = Arc::new(Mutex::new(events::Version::default()));
+    let seen = Arc::clone(&unlisted);
     let source = move || {
         let snapshot = view.get();
         // With their series, one reading later.
         states.retain(|function| snapshot.metrics.has_function(&function.to_string()));
         before.store(snapshot.scaling.version(), Ordering::SeqCst);
+        *unlisted.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.events.version();
         replicas::Source {
             generation: snapshot.generation,
             provider: Arc::clone(&snapshot.provider),
@@ -53,6 +57,10 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
     let compare = move |reader: &replicas::Reader| {
         let snapshot = view.get();
         snapshot.functions.compare(reader.functions());
+        let since = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot
+            .events
+            .list(reader.functions(), reader.is_complete(), since, Utc::now());
         if reader.is_complete() {
             snapshot.scaling.learn_all(
                 reader.functions(),

@@ -13,6 +13,7 @@ use crate::{
     queue::{
         Bounds, Queue,
         embedded::Embedded,
+        heard::Heard,
         jetstream::{JetStream, Options},
         offline::Offline,
     },
@@ -59,6 +60,7 @@ impl Builder {
             jobs: config.queue.max_jobs.into(),
             bytes: config.queue.max_bytes.0,
         };
+        let heard = |queue| Arc::new(Heard::new(queue, Arc::clone(&self.events))) as Arc<dyn Queue>;
         let open = async || -> Arc<dyn Queue> {
             let state = config.provider.process.state_dir.as_ref();
             let directory = config.queue.path.clone().or_else(|| Some(state?.join("queue")));
@@ -79,7 +81,7 @@ impl Builder {
                 }
             }
         };
-        let queue = self.queue.get_or_init(open).await;
+        let queue = self.queue.get_or_init(async || heard(open().await)).await;
         queue.set_bounds(bounds);
         Arc::clone(queue)
     }

@@ -24,6 +24,7 @@ mod queue;
 mod role;
 mod routes;
 mod scaling;
+mod stores;
 mod syntax;
 mod tracing;
 
@@ -162,6 +163,7 @@ pub(super) fn relations(config: &Config) -> Found {
     scaling::check(config, &mut found);
     queue::check(&config.queue, &mut found);
     role::check(config, &mut found);
+    stores::check(&config.stores, &mut found);
     if let Err(message) = log_filter(&config.logging.level) {
         found.quoting(vec!["logging".to_owned(), "level".to_owned()], message);
     }

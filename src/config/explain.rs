@@ -8,7 +8,7 @@ use super::{
     check::EVERY_FUNCTION,
     diff,
     entry::{Entry, dotted},
-    layer, schema, sections,
+    layer, schema,
     setting::nearest,
     source::SetBy,
 };
@@ -92,9 +92,6 @@ pub fn explain(key: &str, config: &Config, origins: &Origins, pending: &[&str]) 
             return Err(unknown(format!(
                 "it is a table of names that you choose, such as {table}.NAME; {here}"
             )));
-        }
-        schema::Found::Nothing(_) if sections::is_reserved(&path) => {
-            return Err(unknown("it is not available in this version".to_owned()));
         }
         schema::Found::Nothing(suggestion) => {
             let keys: Vec<String> = config.entries().iter().map(Entry::key).collect();

@@ -16,6 +16,12 @@ use super::{entry::dotted, place::position, setting::ConfigError};
 /// The list that adds up over the files.
 pub(super) const ROUTES: &str = "routes";
 
+/// Lists of tables, what one of them is called, and how one is written.
+const LISTS: [(&str, &str, &str); 2] = [
+    (ROUTES, "route", "{ path = \"/\", function = \"NAME\" }"),
+    ("stores", "store", "{ name = \"NAME\", url = \"https://HOST/\" }"),
+];
+
 /// One layer of configuration with the name that errors show.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
@@ -91,15 +97,17 @@ impl Layer {
 
     /// One value as text, under the parts of its key.
     pub(super) fn text<S: AsRef<str>>(name: &str, path: &[S], text: &str) -> Result<Self, ConfigError> {
-        let is_routes = path.first().is_some_and(|first| first.as_ref() == ROUTES);
-        let value = match path.len() {
-            1 if is_routes => read_toml(text).map_err(|(_, message)| format!("not a TOML list: {message}")),
-            2.. if is_routes => Err(
-                "a single route or key of it can only be set in a file; the variable FAAS__ROUTES and \
-                 --set routes=... replace all routes: '[{ path = \"/\", function = \"NAME\" }]'"
-                    .to_owned(),
-            ),
-            _ => read_value(text),
+        let list = path
+            .first()
+            .and_then(|first| LISTS.into_iter().find(|(name, ..)| *name == first.as_ref()));
+        let value = match (path.len(), list) {
+            (1, Some(_)) => read_toml(text).map_err(|(_, message)| format!("not a TOML list: {message}")),
+            (_, Some((name, one, example))) => Err(format!(
+                "a single {one} or key of it can only be set in a file; the variable FAAS__{} and \
+                 --set {name}=... replace all {name}: '[{example}]'",
+                name.to_uppercase()
+            )),
+            (_, None) => read_value(text),
         };
         let value = value.map_err(|message| ConfigError {
             origin: name.to_owned(),

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{Config, DEFAULTS, Setting, layer, sections, setting::nearest};
+use super::{Config, DEFAULTS, Setting, layer, setting::nearest};
 
 /// Draft 7, which every editor's TOML support reads.
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
@@ -141,7 +141,7 @@ pub(super) fn find(path: &[String]) -> Found {
         let Some(next) = step(schema, part) else {
             let properties = schema["properties"].as_object();
             let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-            let better = nearest(part, &known).filter(|_| !sections::is_reserved(&path[..=index]));
+            let better = nearest(part, &known);
             return Found::Nothing(better.map(|better| {
                 let mut path = path.to_vec();
                 better.clone_into(&mut path[index]);

@@ -13,17 +13,6 @@ use super::{
     size::Size,
 };
 
-/// Keys that users will find in descriptions of this gateway but that this
-/// version does not have; `*` is any name. Saying so beats "unknown key".
-const RESERVED: &[&[&str]] = &[&["stores"]];
-
-/// Whether a key belongs to a later version.
-pub(super) fn is_reserved(path: &[String]) -> bool {
-    RESERVED.iter().any(|reserved| {
-        reserved.len() == path.len() && reserved.iter().zip(path).all(|(part, key)| *part == "*" || part == key)
-    })
-}
-
 section! {
     /// `[server]`: the listener of API, functions and portal.
     pub struct Server {

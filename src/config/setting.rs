@@ -95,16 +95,11 @@ impl<'a> Reader<'a> {
                 continue;
             }
             self.path.push(key.clone());
-            let message = if super::sections::is_reserved(&self.path) {
-                "is not available in this version; remove it".to_owned()
-            } else {
-                let hint = nearest(key, known).map_or_else(
-                    || format!("known keys here: {}", known.join(", ")),
-                    |candidate| format!("did you mean '{candidate}'?"),
-                );
-                format!("unknown key; {hint}")
-            };
-            self.fail(value, message);
+            let hint = nearest(key, known).map_or_else(
+                || format!("known keys here: {}", known.join(", ")),
+                |candidate| format!("did you mean '{candidate}'?"),
+            );
+            self.fail(value, format!("unknown key; {hint}"));
             self.path.pop();
         }
     }

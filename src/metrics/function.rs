@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, core::Metric,
+};
+
+use super::Tally;
 
 /// Status codes whose series are found without a lock. Functions answer with
 /// one or two codes nearly always; further ones are found under a lock.
@@ -170,6 +174,28 @@ impl FunctionMetrics {
         let fast: u64 = self.codes().map(|by_code| by_code.total.get()).sum();
         let rest: u64 = lock(&self.rest).values().map(|by_code| by_code.total.get()).sum();
         fast + rest
+    }
+
+    /// The same in more detail, which costs more.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally {
+            in_flight: self.calls().in_flight,
+            ..Tally::default()
+        };
+        let mut add = |by_code: &ByCode| {
+            let calls = by_code.total.get();
+            tally.calls += calls;
+            if by_code.code >= 500 {
+                tally.errors += calls;
+            }
+            let metric = by_code.seconds.metric();
+            for (within, bucket) in tally.within.iter_mut().zip(metric.get_histogram().get_bucket()) {
+                *within += bucket.cumulative_count();
+            }
+        };
+        self.codes().for_each(&mut add);
+        lock(&self.rest).values().for_each(add);
+        tally
     }
 
     /// Whether the function went away, so that counts made here are not seen

@@ -96,5 +96,7 @@ pub const CRON_MISTAKES: &str = "gateway_cron_mistakes";
 pub const CRON_CALLS: &str = "gateway_cron_calls_total";
 /// Requests to the receiver of spans that failed.
 pub const TRACES_FAILURES: &str = "gateway_traces_export_failures_total";
+/// Streams of events that are read.
+pub const EVENT_READERS: &str = "gateway_event_readers";
 /// Always 1; its label tells the version.
 pub const BUILD_INFO: &str = "gateway_build_info";

@@ -34,7 +34,8 @@ use super::{LogStream, Provider, ProviderError, Result, validate};
 use crate::{
     config::Unusable,
     model::{
-        FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret, VersionInfo,
+        FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LOCAL_IMAGE, LogQuery, ProviderInfo,
+        Secret, VersionInfo,
     },
     shutdown::Tasks,
     upstream::{Connections, PathForm, Pools, Upstream},
@@ -356,6 +357,20 @@ impl Provider for ProcessProvider {
 
     async fn health(&self) -> Result<()> {
         self.change(Control::check_writable).await
+    }
+
+    fn could_run(&self, deployment: &FunctionDeployment) -> Result<()> {
+        let settings = self.shared.settings.load();
+        let image = &deployment.image;
+        // A container's command may have the name of a program of this machine, and do something else.
+        if image != LOCAL_IMAGE && !settings.images.contains_key(image) {
+            return Err(ProviderError::Invalid(format!(
+                "{image} is a container image, and this gateway runs commands of its own machine; \
+                 [provider.process.images.\"{image}\"] can say which"
+            )));
+        }
+        validate::deployment(deployment)?;
+        launch::launch(deployment, &self.default_namespace, &settings, launch::runnable).map(drop)
     }
 
     fn upstream(&self, function: &FunctionRef) -> Result<Upstream> {

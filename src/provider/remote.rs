@@ -23,8 +23,8 @@ use crate::{
     client,
     config::{self, Unusable},
     model::{
-        FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LogQuery, ProviderInfo, Secret,
-        from_json, from_value, to_json,
+        FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LOCAL_IMAGE, LogQuery,
+        ProviderInfo, Secret, from_json, from_value, to_json,
     },
     upstream::{Address, Connections, PathForm, PoolLimits, Pools, Upstream},
 };
@@ -410,6 +410,16 @@ impl Provider for RemoteProvider {
 
     fn tracks_replicas(&self) -> bool {
         false
+    }
+
+    fn could_run(&self, deployment: &FunctionDeployment) -> Result<()> {
+        if deployment.image == LOCAL_IMAGE {
+            return Err(ProviderError::Invalid(
+                "it is a command of the gateway's own machine, and this gateway's provider runs container images"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     fn calls_functions(&self) -> bool {

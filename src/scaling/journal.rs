@@ -1,5 +1,5 @@
-//! What became of each function's replicas and why: told in the log, counted in
-//! the metrics, and kept for a while for whoever asks
+//! What became of each function's replicas and why: told in the log and to those who
+//! follow the events, counted in the metrics, and kept for a while for whoever asks
 //! (`GET /system/scaling/{name}`).
 //!
 //! Decides nothing.
@@ -11,7 +11,11 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use crate::{metrics::Metrics, model::FunctionRef};
+use crate::{
+    events::Events,
+    metrics::Metrics,
+    model::{Amount, FunctionRef, ScalingChange, Timestamp},
+};
 
 /// Changes kept for each function.
 const KEPT: usize = 20;
@@ -61,17 +65,32 @@ pub struct Change {
     pub error: Option<String>,
 }
 
+impl From<Change> for ScalingChange {
+    fn from(change: Change) -> Self {
+        Self {
+            at: Timestamp(change.at),
+            from: change.from,
+            to: change.to,
+            reason: change.cause.as_str().to_owned(),
+            load: change.load.map(Amount),
+            error: change.error,
+        }
+    }
+}
+
 /// The latest changes of all functions.
 pub struct Journal {
     metrics: Arc<Metrics>,
+    events: Arc<Events>,
     functions: Mutex<HashMap<FunctionRef, VecDeque<Change>>>,
 }
 
 impl Journal {
     /// Nothing has happened yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
         Self {
             metrics,
+            events,
             functions: Mutex::default(),
         }
     }
@@ -92,6 +111,8 @@ impl Journal {
             changes.pop_front();
         }
         drop(functions);
+        self.events.scaled(function, change.clone().into());
+        self.events.touch(function);
         let Change {
             from, to, cause, load, ..
         } = *change;
@@ -127,11 +148,12 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shutdown::Stop;
 
     #[test]
     fn the_latest_are_kept_and_refusals_told_once() {
         let metrics = Arc::new(Metrics::new());
-        let journal = Journal::new(Arc::clone(&metrics));
+        let journal = Journal::new(Arc::clone(&metrics), Arc::new(Events::new(1, Stop::new())));
         let function = FunctionRef::new("f", "fn");
         let change = |from, to, error: Option<&str>| Change {
             at: Utc::now(),

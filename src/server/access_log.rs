@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use tokio::time::Instant;
 
 use super::{
+    activity::FOREVER,
     mirror::Copying,
     spans::{End, Spans, Wait},
 };
@@ -334,6 +335,12 @@ impl Record {
     /// Keeps the call's right to run until it has ended.
     pub(super) fn hold(&mut self, slot: Option<Slot>) {
         self.slot = slot;
+    }
+
+    /// Of an answer that has no end, whose caller only has to go on taking it, which
+    /// the connection sees to.
+    pub(super) fn no_deadline(&self) -> Deadline {
+        Deadline::new(self.started, FOREVER, "server.write_timeout")
     }
 
     /// Until when the answer must have been written.

@@ -25,7 +25,7 @@ const PATIENCE: u64 = 100;
 const NOTICE: u64 = 1000;
 
 /// In place of a bound that is turned off; a year, for instants end somewhere.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Bounds on a connection.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,9 @@ use crate::{
     support::{self, soon, upstream::text},
 };
 
-const PROTECTED: [&str; 13] = [
+const PROTECTED: [&str; 15] = [
+    "/system/store",
+    "/system/events",
     "/system/functions",
     "/system/function/a",
     "/system/scale-function/a",

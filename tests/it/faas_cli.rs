@@ -411,6 +411,9 @@ async fn the_real_one_walks_through() {
     };
     let gateway = Gateway::new().start().await;
     walk(&cli, &gateway).await;
+    let store = format!("{}/system/store", gateway.url());
+    let listed = run(&cli, &gateway, &["store", "list", "--url", &store], "").await;
+    assert!(listed.contains("word-count"), "{listed}");
     let gateway = Gateway::new().basic_auth("admin", "secret").start().await;
     run(
         &cli,

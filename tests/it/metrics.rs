@@ -61,7 +61,7 @@ fn called(metrics: &Metrics, label: &str, status: u16) {
 }
 
 /// Every series, with its labels.
-const SERIES: [&str; 53] = [
+const SERIES: [&str; 54] = [
     "gateway_function_invocation_total{code,function_name}",
     "gateway_functions_seconds_bucket{code,function_name,le}",
     "gateway_functions_seconds_count{code,function_name}",
@@ -113,6 +113,7 @@ const SERIES: [&str; 53] = [
     "gateway_config_generation",
     "gateway_config_pending_restart",
     "gateway_config_live_generations",
+    "gateway_event_readers",
     "gateway_build_info{version}",
     "gateway_upstream_connections{state}",
 ];
@@ -148,6 +149,7 @@ fn feed<'m>(metrics: &'m Metrics, states: &Arc<States>) -> UnderWay<'m> {
     });
     metrics.show_states(Arc::clone(states));
     metrics.show_connections(Connections::default);
+    metrics.show_event_readers(|| 0);
     let limited = "provider.kind = \"memory\"\n[functions.\"*\"]\nmax_in_flight = 1\nbreaker = { failures = 1 }\n";
     let limited = config::parse(Some(limited), &Sources::default()).expect("valid").config;
     let figlet = FunctionRef::new("figlet", "openfaas-fn");

@@ -78,6 +78,7 @@ fn operation_ids_are_fixed() {
             "listFunctions",
             "listNamespaces",
             "listSecrets",
+            "listStore",
             "pauseAsyncCalls",
             "purgeAsyncCalls",
             "redriveAsyncCall",
@@ -86,6 +87,7 @@ fn operation_ids_are_fixed() {
             "reportAlerts",
             "resumeAsyncCalls",
             "scaleFunction",
+            "streamEvents",
             "updateFunction",
             "updateNamespace",
             "updateSecret",
@@ -141,6 +143,10 @@ fn schema_names_are_fixed() {
             "ScalingChange",
             "ScalingStatus",
             "Secret",
+            "Store",
+            "StoreFunction",
+            "StoreRefusal",
+            "StoreSource",
             "VersionInfo",
         ]
     );

@@ -45,6 +45,22 @@ max_wait = "1s"
 [reload]
 debounce = "20ms"
 poll_interval = "200ms"
+# nothing of a test is fetched from elsewhere
+[[stores]]
+name = "openfaas"
+enabled = false
+[[stores]]
+name = "team"
+path = "{store}"
+priority = 1
+"""
+
+BELOW = """\
+[server]
+base_path = "/faas"
+[[stores]]
+name = "openfaas"
+enabled = false
 """
 
 
@@ -91,8 +107,8 @@ def driven(modules: Path, write: bool, only: str) -> bool:
     with (
         tempfile.TemporaryDirectory(prefix="portal-") as one,
         tempfile.TemporaryDirectory(prefix="portal-below-") as other,
-        Served(BINARY, Path(one), CREDENTIALS, config=CONFIGURATION) as gateway,
-        Served(BINARY, Path(other), CREDENTIALS, config='[server]\nbase_path = "/faas"\n') as below,
+        Served(BINARY, Path(one), CREDENTIALS, config=CONFIGURATION.format(store=HERE / "store.json")) as gateway,
+        Served(BINARY, Path(other), CREDENTIALS, config=BELOW) as below,
     ):
         pattern = [f"--test-name-pattern={only}"] if only else []
         good = run(

@@ -1,4 +1,4 @@
-// Types of the API for the portal's modules, under one name: `Api.FunctionStatus`. All are the document's.
+// Types of the API for the portal's modules, under one name: `Api.FunctionStatus`. Those of events are written here.
 import type { components } from "openapi";
 
 type Schemas = components["schemas"];
@@ -27,6 +27,7 @@ declare global {
     type ConfigDiff = Schemas["ConfigDiff"];
     type ConfigCheck = Schemas["ConfigCheck"];
     type ConfigReload = Schemas["ConfigReload"];
+    // The document has no place for what a stream is made of; these are of src/model/event.rs.
     type SnapshotEvent = { time: string; functions: FunctionStatus[]; configuration: ConfigStatus };
     type FunctionEvent = { time: string; action: string; name: string; namespace: string; function?: FunctionStatus };
     type ReplicasEvent = { time: string; name: string; namespace: string; replicas: number; availableReplicas: number };
@@ -34,7 +35,7 @@ declare global {
     type LoadEvent = { time: string; functions: FunctionLoad[] };
     type ScalingEvent = { time: string; name: string; namespace: string };
     type AsyncEvent = { time: string; id?: string; name?: string; namespace?: string; state?: string; attempts?: number; counts?: Record<string, number> };
-    type StoreFunction = { title: string; name: string; description: string; author?: string; fprocess?: string; repo_url?: string; readOnlyRootFilesystem?: boolean; environment?: Record<string, string>; labels?: Record<string, string>; annotations?: Record<string, string>; secrets?: string[]; store: string; image?: string; deployable: boolean; reason?: string; requires?: string[] };
-    type Store = { version: string; stores: { name: string; kind: string; functions: number; state: string; fetchedAt?: string; error?: string; refused?: { entry: string; reason: string }[] }[]; functions: StoreFunction[] };
+    type StoreFunction = Schemas["StoreFunction"];
+    type Store = Schemas["Store"];
   }
 }

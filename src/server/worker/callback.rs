@@ -6,8 +6,6 @@
 //! the queue keeps none, and a secret that was changed holds at once.
 
 use std::{
-    error::Error as _,
-    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,15 +13,12 @@ use std::{
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderName, HeaderValue};
-use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use sha2::Sha256;
-use thiserror::Error;
-use url::{Host, Url};
+use url::Url;
 
 use super::Tried;
 use crate::{
-    client,
+    client::{self, guard::Guard},
     config::{Config, Jitter},
     queue::{
         Job, State, fields,
@@ -52,10 +47,13 @@ const DENIED: &[&str] = &[
     "fe80::/10",
 ];
 
+/// What is said of them.
+const REFUSED: &str = "queue.callback_deny has the address of this host";
+
 /// Sends callbacks.
 pub(super) struct Callbacks {
     /// The client, and what it was made for.
-    client: Mutex<Option<(Vec<IpNet>, reqwest::Client)>>,
+    client: Mutex<Option<(Guard, reqwest::Client)>>,
 }
 
 /// What applies to jobs that go to URLs: they are tried again whenever the other
@@ -97,9 +95,9 @@ impl Callbacks {
 
     /// Sends a job to its URL once.
     pub(super) async fn deliver(&self, config: &Config, url: &str, job: &Job) -> Tried {
-        let denied = denied(config);
-        let shown = Url::parse(url).ok();
-        if shown.as_ref().is_none_or(|url| is_denied(url, &denied)) {
+        let guard = guard(config);
+        let parsed = Url::parse(url).ok();
+        if parsed.as_ref().is_none_or(|url| guard.judge(url).is_err()) {
             return refused();
         }
         let mut headers = fields::map(&job.headers);
@@ -108,7 +106,7 @@ impl Callbacks {
         {
             headers.insert(SIGNATURE, value);
         }
-        let request = self.client(denied).post(url).headers(headers).body(job.body.clone());
+        let request = self.client(guard).post(url).headers(headers).body(job.body.clone());
         match request.send().await {
             Ok(answer) => Tried {
                 outcome: Outcome {
@@ -120,21 +118,18 @@ impl Callbacks {
                 error: None,
                 refused: false,
             },
-            Err(error) if is_refusal(&error) => refused(),
+            Err(error) if Guard::has_refused(&error) => refused(),
             Err(error) => Tried::unanswered(client::describe(&error.without_url())),
         }
     }
 
-    fn client(&self, denied: Vec<IpNet>) -> reqwest::Client {
+    fn client(&self, guard: Guard) -> reqwest::Client {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         match &*client {
-            Some((known, client)) if *known == denied => client.clone(),
+            Some((known, client)) if *known == guard => client.clone(),
             _ => {
-                let resolver = Filtered {
-                    denied: denied.clone().into(),
-                };
-                let made = client::build_resolving(TIMEOUT, Arc::new(resolver));
-                *client = Some((denied, made.clone()));
+                let made = client::build_resolving(TIMEOUT, Arc::new(guard.clone()));
+                *client = Some((guard, made.clone()));
                 made
             }
         }
@@ -145,68 +140,17 @@ impl Callbacks {
 fn refused() -> Tried {
     Tried {
         refused: true,
-        ..Tried::unanswered(Denied.to_string())
+        ..Tried::unanswered(REFUSED.to_owned())
     }
-}
-
-/// Whether a request failed because its address is denied.
-fn is_refusal(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if inner.is::<Denied>() {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
 }
 
 /// What callbacks may not reach: nothing is denied by itself on a machine of one's
 /// own, where the gateway listens on loopback addresses only.
-fn denied(config: &Config) -> Vec<IpNet> {
+fn guard(config: &Config) -> Guard {
     match &config.queue.callback_deny {
-        Some(ranges) => ranges.iter().filter_map(|range| range.parse().ok()).collect(),
-        None if config.listen().ip().is_loopback() => Vec::new(),
-        None => DENIED.iter().filter_map(|range| range.parse().ok()).collect(),
-    }
-}
-
-/// Whether a URL names a denied address; names are for [`Filtered`].
-fn is_denied(url: &Url, denied: &[IpNet]) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => has(denied, address.into()),
-        Some(Host::Ipv6(address)) => has(denied, address.into()),
-        Some(Host::Domain(_)) => false,
-        None => true,
-    }
-}
-
-fn has(denied: &[IpNet], address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    denied.iter().any(|range| range.contains(&address))
-}
-
-/// Nothing is left of the addresses of a host.
-#[derive(Debug, Error)]
-#[error("queue.callback_deny has the address of this host")]
-struct Denied;
-
-/// Looks names up and leaves out what is denied.
-struct Filtered {
-    denied: Arc<[IpNet]>,
-}
-
-impl Resolve for Filtered {
-    fn resolve(&self, name: Name) -> Resolving {
-        let denied = Arc::clone(&self.denied);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let permitted: Vec<SocketAddr> = found.filter(|address| !has(&denied, address.ip())).collect();
-            if permitted.is_empty() {
-                return Err(Denied.into());
-            }
-            Ok(Box::new(permitted.into_iter()) as Addrs)
-        })
+        Some(ranges) => Guard::new(ranges.iter().filter_map(|range| range.parse().ok()), REFUSED),
+        None if config.listen().ip().is_loopback() => Guard::of(&[], REFUSED),
+        None => Guard::of(DENIED, REFUSED),
     }
 }
 
@@ -227,22 +171,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn denied_addresses_are_refused_in_every_form() {
-        let denied: Vec<IpNet> = DENIED.iter().map(|range| range.parse().expect("a range")).collect();
+    fn this_machine_and_its_link_are_denied_and_private_networks_are_not() {
+        let guard = Guard::of(DENIED, REFUSED);
         for (url, expected) in [
             ("http://127.0.0.1:80/", true),
-            ("http://127.1/", true),
-            ("http://2130706433/", true),
             ("http://[::1]/", true),
-            ("http://[::ffff:127.0.0.1]/", true),
             ("http://169.254.169.254/latest/meta-data", true),
             ("http://0.0.0.0/", true),
             ("http://10.0.0.1/", false),
             ("https://example.com/", false),
         ] {
-            assert_eq!(is_denied(&url.parse().expect("a URL"), &denied), expected, "{url}");
+            assert_eq!(guard.judge(&url.parse().expect("a URL")).is_err(), expected, "{url}");
         }
-        assert!(!is_denied(&"http://127.0.0.1/".parse().expect("a URL"), &[]));
     }
 
     #[test]

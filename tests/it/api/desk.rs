@@ -6,16 +6,18 @@ use faas_gateway::{
     api,
     auth::Auth,
     config::{self, Sources},
+    events::Events,
     metrics::{Metrics, query::Prometheus},
     provider::{Provider, ProviderError},
     queue::offline::Offline,
     routing::RouteTable,
     scaling::{Policy, Scaling, autoscaler::Autoscaler, journal, lease::Alone},
-    shutdown::Tasks,
+    shutdown::{Stop, Tasks},
     snapshot::{
         Current, FunctionTable, Snapshot, Source,
         control::{Caller, Control, Journal, Outcome},
     },
+    stores::Stores,
     telemetry::{Telemetry, Traces},
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -72,13 +74,18 @@ impl Desk {
         let provider = Arc::new(Scripted::default());
         let shared: Arc<dyn Provider> = Arc::clone(&provider) as _;
         let metrics = Arc::new(Metrics::new());
-        let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics)));
+        let stores = Stores::new(Tasks::new());
+        stores.configure(&config.stores);
+        let events = Arc::new(Events::new(1, Stop::new()));
+        let journal = Arc::new(journal::Journal::new(Arc::clone(&metrics), Arc::clone(&events)));
         let snapshot = Snapshot {
             access_log: Telemetry::none().access_log(),
             traces: Traces::default(),
             generation: 1,
             scaling: Scaling::new(Arc::clone(&shared), Tasks::new(), Arc::clone(&journal)),
             autoscaler: Autoscaler::new(journal, Tasks::new()),
+            events,
+            stores,
             queue: Arc::new(Offline("there is none in these tests".to_owned())),
             lease: Arc::new(Alone),
             policy: Policy::new(&config),

@@ -298,8 +298,8 @@ fn unknown_variables_get_a_suggestion() {
             "environment variable FAAS__SEVER__LISTEN: sever: unknown key; did you mean 'server'?",
         ),
         (
-            "FAAS__STORES",
-            "environment variable FAAS__STORES: stores: is not available in this version; remove it",
+            "FAAS__SERVER__LISTE",
+            "environment variable FAAS__SERVER__LISTE: server.liste: unknown key; did you mean 'listen'?",
         ),
         (
             "FAAS__SERVER",

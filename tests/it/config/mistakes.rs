@@ -76,9 +76,58 @@ fn an_unreadable_or_empty_file_is_refused() {
 }
 
 #[test]
-fn names_of_later_versions_are_known() {
-    let expected = "gateway.toml:1:3: stores: is not available in this version; remove it";
-    assert_eq!(errors(file("[[stores]]\nname = \"a\"")), [expected]);
+fn stores_have_names_of_their_own_and_one_place_each() {
+    for (stores, expected) in [
+        ("[[stores]]\nname = \"a\"", "stores.0.name: is a store without a list"),
+        (
+            "[[stores]]\nurl = \"https://example.com/\"",
+            "stores.0.name: is missing",
+        ),
+        (
+            "[[stores]]\nname = \" \"\npath = \"/a\"",
+            "stores.0.name: must be a name",
+        ),
+        (
+            "[[stores]]\nname = \"a\"\nurl = \"https://example.com/\"\npath = \"/a\"",
+            "stores.0.path: does not go with url",
+        ),
+        (
+            "[[stores]]\nname = \"a\"\npath = \"/a\"\n[[stores]]\nname = \"a\"\npath = \"/b\"",
+            "stores.1.name: is the name of another store",
+        ),
+        (
+            "[[stores]]\nname = \"embedded\"\npath = \"/a\"",
+            "stores.0.path: does not go with the name",
+        ),
+        (
+            "[[stores]]\nname = \"a\"\npath = \"/a\"\nttl = 0",
+            "stores.0.ttl: must be longer",
+        ),
+        (
+            "[[stores]]\nname = \"a\"\npath = \"/a\"\nallow_private = true",
+            "stores.0.allow_private: is about",
+        ),
+    ] {
+        let found = errors(file(stores));
+        assert!(found.len() == 1 && found[0].contains(expected), "{stores}: {found:?}");
+    }
+    let variable = environment(&[("FAAS__STORES", "[{ name = \"a\", path = \"/a\" }]")]);
+    let loaded = parse(None, &variable).expect("valid");
+    assert_eq!(loaded.config.stores[0].name, "a");
+    let good = "[[stores]]\nname = \"a\"\nurl = \"https://user:pw@example.com/?key=pw\"\n\
+                [[stores]]\nname = \"embedded\"\nenabled = false\n";
+    let loaded = file(good).expect("valid");
+    let shown: Vec<_> = loaded
+        .config
+        .entries()
+        .iter()
+        .filter_map(|entry| Some((entry.key(), entry.shown(&loaded.origins)?)))
+        .filter(|(key, _)| key == "stores.0.url")
+        .collect();
+    assert_eq!(
+        shown,
+        [("stores.0.url".to_owned(), "\"https://***@example.com/?***\"".to_owned())]
+    );
 }
 
 #[test]
