@@ -15,6 +15,7 @@ export function rate(value) {
 /** @param {number | undefined} seconds */
 export function duration(seconds) {
   if (seconds === undefined || Number.isNaN(seconds)) return DASH;
+  if (seconds < 5e-7) return "0 s";
   if (seconds < 0.001) return `${Math.max(1, Math.round(seconds * 1e6))} µs`;
   if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;

@@ -45,10 +45,6 @@ max_wait = "1s"
 [reload]
 debounce = "20ms"
 poll_interval = "200ms"
-# nothing of a test is fetched from elsewhere
-[[stores]]
-name = "openfaas"
-enabled = false
 [[stores]]
 name = "team"
 path = "{store}"
@@ -58,9 +54,6 @@ priority = 1
 BELOW = """\
 [server]
 base_path = "/faas"
-[[stores]]
-name = "openfaas"
-enabled = false
 """
 
 

@@ -97,7 +97,7 @@ export function Chart({ title, times, series, format, least = 1 }) {
   return html`
     <figure class="chart">
       <figcaption>
-        <h3>${title}</h3>
+        <h2>${title}</h2>
         <ul class="legend">${series.map(
           ({ text, colour, values }) => html`
           <li key=${text} class=${colour.slice(2)}><span aria-hidden="true" class="swatch"></span>${text} <strong>${newest(values, format)}</strong></li>`,

@@ -151,7 +151,7 @@ export function Invoke({ f }) {
           <${Status} kind=${entry.good ? "good" : "bad"}>${entry.outcome}<//>
           <code>${entry.asked.method} ${entry.asked.path || "/"}${entry.asked.query && `?${entry.asked.query}`}</code>
           <span class="muted">${clock(entry.at)} · ${duration(entry.seconds)}${entry.asked.async ? " · asynchronous" : ""}</span>
-          <button type="button" class="small quiet" aria-label=${`Use call ${past.length - index} again`} onClick=${() => setAsked(entry.asked)}>Use again</button>
+          <button type="button" class="small quiet" aria-label=${`Use again: call ${past.length - index}`} onClick=${() => setAsked(entry.asked)}>Use again</button>
         </li>`,
       )}</ol>`}`;
 }

@@ -1,5 +1,5 @@
 // Small pieces that every screen uses.
-import { html, useEffect, useId, useRef, useState } from "../html.js";
+import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "../html.js";
 import { message } from "../state.js";
 
 /**
@@ -177,18 +177,23 @@ export const Select = ({ label, value, onChange, options, hint, class: of }) => 
  */
 export function PairsEditor({ label, pairs, onChange, name = "Name", value = "Value" }) {
   const box = useRef(/** @type {HTMLFieldSetElement | null} */ (null));
+  // What gets the focus when the rows are drawn anew: not a moment later, when somebody types already.
+  const next = useRef("");
+  useLayoutEffect(() => {
+    if (next.current) /** @type {HTMLElement | null | undefined} */ (box.current?.querySelector(next.current))?.focus();
+    next.current = "";
+  }, [pairs.length]);
   /** @param {number} row @param {number} side @param {string} text */
   const set = (row, side, text) =>
     onChange(pairs.map((pair, index) => (index === row ? /** @type {[string, string]} */ (side ? [pair[0], text] : [text, pair[1]]) : pair)));
   const add = () => {
+    next.current = ".pair:last-of-type input";
     onChange([...pairs, ["", ""]]);
-    // The new row is there once this has been drawn.
-    requestAnimationFrame(() => /** @type {HTMLElement} */ (box.current?.querySelector(".pair:last-of-type input"))?.focus());
   };
   /** @param {number} row */
   const remove = (row) => {
+    next.current = "button.add";
     onChange(pairs.filter((_, index) => index !== row));
-    requestAnimationFrame(() => /** @type {HTMLElement} */ (box.current?.querySelector("button.add"))?.focus());
   };
   return html`
     <fieldset class="pairs" ref=${box}>
@@ -233,7 +238,7 @@ export const Tabs = ({ label, tabs, current }) => html`
  * @param {{ label: string, columns: { text: string, number?: boolean, sort?: () => void, sorted?: "ascending" | "descending" }[], children?: any }} props
  */
 export const Table = ({ label, columns, children }) => html`
-  <div class="table" role="region" aria-label=${label} tabindex="0">
+  <div class="table" role="group" aria-label=${label} tabindex="0">
     <table>
       <caption class="hidden">${label}</caption>
       <thead><tr>${columns.map(

@@ -140,7 +140,7 @@ function CallActions({ call, act, small }) {
     if (yes) await act(() => cancelAsyncCall(call.id), "The call was taken back.");
   };
   if (AGAIN.includes(call.state)) {
-    return html`<${Act} class=${size} label=${`Make ${call.id} again`} onClick=${() => act(() => redriveAsyncCall(call.id), "The call will be made again.")}>Make again<//>`;
+    return html`<${Act} class=${size} label=${`Make again: ${call.id}`} onClick=${() => act(() => redriveAsyncCall(call.id), "The call will be made again.")}>Make again<//>`;
   }
   if (!ENDED.includes(call.state)) return html`<${Act} class=${`${size} danger`} label=${`Cancel ${call.id}`} onClick=${cancel}>Cancel<//>`;
   return null;

@@ -85,9 +85,9 @@ export function Functions() {
         ${shown.map(
           ({ f, points, ...of }) => html`
           <tr key=${key(f)}>
-            <th scope="row"><a href=${linkTo(f)}>${f.name}</a>${several.size > 1 && f.namespace && html` <span class="tag">${f.namespace}</span>`}<span class="sub">${f.envProcess || f.image}</span></th>
+            <th scope="row"><a href=${linkTo(f)}>${f.name}</a>${several.size > 1 && f.namespace && html` <span class="tag">${f.namespace}</span>`}<span class="sub" title=${f.envProcess || f.image}>${f.envProcess || f.image}</span></th>
             <td data-label="State"><${FunctionState} f=${f} /></td>
-            <td class="number" data-label="Replicas">${of.replicas}<span class="muted"> / ${f.replicas ?? 0}</span></td>
+            <td class="number" data-label="Replicas"><span>${of.replicas}<span class="muted"> / ${f.replicas ?? 0}</span></span></td>
             <td class="number live" data-label="Calls/s"><${Spark} values=${points.map((point) => point.rate)} /><span>${rate(of.rate)}</span></td>
             <td class="number live" data-label="p95"><${Spark} kind="time" values=${points.map((point) => point.p95 ?? 0)} /><span>${duration(of.p95)}</span></td>
             <td class="number live" data-label="Errors"><${Spark} kind="bad" values=${points.map((point) => point.errors)} /><span class=${of.errors ? "error" : ""}>${percent(of.errors)}</span></td>
