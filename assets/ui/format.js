@@ -60,7 +60,7 @@ export function ago(time, now = Date.now()) {
   if (!time) return DASH;
   const seconds = (now - Date.parse(time)) / 1000;
   if (seconds < -1) return `in ${duration(-seconds)}`;
-  return seconds < 1 ? "now" : `${duration(Math.max(1, Math.round(seconds)))} ago`;
+  return seconds < 1 ? "now" : `${seconds < 120 ? `${Math.round(seconds)} s` : duration(seconds)} ago`;
 }
 
 /** @param {number} number @param {string} word @param {string} many */

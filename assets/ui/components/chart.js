@@ -22,10 +22,10 @@ function load() {
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
- * @param {{ title: string, times: number[], series: Series[], format: (value: number) => string, least?: number }} props
- * `least` is what the axis shows at least, so that noise does not look like a storm
+ * @param {{ title: string, times: number[], series: Series[], format: (value: number) => string, least?: number, whole?: boolean }} props
+ * `least` is what the axis shows at least, so that noise does not look like a storm; `whole` numbers have no ticks between
  */
-export function Chart({ title, times, series, format, least = 1 }) {
+export function Chart({ title, times, series, format, least = 1, whole = false }) {
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const chart = useRef(/** @type {any} */ (null));
   const [system, setSystem] = useState(dark.matches);
@@ -65,7 +65,7 @@ export function Chart({ title, times, series, format, least = 1 }) {
           },
           axes: [
             { ...axis, space: 70, values: "{HH}:{mm}:{ss}", size: 28 },
-            { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((tick) => format(tick)) },
+            { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map((tick) => (whole && !Number.isInteger(tick) ? "" : format(tick))) },
           ],
           series: [
             {},

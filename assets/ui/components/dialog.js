@@ -1,5 +1,5 @@
 // Questions before something is done that cannot be undone. `<dialog>` keeps the focus inside and gives it back.
-import { html, signal, useEffect, useRef, useState } from "../html.js";
+import { html, signal, useLayoutEffect, useRef, useState } from "../html.js";
 
 /**
  * @typedef {object} Question
@@ -55,7 +55,8 @@ function Ask({ question }) {
 /** A dialog that is open as long as it is drawn. @param {{ title: string, onClose: () => void, wide?: boolean, children?: any }} props */
 export function Modal({ title, onClose, wide, children }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => {
+  // Before anything is painted, and as soon as it is gone: the focus is never nowhere.
+  useLayoutEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
     const element = dialog.current;
     element?.showModal();

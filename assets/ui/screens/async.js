@@ -90,7 +90,7 @@ function All() {
     )}</ul>
     ${functions.length > 0 && html`
       <${Card} title="Queues" note="One for each function">
-        <${Table} label="Queues" columns=${[{ text: "Function" }, ...["queued", "running", "retrying", "dead"].map((text) => ({ text, number: true })), { text: "Actions" }]}>
+        <${Table} label="Queues" columns=${[{ text: "Function" }, ...["queued", "running", "retrying", "dead"].map((text) => ({ text, number: true })), { text: "Actions", number: true }]}>
           ${functions.map(([called, { name: one, namespace, states: of }]) => {
             const isPaused = pausedFunctions.includes(called);
             return html`
@@ -115,7 +115,7 @@ function All() {
       ${!calls.data && !calls.error && html`<${Loading} />`}
       ${calls.data?.calls.length === 0 && html`<${Empty} title=${scope ? "No such call" : "No call yet"}><p>Post to <code>/async-function/NAME</code>, or choose “Asynchronously” where a function is invoked.</p><//>`}
       ${calls.data && calls.data.calls.length > 0 && html`
-        <${Table} label="Calls" columns=${[{ text: "Call" }, { text: "State" }, { text: "Function" }, { text: "Tries", number: true }, { text: "Taken" }, { text: "Actions" }]}>
+        <${Table} label="Calls" columns=${[{ text: "Call" }, { text: "State" }, { text: "Function" }, { text: "Tries", number: true }, { text: "Taken" }, { text: "Actions", number: true }]}>
           ${calls.data.calls.map(
             (call) => html`
             <tr key=${call.id}>

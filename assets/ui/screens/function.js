@@ -74,7 +74,7 @@ function Overview({ f }) {
   const times = points.map((point) => point.time);
   const facts = [
     ["Replicas", `${f.availableReplicas ?? 0} of ${f.replicas ?? 0}`],
-    ["Calls per second", rate(newest?.rate)],
+    ["Calls/s", rate(newest?.rate)],
     ["In flight", count(newest?.inFlight)],
     ["p95", duration(newest?.p95)],
     ["Calls", count(Math.max(loads.value.get(key(f))?.calls ?? 0, f.invocationCount ?? 0))],
@@ -94,8 +94,8 @@ function Overview({ f }) {
         { text: "p95", colour: "--time", values: points.map((point) => point.p95) },
         { text: "p99", colour: "--bad", values: points.map((point) => point.p99) },
       ]} />
-      <${Chart} title="In flight" times=${times} format=${count} series=${[{ text: "calls", colour: "--time", values: points.map((point) => point.inFlight), fill: true }]} />
-      <${Chart} title="Replicas" times=${times} format=${count} series=${[{ text: "ready", colour: "--accent", values: points.map((point) => point.replicas), fill: true, stepped: true }]} />
+      <${Chart} title="In flight" whole times=${times} format=${count} series=${[{ text: "calls", colour: "--time", values: points.map((point) => point.inFlight), fill: true }]} />
+      <${Chart} title="Replicas" whole times=${times} format=${count} series=${[{ text: "ready", colour: "--accent", values: points.map((point) => point.replicas), fill: true, stepped: true }]} />
     </div>
     <div class="columns">
       <${Card} title="Endpoint">

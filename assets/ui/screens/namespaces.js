@@ -35,7 +35,7 @@ export function Namespaces() {
     ${!data && !error && html`<${Loading} />`}
     ${data?.length === 0 && html`<${Empty} title="No namespaces"><p>This provider has none.</p><//>`}
     ${data && data.length > 0 && html`
-      <${Table} label="Namespaces" columns=${[{ text: "Name" }, { text: "Functions", number: true }, { text: "Labels" }, { text: "Annotations" }, { text: "Actions" }]}>
+      <${Table} label="Namespaces" columns=${[{ text: "Name" }, { text: "Functions", number: true }, { text: "Labels" }, { text: "Annotations" }, { text: "Actions", number: true }]}>
         ${data.map((one) => {
           const name = one.name ?? "";
           return html`

@@ -28,7 +28,7 @@ export function Secrets() {
     ${!data && !error && html`<${Loading} />`}
     ${data?.length === 0 && html`<${Empty} title="No secret here"><p>Functions name the secrets that they read; keep keys and passwords here.</p><//>`}
     ${data && data.length > 0 && html`
-      <${Table} label="Secrets" columns=${[{ text: "Name" }, { text: "Read by" }, { text: "Actions" }]}>
+      <${Table} label="Secrets" columns=${[{ text: "Name" }, { text: "Read by" }, { text: "Actions", number: true }]}>
         ${data.map(
           (secret) => html`
           <tr key=${secret.name}>
