@@ -4,14 +4,14 @@
 # where Debian keeps them, which is not on everybody's path
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
-# arguments of `make run`, `make bench`, `make fuzz` and `make test-clients`: make run ARGS="--config my.toml"
+# arguments of `make run`, `make bench`, `make fuzz`, `make portal` and `make test-clients`: make run ARGS="--config my.toml"
 ARGS ?=
 
 # The documentation is for maintainers and has the private items, so links to those lead somewhere.
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test contract test-clients lint fmt fuzz bench instructions openapi compatibility schema plots tools image
+.PHONY: help run test contract portal test-clients lint fmt fuzz bench instructions openapi compatibility schema plots tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,7 +20,7 @@ run: ## build for production and start the gateway at http://127.0.0.1:8080
 	@.ci/install build
 	cargo run --release -- $(ARGS)
 
-test: contract ## run all tests; installs what they need
+test: contract portal ## run all tests; installs what they need
 	cargo test --locked
 
 test-clients: ## generate clients in five languages, compile and run them: make test-clients ARGS="--only go"
@@ -35,6 +35,11 @@ contract: ## check the API's contract alone: kept, linted, nothing broken, compa
 	python3 -B tests/conformance/breaking.py
 	python3 -B tests/conformance/lint.py
 	python3 -B tests/conformance/run.py
+
+portal: ## check the portal alone, in Chromium (a part of `make test`); ARGS=--write: its pictures, too
+	@.ci/install test
+	cargo build --locked
+	python3 -B tests/portal/run.py $(ARGS)
 
 lint: ## formatting, clippy, documentation, licences: no warning is left
 	@.ci/install lint

@@ -1,245 +1,145 @@
-// The portal: lists, deploys, scales, calls and removes functions.
-// Every address is relative, so the page also works below a path prefix.
+// The page itself: navigation, the screen that the address names, notices, and who is signed in.
+import { Questions } from "./components/dialog.js";
+import { Failure, Loading, Status } from "./components/ui.js";
+import { credentials } from "./api.js";
+import { html, render, useEffect, useRef, useState } from "./html.js";
+import { Functions } from "./screens/functions.js";
+import { SignIn } from "./screens/signin.js";
+import { configuration, connection, dismiss, info, link, notices, refusal, retry, route, session, signOut, start, theme } from "./state.js";
 
-const REFRESH = 3500; // milliseconds between two looks at the list
-const LONGEST_ANSWER = 512 * 1024; // characters of an answer that are shown
-const USUAL_NAMESPACE = "openfaas-fn"; // shown first where it exists
+/**
+ * Screens by the first part of the address. All but the first are fetched when they are asked for.
+ * @type {Record<string, { text: string, of?: string, load: () => Promise<any> }>}
+ */
+const SCREENS = {
+  functions: { text: "Functions", load: async () => Functions },
+  function: { text: "Function", of: "functions", load: () => import("./screens/function.js").then((module) => module.OneFunction) },
+  deploy: { text: "Deploy", load: () => import("./screens/deploy.js").then((module) => module.Deploy) },
+  async: { text: "Async calls", load: () => import("./screens/async.js").then((module) => module.Async) },
+  secrets: { text: "Secrets", load: () => import("./screens/secrets.js").then((module) => module.Secrets) },
+  namespaces: { text: "Namespaces", load: () => import("./screens/namespaces.js").then((module) => module.Namespaces) },
+  configuration: { text: "Configuration", load: () => import("./screens/configuration.js").then((module) => module.ConfigurationScreen) },
+  about: { text: "About", load: () => import("./screens/about.js").then((module) => module.About) },
+};
 
-const one = (selector, root = document) => root.querySelector(selector);
-const rows = one("#rows");
-const invoke = one("#invoke");
-const deploy = one("#deploy");
-const namespaces = one("#namespace");
-
-let functions = [];
-let timer;
-
-/** A request to the gateway's API; fails with the text that it answers. */
-async function api(path, options = {}) {
-  const headers = { Accept: "application/json", ...(options.body ? { "Content-Type": "application/json" } : {}) };
-  const response = await fetch(`../system/${path}`, { ...options, headers, redirect: "error" });
-  const text = await response.text();
-  if (!response.ok) throw new Error(detail(text) || `${response.status} ${response.statusText}`);
-  return text ? JSON.parse(text) : undefined;
-}
-
-function detail(text) {
-  try {
-    return JSON.parse(text).detail;
-  } catch {
-    return text.trim();
+function App() {
+  if (session.value === "starting") return html`<main class="alone" id="main"><${Loading} lines=${4} /></main>`;
+  if (session.value === "unreachable") {
+    return html`<main class="alone" id="main"><h1 tabindex="-1">faas-gateway</h1><${Failure} text=${refusal.value} retry=${start} /></main>`;
   }
+  if (session.value === "signedOut") return html`<${SignIn} />`;
+  return html`
+    <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
+    <${Side} />
+    <div class="page">
+      <${Connection} />
+      <main id="main"><${Screen} key=${route.value.screen} /></main>
+    </div>
+    <${Notices} />
+    <${Questions} />`;
 }
 
-function notice(text, failed = false) {
-  const element = one("#notice");
-  delete element.dataset.cause;
-  one("p", element).textContent = text;
-  element.classList.toggle("error", failed);
-  element.hidden = !text;
-}
-
-one("#notice button").addEventListener("click", () => notice(""));
-
-/** Runs something that a person asked for, with its button off meanwhile. */
-async function act(button, work) {
-  button.disabled = true;
-  try {
-    await work();
-  } catch (error) {
-    notice(error.message, true);
-  } finally {
-    button.disabled = false;
-    // A button that is switched off loses the keyboard focus.
-    if (document.activeElement === document.body) (button.isConnected ? button : one("#functions")).focus();
-  }
-}
-
-const key = (f) => `${f.name}.${f.namespace ?? ""}`;
-const address = (f) => encodeURIComponent(f.namespace ? `${f.name}.${f.namespace}` : f.name);
-const query = (namespace) => (namespace ? `?namespace=${encodeURIComponent(namespace)}` : "");
-
-async function refresh() {
-  clearTimeout(timer);
-  const asked = namespaces.value;
-  try {
-    const listed = (await api(`functions${query(asked)}`)) ?? [];
-    if (asked !== namespaces.value) return;
-    functions = listed.sort((a, b) => a.name.localeCompare(b.name));
-    draw();
-    if (one("#notice").dataset.cause === "list") notice("");
-  } catch (error) {
-    notice(`The list could not be read: ${error.message}`, true);
-    one("#notice").dataset.cause = "list";
-  } finally {
-    clearTimeout(timer);
-    timer = setTimeout(refresh, document.hidden ? REFRESH * 8 : REFRESH);
-  }
-}
-
-/** Brings the table up to date, keeping rows (and so the keyboard focus) of functions that stay. */
-function draw() {
-  const known = new Map([...rows.children].map((row) => [row.dataset.key, row]));
-  functions.forEach((f, index) => {
-    const row = known.get(key(f)) ?? newRow(f);
-    known.delete(key(f));
-    const fields = {
-      name: f.name,
-      namespace: f.namespace ?? "",
-      image: f.image,
-      ready: `${f.availableReplicas ?? 0} of ${f.replicas ?? 0}`,
-      calls: (f.invocationCount ?? 0).toLocaleString(),
-    };
-    for (const [name, value] of Object.entries(fields)) {
-      const cell = one(`[data-field="${name}"]`, row);
-      if (cell.textContent !== value) cell.textContent = value;
-    }
-    const replicas = one("input", row);
-    if (document.activeElement !== replicas && !row.dataset.edited) replicas.value = f.replicas ?? 0;
-    if (rows.children[index] !== row) rows.insertBefore(row, rows.children[index] ?? null);
-  });
-  for (const row of known.values()) row.remove();
-  one("#empty").hidden = functions.length > 0;
-  drawChoice();
-}
-
-function newRow(f) {
-  const row = one("#row").content.firstElementChild.cloneNode(true);
-  const form = one("form", row);
-  row.dataset.key = key(f);
-  form.elements.replicas.setAttribute("aria-label", `Replicas of ${f.name}`);
-  form.elements.replicas.addEventListener("input", () => (row.dataset.edited = "yes"));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    act(one("button", form), async () => {
-      const replicas = form.elements.replicas.valueAsNumber;
-      await send("POST", `scale-function/${encodeURIComponent(f.name)}${query(f.namespace)}`, {
-        serviceName: f.name, namespace: f.namespace, replicas,
-      });
-      delete row.dataset.edited;
-      notice(`${f.name} is being scaled to ${replicas}.`);
-      await refresh();
-    });
-  });
-  const choose = one('[data-action="choose"]', row);
-  choose.setAttribute("aria-label", `Call ${f.name}`);
-  choose.addEventListener("click", () => {
-    invoke.elements.function.value = key(f);
-    invoke.elements.body.focus();
-  });
-  const remove = one('[data-action="remove"]', row);
-  remove.setAttribute("aria-label", `Remove ${f.name}`);
-  remove.addEventListener("click", () => removeFunction(f, remove));
-  return row;
-}
-
-function drawChoice() {
-  const select = invoke.elements.function;
-  const wanted = functions.map(key);
-  if (wanted.join() === [...select.options].map((option) => option.value).join()) return;
-  const chosen = select.value;
-  select.replaceChildren(...functions.map((f) => new Option(f.namespace ? `${f.name}.${f.namespace}` : f.name, key(f))));
-  if (wanted.includes(chosen)) select.value = chosen;
-}
-
-const send = (method, path, body) => api(path, { method, body: JSON.stringify(body) });
-
-async function removeFunction(f, button) {
-  const dialog = one("#confirm");
-  one("#confirm-text").textContent = `Remove the function ${f.name}? Its replicas are stopped.`;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  if (dialog.returnValue !== "yes") return;
-  await act(button, async () => {
-    await send("DELETE", `functions${query(f.namespace)}`, { functionName: f.name, namespace: f.namespace });
-    notice(`${f.name} was removed.`);
-    await refresh();
-  });
-}
-
-const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
-
-function variables(text) {
-  return Object.fromEntries(
-    lines(text).map((line) => {
-      const at = line.indexOf("=");
-      if (at < 1) throw new Error(`"${line}" is not NAME=value`);
-      return [line.slice(0, at), line.slice(at + 1)];
-    }),
-  );
-}
-
-deploy.addEventListener("submit", (event) => {
+/** The address names the screen, so that the link must not change it. @param {Event} event */
+function skip(event) {
   event.preventDefault();
-  act(one("button", deploy), async () => {
-    const field = (name) => deploy.elements[name].value.trim();
-    const name = field("service");
-    const known = functions.some((f) => f.name === name);
-    await send(known ? "PUT" : "POST", "functions", {
-      service: name,
-      image: field("image"),
-      namespace: namespaces.value || undefined,
-      envProcess: field("envProcess") || undefined,
-      envVars: variables(field("envVars")),
-      secrets: lines(field("secrets")),
-      labels: {},
-      annotations: {},
-    });
-    notice(`${name} was ${known ? "updated" : "deployed"}.`);
-    await refresh();
-    const deployed = functions.find((f) => f.name === name);
-    if (deployed) invoke.elements.function.value = key(deployed);
-  });
-});
-
-invoke.addEventListener("submit", (event) => {
-  event.preventDefault();
-  const outcome = one("#outcome");
-  const answer = one("#answer");
-  act(one("button", invoke), async () => {
-    const { method, path, type, body } = invoke.elements;
-    const chosen = functions.find((f) => key(f) === invoke.elements.function.value);
-    if (!chosen) throw new Error("Choose a function first.");
-    const hasBody = method.value !== "GET";
-    const rest = path.value && !/^[/?]/.test(path.value) ? `/${path.value}` : path.value;
-    outcome.textContent = "Calling …";
-    answer.hidden = true;
-    const started = performance.now();
-    try {
-      const response = await fetch(`../function/${address(chosen)}${rest}`, {
-        method: method.value,
-        headers: hasBody && type.value ? { "Content-Type": type.value } : {},
-        body: hasBody ? body.value : undefined,
-        credentials: "omit",
-      });
-      const text = await response.text();
-      const seconds = ((performance.now() - started) / 1000).toFixed(3);
-      outcome.textContent = `${response.status} ${response.statusText} in ${seconds} s`;
-      answer.textContent = text.length > LONGEST_ANSWER ? `${text.slice(0, LONGEST_ANSWER)}\n… (cut off)` : text;
-      answer.hidden = false;
-    } catch (error) {
-      outcome.textContent = "";
-      throw new Error(`The call failed: ${error.message}`);
-    }
-    await refresh();
-  });
-});
-
-namespaces.addEventListener("change", refresh);
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
-
-async function start() {
-  const [known, info] = await Promise.allSettled([api("namespaces"), api("info")]);
-  const names = known.status === "fulfilled" && Array.isArray(known.value) ? known.value : [];
-  namespaces.replaceChildren(...(names.length ? names : [""]).map((name) => new Option(name || "default", name)));
-  if (names.includes(USUAL_NAMESPACE)) namespaces.value = USUAL_NAMESPACE;
-  namespaces.disabled = names.length < 2;
-  if (info.status === "fulfilled") {
-    const { version, provider } = info.value;
-    one("#versions").textContent = `gateway ${version.release}, provider ${provider.provider || "not reachable"}`;
-  }
-  await refresh();
+  /** @type {HTMLElement | null} */ (document.querySelector("main h1"))?.focus();
 }
 
+function Screen() {
+  const { screen, parts } = route.value;
+  const known = SCREENS[screen];
+  const [loaded, setLoaded] = useState(/** @type {{ show?: any, failed?: string }} */ ({ show: screen === "functions" ? Functions : undefined }));
+  const place = [screen, ...parts].join("/");
+  const first = useRef(true);
+  useEffect(() => {
+    known?.load().then(
+      (show) => setLoaded({ show }),
+      () => setLoaded({ failed: "This part of the page could not be fetched." }),
+    );
+  }, []);
+  useEffect(() => {
+    const name = screen === "function" ? parts[1] : (known?.text ?? "Not found");
+    document.title = `${name} · faas-gateway`;
+    if (!loaded.show) return;
+    // Whoever follows a link is at the top of what it leads to; but not when the page has just been opened.
+    if (moved) {
+      scrollTo(0, 0);
+      if (first.current) /** @type {HTMLElement | null} */ (document.querySelector("main h1"))?.focus({ preventScroll: true });
+    }
+    first.current = false;
+    moved = true;
+  }, [place, loaded.show]);
+  if (!known) return html`<h1 tabindex="-1">Not found</h1><p>There is no such page. <a href=${link("functions")}>All functions</a></p>`;
+  if (loaded.failed) return html`<${Failure} text=${loaded.failed} retry=${() => location.reload()} />`;
+  return loaded.show ? html`<${loaded.show} />` : html`<${Loading} lines=${6} />`;
+}
+let moved = false;
+
+function Side() {
+  const [open, setOpen] = useState(false);
+  const current = SCREENS[route.value.screen]?.of ?? route.value.screen;
+  const pending = configuration.value?.last_attempt.result === "failed";
+  // What was chosen is what one wants to see, not the menu.
+  useEffect(() => setOpen(false), [route.value]);
+  return html`
+    <header class="side ${open ? "open" : ""}">
+      <a class="brand" href=${link("functions")}><${Logo} /><span>faas-gateway</span></a>
+      <button type="button" class="menu" aria-expanded=${open ? "true" : "false"} aria-controls="nav" onClick=${() => setOpen(!open)}>Menu</button>
+      <div class="drawer" id="nav">
+        <nav aria-label="Main"><ul>
+          ${Object.entries(SCREENS)
+            .filter(([, { of }]) => !of)
+            .map(
+              ([name, { text }]) => html`
+              <li key=${name}><a href=${link(name)} aria-current=${name === current ? "page" : undefined}>${text}
+                ${name === "configuration" && pending && html`<span class="badge">failed</span>`}</a></li>`,
+            )}
+        </ul></nav>
+        <div class="foot">
+          <${Live} />
+          <label class="theme"><span>Colours</span>
+            <select value=${theme.value} onChange=${(/** @type {any} */ event) => (theme.value = event.currentTarget.value)}>
+              ${[["system", "As the system"], ["light", "Light"], ["dark", "Dark"]].map(([of, text]) => html`<option key=${of} value=${of} selected=${of === theme.value}>${text}</option>`)}
+            </select></label>
+          ${credentials.known && html`<button type="button" class="onink" onClick=${signOut}>Sign out</button>`}
+          <p class="versions">${info.value?.version.release ?? ""} · ${info.value?.provider.provider || "provider not reachable"}</p>
+        </div>
+      </div>
+    </header>`;
+}
+
+const Logo = () => html`
+  <svg viewBox="0 0 32 32" aria-hidden="true" class="logo"><path d="M4 28V15a12 12 0 0 1 24 0v13h-6V15a6 6 0 0 0-12 0v13z" /><circle cx="16" cy="24" r="4" /></svg>`;
+
+function Live() {
+  const { state } = connection.value;
+  /** @type {Record<string, ["good" | "busy" | "bad", string]>} */
+  const texts = { live: ["good", "Live"], connecting: ["busy", "Connecting"], waiting: ["bad", "Not connected"], off: ["busy", "Connecting"] };
+  const [kind, text] = texts[state] ?? ["busy", state];
+  return html`<div class="live-state" role="status"><${Status} kind=${kind}>${text}<//></div>`;
+}
+
+/** Says that what is shown may be old. */
+function Connection() {
+  const { state, error } = connection.value;
+  if (state !== "waiting") return null;
+  return html`
+    <div class="banner" role="status"><p><strong>Not connected.</strong> What is shown may be old; trying again. ${error ?? ""}</p>
+      <button type="button" class="small" onClick=${retry}>Try now</button></div>`;
+}
+
+function Notices() {
+  return html`
+    <div class="notices" role="region" aria-label="Notices">
+      <div aria-live="polite">${notices.value.filter(({ kind }) => kind === "done").map(one)}</div>
+      <div aria-live="assertive">${notices.value.filter(({ kind }) => kind === "failed").map(one)}</div>
+    </div>`;
+}
+
+/** @param {import("./state.js").Notice} notice */
+const one = ({ id, kind, text }) => html`
+  <div key=${id} class="notice ${kind}"><${Status} kind=${kind === "done" ? "good" : "bad"}><span class="hidden">${kind === "done" ? "Done" : "Failed"}</span><//><p>${text}</p>
+    <button type="button" class="small quiet" aria-label="Close the notice" onClick=${() => dismiss(id)}>Close</button></div>`;
+
+render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
 start();

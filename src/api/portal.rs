@@ -3,8 +3,13 @@
 //!
 //! Nothing here is loaded from elsewhere: pages carry a content security policy
 //! that says so. Links are relative, so the portal works below a path prefix.
+//!
+//! The portal's files are open: they are the same in every gateway and hold nothing
+//! secret. What they show is behind the API, and the page asks for credentials itself.
+//! With `--no-default-features` a debug build reads them from `assets/ui` at each
+//! request, so that a change needs no build.
 
-use std::sync::{Arc, LazyLock};
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -13,6 +18,7 @@ use poem::{
     Response,
     http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
 };
+use rust_embed::Embed;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -21,14 +27,11 @@ use super::{
 };
 use crate::{problem::Problem, proxy::headers};
 
-/// Paths served here, and whether they are open.
-pub(super) const PATHS: [(&str, bool); 14] = [
+/// Paths served here beside the portal's files, and whether they are open.
+pub(super) const PATHS: [(&str, bool); 11] = [
     ("/", true),
-    ("/ui", false),
-    ("/ui/", false),
-    ("/ui/index.html", false),
-    ("/ui/app.css", false),
-    ("/ui/app.js", false),
+    ("/ui", true),
+    ("/ui/", true),
     (SWAGGER, false),
     (REDOC, false),
     (SWAGGER_FUNCTIONS, false),
@@ -38,6 +41,11 @@ pub(super) const PATHS: [(&str, bool); 14] = [
     (YAML, true),
     (JSON_31, true),
 ];
+
+/// What all files of the portal are called where paths are counted.
+pub(super) const FILES: &str = "/ui/{file}";
+const BELOW: &str = "/ui/";
+const INDEX: &str = "index.html";
 
 const SWAGGER: &str = "/docs";
 const REDOC: &str = "/docs/redoc";
@@ -49,7 +57,7 @@ const JSON_31: &str = "/openapi/3.1.json";
 
 /// The portal's own files need nothing inline and nothing from elsewhere.
 const PORTAL_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-     img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+     img-src 'self' blob:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The readers of the document come as one page each, with everything inline; Redoc
 /// searches in a worker that it makes of a blob. What runs is named by its digest:
@@ -79,7 +87,29 @@ fn scripts(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// An embedded file.
+/// Everything below `assets/ui`, as it is there.
+#[derive(Embed)]
+#[folder = "assets/ui/"]
+struct Ui;
+
+/// Whether a path is that of a file of the portal.
+pub(super) fn is_file(path: &str) -> bool {
+    path.strip_prefix(BELOW).is_some_and(|name| Ui::get(name).is_some())
+}
+
+/// The type of a file by the end of its name; licences have none.
+fn content_type(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit_once('.').map_or("", |(_, end)| end) {
+        "html" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "md" | "txt" | "ts" => "text/plain; charset=utf-8",
+        _ => return None,
+    })
+}
+
+/// A file that is sent whole.
 pub(super) struct File {
     content_type: &'static str,
     policy: Option<HeaderValue>,
@@ -90,20 +120,28 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn new(content_type: &'static str, policy: Option<&str>, content: impl Into<Bytes>) -> Self {
-        use std::fmt::Write as _;
         let content = content.into();
-        let mut tag = String::from("\"");
-        for byte in &Sha256::digest(&content)[..16] {
-            // Writing to a string cannot fail.
-            let _ = write!(tag, "{byte:02x}");
-        }
-        tag.push('"');
+        let tag = tag(&Sha256::digest(&content));
         Self {
             content_type,
             policy: policy.map(|policy| HeaderValue::try_from(policy).expect("text for a header")),
             content,
-            tag: HeaderValue::try_from(tag).expect("hexadecimal digits"),
+            tag,
         }
+    }
+
+    /// A file of the portal, whose digest was taken when it was embedded.
+    fn embedded(name: &str) -> Option<Self> {
+        let file = Ui::get(name)?;
+        Some(Self {
+            content_type: content_type(name).unwrap_or("application/octet-stream"),
+            policy: Some(HeaderValue::from_static(PORTAL_POLICY)),
+            content: match file.data {
+                Cow::Borrowed(content) => Bytes::from_static(content),
+                Cow::Owned(content) => content.into(),
+            },
+            tag: tag(&file.metadata.sha256_hash()),
+        })
     }
 
     /// The file, or 304 when the caller has it already.
@@ -136,29 +174,17 @@ impl File {
     }
 }
 
-static INDEX: LazyLock<File> = LazyLock::new(|| {
-    File::new(
-        "text/html; charset=utf-8",
-        Some(PORTAL_POLICY),
-        &include_bytes!("../../assets/ui/index.html")[..],
-    )
-});
-
-static STYLE: LazyLock<File> = LazyLock::new(|| {
-    File::new(
-        "text/css; charset=utf-8",
-        Some(PORTAL_POLICY),
-        &include_bytes!("../../assets/ui/app.css")[..],
-    )
-});
-
-static SCRIPT: LazyLock<File> = LazyLock::new(|| {
-    File::new(
-        "text/javascript; charset=utf-8",
-        Some(PORTAL_POLICY),
-        &include_bytes!("../../assets/ui/app.js")[..],
-    )
-});
+/// Half of a digest, quoted.
+fn tag(digest: &[u8]) -> HeaderValue {
+    use std::fmt::Write as _;
+    let mut tag = String::from("\"");
+    for byte in &digest[..16] {
+        // Writing to a string cannot fail.
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    HeaderValue::try_from(tag).expect("hexadecimal digits")
+}
 
 /// The files that name the server, for the one that was last asked for: a page has
 /// more than a megabyte, so it is put together when it is needed.
@@ -209,7 +235,7 @@ impl BasedFiles {
         self.reference(reader, shown, base).file.response(request)
     }
 
-    /// Answers for one of [`PATHS`]; `None` for any other path. `base` is what
+    /// Answers for one of [`PATHS`] or a file of the portal; `None` for any other path. `base` is what
     /// the gateway's paths are below.
     pub(super) fn serve(
         &self,
@@ -221,7 +247,7 @@ impl BasedFiles {
         if let Some(document) = self.document(path, &server(request, base)) {
             return Some(Ok(document.file.response(request)));
         }
-        if !PATHS.iter().any(|(known, _)| *known == path) {
+        if !PATHS.iter().any(|(known, _)| *known == path) && !is_file(path) {
             return None;
         }
         if !enabled {
@@ -229,14 +255,13 @@ impl BasedFiles {
             return Some(Err(Problem::new(StatusCode::NOT_FOUND, text).setting("ui.enabled")));
         }
         Some(Ok(match path {
-            "/ui/app.css" => STYLE.response(request),
-            "/ui/app.js" => SCRIPT.response(request),
             SWAGGER => self.page(Reader::Swagger, Shown::Gateway, base, request),
             REDOC => self.page(Reader::Redoc, Shown::Gateway, base, request),
             SWAGGER_FUNCTIONS => self.page(Reader::Swagger, Shown::Functions, base, request),
             REDOC_FUNCTIONS => self.page(Reader::Redoc, Shown::Functions, base, request),
-            "/ui/" | "/ui/index.html" => INDEX.response(request),
-            _ => to_portal(base),
+            BELOW => File::embedded(INDEX)?.response(request),
+            "/" | "/ui" => to_portal(base),
+            _ => File::embedded(path.strip_prefix(BELOW)?)?.response(request),
         }))
     }
 }
@@ -291,5 +316,33 @@ mod tests {
         let policy = reference_policy("<script>alert(1)</script>");
         let digest = "'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='";
         assert!(policy.contains(&format!("script-src {digest}; style-src")), "{policy}");
+    }
+
+    #[test]
+    fn every_file_has_a_type_and_a_name_that_needs_no_encoding() {
+        let mut files = 0;
+        for name in Ui::iter() {
+            files += 1;
+            assert!(content_type(&name).is_some(), "{name}");
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_".contains(&byte);
+            assert!(name.bytes().all(plain), "{name}");
+            assert!(is_file(&format!("/ui/{name}")), "{name}");
+        }
+        assert!(files > 10, "{files} files");
+    }
+
+    #[test]
+    fn nothing_else_is_a_file() {
+        for path in [
+            "/ui/",
+            "/ui/..",
+            "/ui/../ui/app.js",
+            "/ui//app.js",
+            "/ui/%61pp.js",
+            "/ui/vendor",
+            "/ui/vendor/",
+        ] {
+            assert!(!is_file(path), "{path}");
+        }
     }
 }

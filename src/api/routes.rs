@@ -19,7 +19,11 @@ pub(super) const NAMESPACE_WITH_SLASH: &str = "/system/namespace/";
 pub(super) const NAMESPACE_WITHOUT_SLASH: &str = "/system/namespace";
 
 /// All routes of the API, the portal and the reference.
-pub(super) struct Routes(Vec<Route>);
+pub(super) struct Routes {
+    routes: Vec<Route>,
+    /// The portal's files, which are one route.
+    files: Route,
+}
 
 /// One path and what it takes.
 pub(super) struct Route {
@@ -50,13 +54,19 @@ impl Routes {
             }
             route.methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         }
-        Self(routes)
+        let files = Route {
+            template: portal::FILES.into(),
+            open: true,
+            methods: vec![Method::GET, Method::HEAD],
+        };
+        Self { routes, files }
     }
 
     /// The route of a path as it was received, not decoded.
     pub(super) fn find(&self, path: &str) -> Option<&Route> {
         let path = to_poem(path);
-        self.0.iter().find(|route| matches(&route.template, path))
+        let listed = self.routes.iter().find(|route| matches(&route.template, path));
+        listed.or_else(|| portal::is_file(path).then_some(&self.files))
     }
 }
 
@@ -101,10 +111,10 @@ mod tests {
     use crate::api::Apis;
 
     #[test]
-    fn only_health_the_front_door_and_the_document_are_open() {
+    fn only_health_the_portals_files_and_the_document_are_open() {
         let routes = Routes::of::<Apis>();
         let mut open: Vec<_> = routes
-            .0
+            .routes
             .iter()
             .filter(|route| route.open)
             .map(|route| &*route.template)
@@ -112,7 +122,15 @@ mod tests {
         open.sort_unstable();
         assert_eq!(
             open,
-            ["/", "/healthz", "/openapi.json", "/openapi.yaml", "/openapi/3.1.json"]
+            [
+                "/",
+                "/healthz",
+                "/openapi.json",
+                "/openapi.yaml",
+                "/openapi/3.1.json",
+                "/ui",
+                "/ui/"
+            ]
         );
     }
 
@@ -133,6 +151,9 @@ mod tests {
             ("//system/functions", None),
             ("/", Some("/")),
             ("/ui/", Some("/ui/")),
+            ("/ui/app.js", Some("/ui/{file}")),
+            ("/ui/screens/functions.js", Some("/ui/{file}")),
+            ("/ui/nothing.js", None),
             ("/nothing", None),
         ] {
             assert_eq!(routes.find(path).map(|route| &*route.template), template, "{path}");

@@ -15,7 +15,7 @@ use crate::{
     support::{self, soon, upstream::text},
 };
 
-const PROTECTED: [&str; 19] = [
+const PROTECTED: [&str; 18] = [
     "/system/store",
     "/system/events",
     "/system/functions",
@@ -29,7 +29,6 @@ const PROTECTED: [&str; 19] = [
     "/system/namespace/",
     "/system/alert",
     "/system/telemetry",
-    "/ui/",
     "/docs",
     "/docs/redoc",
     "/docs/functions",
@@ -56,7 +55,7 @@ async fn as_caller(desk: &Desk, path: &str, authorization: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn everything_but_health_the_front_door_and_the_document_is_protected() {
+async fn everything_but_health_the_portals_files_and_the_document_is_protected() {
     let (desk, _directory) = locked();
     for path in PROTECTED {
         let answer = desk.get(path).await;
@@ -73,6 +72,11 @@ async fn everything_but_health_the_front_door_and_the_document_is_protected() {
     for (path, status) in [
         ("/healthz", 200),
         ("/", 307),
+        // They hold nothing secret, and ask for credentials without the browser's prompt.
+        ("/ui", 307),
+        ("/ui/", 200),
+        ("/ui/app.js", 200),
+        ("/ui/nothing.js", 404),
         ("/openapi.json", 200),
         ("/openapi.yaml", 200),
         ("/nothing", 404),

@@ -21,6 +21,9 @@ async fn files_are_embedded_and_revalidated() {
         ("/ui/index.html", "text/html; charset=utf-8"),
         ("/ui/app.css", "text/css; charset=utf-8"),
         ("/ui/app.js", "text/javascript; charset=utf-8"),
+        ("/ui/screens/functions.js", "text/javascript; charset=utf-8"),
+        ("/ui/logo.svg", "image/svg+xml"),
+        ("/ui/vendor/LICENSE-preact.txt", "text/plain; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
         ("/docs/redoc", "text/html; charset=utf-8"),
         ("/docs/functions", "text/html; charset=utf-8"),
@@ -64,7 +67,9 @@ async fn the_portal_runs_under_a_strict_policy() {
             .any(|link| text.contains(link))
     };
     assert!(!absolute(text));
-    assert!(!absolute(desk.get("/ui/app.js").await.text()));
+    for path in ["/ui/app.js", "/ui/api.js", "/ui/events.js"] {
+        assert!(!absolute(desk.get(path).await.text()), "{path}");
+    }
 }
 
 #[tokio::test]
