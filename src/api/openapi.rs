@@ -104,14 +104,18 @@ pub(super) enum Shown {
 /// would else ask for `/favicon.ico`. What it would load from elsewhere is left out.
 pub(super) fn reference_below(server: &str, reader: Reader, shown: Shown) -> String {
     let service = service();
-    let page = match reader {
-        Reader::Swagger => service.swagger_ui_html(),
-        Reader::Redoc => without_fonts(&service.redoc_html()),
+    let (page, place) = match reader {
+        Reader::Swagger => (service.swagger_ui_html(), "<div id=\"ui\"></div>"),
+        Reader::Redoc => (
+            without_fonts(&service.redoc_html()),
+            "<div id=\"redoc-container\"></div>",
+        ),
     };
     let head = "<head>\n    <link rel=\"icon\" href=\"data:,\">";
+    // Not at `<body>`, which is also a word of what is in the scripts.
     let page = page
         .replacen("<head>", head, 1)
-        .replacen("<body>", &format!("<body>\n{}", links(server)), 1);
+        .replacen(place, &format!("{}\n{place}", links(server)), 1);
     match shown {
         Shown::Gateway => page.replace(&service.spec(), &document_below(server, Form::Json)),
         Shown::Functions => page
@@ -484,6 +488,8 @@ mod tests {
             let page = reference_below("", reader, Shown::Gateway);
             assert!(page.contains("/function/{name}/{path}"), "{reader:?}");
             assert!(page.contains("rel=\"icon\" href=\"data:"), "{reader:?}");
+            let (links, script) = (page.find("<nav style"), page.find("</script>"));
+            assert!(links.is_some() && links > script, "{reader:?}: the script is as it was");
             for outside in ["src=\"http", "href=\"http", "url(http", "@import url"] {
                 assert!(!page.contains(outside), "{reader:?}: {outside}");
             }
