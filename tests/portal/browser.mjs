@@ -146,7 +146,7 @@ test("function: what it is and how it does", async () => {
   await page.getByRole("button", { name: "Copy URL", exact: true }).click();
   const url = await page.evaluate(() => navigator.clipboard.readText());
   assert.match(url, new RegExp(`^${gateway}/function/orders`));
-  assert.equal((await fetch(url)).status, 200);
+  assert.equal((await call(new URL(url).pathname.replace("/function/", ""))).byteLength > 0, true);
   assert.match(await page.getByRole("region", { name: "command line" }).innerText(), /^curl http.*--data 'hello'$/);
 });
 
@@ -406,7 +406,7 @@ test("async: queues, pause, dead letters, and calls as they change", async () =>
   await go("#/async", "Asynchronous calls");
   await button("Pause all").click();
   await page.getByText("All are paused").waitFor();
-  const queue = (name, id, headers = {}) => fetch(`${gateway}/async-function/${name}`, { method: "POST", body: "x", headers: { "X-Call-Id": id, ...headers } });
+  const queue = (name, id, headers = {}) => fetch(`${gateway}/async-function/${name}`, { method: "POST", body: "x", headers: { "X-Call-Id": id, ...headers } }).then((response) => response.arrayBuffer());
   await queue("orders", "first");
   await row("first").getByText("queued").waitFor();
   await button("Resume all").click();
@@ -495,8 +495,10 @@ test("about: versions, health and links", async () => {
   await page.getByText("faas-gateway-process").first().waitFor();
   await looked(page, "about");
   for (const link of await page.locator("main a").evaluateAll((links) => links.map((one) => one.href))) {
-    const { status } = await fetch(link, { headers: { Authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}` } });
-    assert.equal(status, 200, link);
+    const response = await fetch(link, { headers: { Authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}` } });
+    assert.equal(response.status, 200, link);
+    // A body that nobody reads keeps its connection, and this program, for a minute.
+    await response.arrayBuffer();
   }
 });
 

@@ -122,7 +122,7 @@ export async function accessible(page, what) {
 mkdirSync(env.PORTAL_PICTURES, { recursive: true });
 if (env.PORTAL_DOCS) mkdirSync(env.PORTAL_DOCS, { recursive: true });
 /** Those that the documentation shows. */
-const SHOWN = new Set(["functions-light", "functions-dark", "functions-phone", "function-light", "function-dark", "function-phone", "invoke-light", "store-light", "async-light", "configuration-dark"]);
+const SHOWN = new Set(["functions-light", "functions-dark", "functions-phone", "function-dark", "function-phone", "store-light", "async-light"]);
 
 /** Takes pictures in light, dark and at the width of a phone, and has axe look at each. */
 export async function looked(page, name, { whole = false } = {}) {
