@@ -1,9 +1,8 @@
 // Drives the portal in Chromium as a person would: by what is written on it.
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
-import { api, below, browser, configuration, fixtures, gateway, looked, password, road, until, user } from "./stand.mjs";
+import { api, below, browser, configuration, gateway, looked, password, road, until, user } from "./stand.mjs";
 
 /** Most that the first screen may take, uncompressed. */
 const BYTES = 200_000;
@@ -18,7 +17,7 @@ before(async () => {
   await api("POST", "/system/functions", {
     service: "orders",
     image: "local",
-    envProcess: `node ${join(fixtures, "echo.js")}`,
+    envProcess: "orders-api",
     envVars: { mode: "http", REGION: "eu-north-1" },
     labels: { team: "shop", "com.openfaas.scale.max": "4" },
     annotations: { description: "answers with what it was sent" },

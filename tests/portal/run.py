@@ -95,12 +95,22 @@ def checked(modules: Path) -> bool:
     return run("types", modules / ".bin" / "tsc", "--project", HERE)
 
 
+def commands(directory: Path) -> str:
+    """Where functions find commands: a server under a name of its own first, for pictures name no path of this machine."""
+    place = directory / "bin"
+    place.mkdir()
+    server = place / "orders-api"
+    server.write_text(f"#!/bin/sh\nexec node '{ROOT}/tests/fixtures/functions/echo.js'\n")
+    server.chmod(0o755)
+    return f"{place}:{os.environ['PATH']}"
+
+
 def driven(modules: Path, write: bool, only: str) -> bool:
     """Whether the browser finds everything in place."""
     with (
         tempfile.TemporaryDirectory(prefix="portal-") as one,
         tempfile.TemporaryDirectory(prefix="portal-below-") as other,
-        Served(BINARY, Path(one), CREDENTIALS, config=CONFIGURATION.format(store=HERE / "store.json")) as gateway,
+        Served(BINARY, Path(one), CREDENTIALS, path=commands(Path(one)), config=CONFIGURATION.format(store=HERE / "store.json")) as gateway,
         Served(BINARY, Path(other), CREDENTIALS, config=BELOW) as below,
     ):
         pattern = [f"--test-name-pattern={only}"] if only else []
@@ -113,7 +123,6 @@ def driven(modules: Path, write: bool, only: str) -> bool:
             PORTAL_CONFIG=str(gateway.directory / "gateway.toml"),
             PORTAL_MODULES=str(modules),
             PORTAL_CHROMIUM=tools.command("chromium"),
-            PORTAL_FIXTURES=str(ROOT / "tests" / "fixtures" / "functions"),
             PORTAL_PICTURES=str(ROOT / "target" / "portal"),
             PORTAL_DOCS=str(ROOT / "docs" / "portal") if write else "",
         )

@@ -11,7 +11,6 @@ export const gateway = env.PORTAL_URL;
 export const below = env.PORTAL_BELOW;
 export const [user, password] = [env.PORTAL_USER, env.PORTAL_PASSWORD];
 export const configuration = env.PORTAL_CONFIG;
-export const fixtures = env.PORTAL_FIXTURES;
 const require = createRequire(join(env.PORTAL_MODULES, "any.js"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
