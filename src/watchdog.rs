@@ -40,6 +40,7 @@ pub mod limits;
 mod log;
 mod port;
 mod process;
+mod rest;
 mod reverse;
 mod server;
 mod settings;

@@ -34,6 +34,7 @@ use super::{
     answer, fork,
     log::{Lines, note},
     process::Launcher,
+    rest::Rest,
     reverse::{self, Permit},
     settings::Settings,
     static_files, stream,
@@ -106,7 +107,11 @@ impl Replica {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let request = if Rest::is_held_back(request.headers()) {
+            request.map(|body| body.map_err(Into::into).boxed_unsync())
+        } else {
+            request.map(|body| Rest::new(body, self.tasks.clone()).map_err(Into::into).boxed_unsync())
+        };
         match request.uri().path() {
             "/_/health" => self.health(request.method()),
             "/_/ready" => self.readiness(request).await,

@@ -21,7 +21,10 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
 use tokio_tungstenite::tungstenite::Message;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -215,6 +218,34 @@ fn alive(pid: &str) -> bool {
 
 async fn dies(pid: &str) {
     eventually(&format!("the end of process {pid}"), || !alive(pid)).await;
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_its_request_does_not_cost_the_connection() {
+    let replica = Replica::start("fork", "cat", &[], &[]).await;
+    let mut stream = replica.connect().await;
+    let refused = b"TRACE / HTTP/1.1\r\nhost: f\r\ncontent-length: 4\r\n\r\n";
+    stream.write_all(refused).await.expect("written");
+    let answer = read_until(&mut stream, "method not allowed\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    // The rest comes when the answer is there already, and after it another request.
+    let next = b"bodyGET /_/health HTTP/1.1\r\nhost: f\r\n\r\n";
+    stream.write_all(next).await.expect("written");
+    let answer = read_until(&mut stream, "\r\n\r\nOK").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// What comes, up to this text.
+async fn read_until(stream: &mut UnixStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        let mut piece = [0; 1024];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut piece)).await;
+        let count = read.expect("in time").expect("readable");
+        assert_ne!(count, 0, "closed after {text:?}");
+        text.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    text
 }
 
 #[tokio::test]
