@@ -46,35 +46,36 @@ macro_rules! cases {
 
 cases! {
     /// Reading a list or a document.
-    Listing = [400, 401, 500, 501, 502, 504], true;
+    Listing = [400, 401, 403, 500, 501, 502, 504], true;
     /// Reading one thing by name.
-    Reading = [400, 401, 404, 500, 501, 502, 504], true;
+    Reading = [400, 401, 403, 404, 500, 501, 502, 504], true;
     /// Creating, changing or removing something.
-    Changing = [400, 401, 404, 409, 413, 500, 501, 502, 504], true;
+    Changing = [400, 401, 403, 404, 409, 413, 500, 501, 502, 504], true;
     /// Reading logs.
-    Logs = [400, 401, 404, 422, 500, 501, 502, 504], true;
+    Logs = [400, 401, 403, 404, 422, 500, 501, 502, 504], true;
     /// Asking whether the provider works; needs no credentials.
     Health = [500, 502, 503, 504], true;
     /// The gateway's own information, which never depends on the provider.
-    OwnInfo = [401, 500], false;
+    OwnInfo = [401, 403, 500], false;
     /// Looking at a candidate for the configuration.
-    Candidate = [400, 401, 413, 422, 500], false;
+    Candidate = [400, 401, 403, 413, 422, 500], false;
     /// Reading the configuration again.
-    Reloading = [401, 412, 422, 500, 503], false;
+    Reloading = [401, 403, 412, 422, 500, 503], false;
     /// Looking after asynchronous calls.
-    Queueing = [400, 401, 404, 409, 500, 503], false;
+    Queueing = [400, 401, 403, 404, 409, 500, 503], false;
     /// Following what happens.
-    Following = [400, 401, 500, 503], false;
+    Following = [400, 401, 403, 500, 503], false;
     /// Choosing from stores.
-    Choosing = [400, 401, 404, 500], false;
+    Choosing = [400, 401, 403, 404, 500], false;
     /// Obeying alerts.
-    Alerting = [400, 401, 413, 500], false;
+    Alerting = [400, 401, 403, 413, 500], false;
 }
 
 fn description(status: u16) -> &'static str {
     match status {
         400 => "The request is malformed; the text says what and where.",
         401 => "Credentials are missing or wrong.",
+        403 => "Whoever decides for the gateway (`auth.proxy_url`) does not allow it.",
         404 => "What the request names does not exist.",
         409 => "It exists already, or is in use.",
         413 => "The request body is larger than 1 MiB.",

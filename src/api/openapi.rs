@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{Apis, apis, contracts, pattern, routes};
 use crate::problem::PROBLEM_JSON;
 
+mod examples;
 mod v31;
 
 /// Everything a generator of clients may choke on in 3.0.0 is settled in 3.0.3,
@@ -173,6 +174,7 @@ fn complete(derived: &str) -> Value {
     pattern::constrain(&mut document);
     tidy(&mut document);
     share_responses(&mut document);
+    examples::add(&mut document);
     document
 }
 
