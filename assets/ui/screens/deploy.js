@@ -8,6 +8,12 @@ import { ago, plural } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
 import { attempt, functions, go, key, link, linkTo, message, namespaces, notify, route } from "../state.js";
 
+/**
+ * What stands between backticks, as code.
+ * @param {string} text
+ */
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
+
 export function Deploy() {
   const [tab = "store"] = route.value.parts;
   return html`
@@ -75,7 +81,7 @@ function Store() {
         <div class="avatar" aria-hidden="true">${f.title.slice(0, 1).toUpperCase()}</div>
         <h2>${f.title}</h2>
         <p class="muted">${f.name} · ${f.store}${f.author ? ` · ${f.author}` : ""}</p>
-        <p>${f.description}</p>
+        <p>${withCode(f.description)}</p>
         ${f.requires && f.requires.length > 0 && html`<p class="muted">Needs ${f.requires.join(", ")}</p>`}
         <div class="row middle">
           ${f.deployable
@@ -118,7 +124,7 @@ function FromStore({ f, close }) {
   return html`
     <${Modal} title=${`Deploy ${f.title}`} onClose=${close}>
       <form onSubmit=${send}>
-        <p>${f.description}</p>
+        <p>${withCode(f.description)}</p>
         <${Text} label="Name" required value=${name} onInput=${setName} pattern="[a-z0-9]([\\-a-z0-9]*[a-z0-9])?" maxlength=${63}
           hint=${taken ? "There is one of this name: it would be replaced." : undefined} />
         ${all.length > 1 && html`<${Select} label="Namespace" value=${namespace} onChange=${setNamespace} options=${[["", "Default"], ...all]} />`}
