@@ -71,6 +71,8 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Something that is used already has still to be found in its place.
+    held: bool,
 }
 
 impl Buffer {
@@ -105,8 +107,14 @@ impl Buffer {
         debug_assert!(self.start <= self.end);
     }
 
-    /// Gives the memory back when nothing is unread.
+    /// Says whether what was used has to stay in its place, beside what is unread.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Gives the memory back when nothing is unread; what was held is not any more.
     pub(super) fn release(&mut self) {
+        self.held = false;
         if self.is_empty() {
             let bytes = std::mem::take(&mut self.bytes);
             (self.start, self.end) = (0, 0);
@@ -163,7 +171,7 @@ impl Buffer {
     }
 
     /// Reads what comes, at most `most` bytes; 0 is the end of the connection.
-    /// There must be room. While nothing comes and nothing is unread, it has no memory.
+    /// There must be room. While nothing comes and nothing is unread or held, it has no memory.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -176,8 +184,10 @@ impl Buffer {
         let until = self.bytes.len().min(self.end.saturating_add(most));
         let mut room = ReadBuf::new(&mut self.bytes[self.end..until]);
         let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut room) else {
-            // The next call on this thread gets it while it is still in the processor's cache.
-            self.release();
+            if !self.held {
+                // The next call on this thread gets it while it is still in the processor's cache.
+                self.release();
+            }
             return Poll::Pending;
         };
         read?;

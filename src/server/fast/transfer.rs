@@ -145,6 +145,7 @@ impl Transfer {
         if self.head.len() > self.written && kept.len() <= COPIED {
             self.head.extend_from_slice(buffer.at(kept));
         } else {
+            buffer.hold(!kept.is_empty());
             self.pending = kept;
         }
         Ok(())
@@ -194,6 +195,7 @@ impl Transfer {
             }
             self.waits = Waits::Writing;
             ready!(self.poll_write(cx, buffer, to)).map_err(Broken::Write)?;
+            buffer.hold(false);
             // Of what TLS has taken, some may not be out yet.
             ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Broken::Write)?;
             if self.body.is_ended() {
@@ -343,6 +345,32 @@ mod tests {
         }
         let (_, _, left) = send(Body::of(2), None, b"abGET", 100).await.expect("a message");
         assert_eq!(left, "GET", "what follows is the next message");
+    }
+
+    #[tokio::test]
+    async fn a_body_outlives_the_connection_it_could_not_be_sent_on() {
+        let long = "x".repeat(2 * COPIED);
+        let (mut sender, mut from) = duplex(SMALL);
+        sender.write_all(long.as_bytes()).await.expect("room");
+        let mut transfer = Transfer::new(b"HEAD ".to_vec(), Body::of(long.len() as u64), None);
+        let mut buffer = Buffer::default();
+        let filled = poll_fn(|cx| buffer.poll_fill(cx, &mut from, LARGE)).await;
+        assert_eq!(filled.expect("readable"), long.len());
+        let (mut closed, other) = duplex(SMALL);
+        drop(other);
+        let broken = poll_fn(|cx| transfer.poll(cx, &mut from, &mut buffer, &mut closed)).await;
+        assert!(matches!(broken, Err(Broken::Write(_))) && transfer.is_untouched());
+        // Meanwhile it is noticed whether the caller leaves.
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(buffer.poll_fill(&mut context, &mut from, LARGE).is_pending());
+        transfer.start_over();
+        let (mut to, mut receiver) = duplex(2 * SMALL);
+        let moved = poll_fn(|cx| transfer.poll(cx, &mut from, &mut buffer, &mut to)).await;
+        moved.expect("a message");
+        drop(to);
+        let mut got = String::new();
+        receiver.read_to_string(&mut got).await.expect("text");
+        assert!(got == format!("HEAD {long}"), "{got:.40}");
     }
 
     #[tokio::test]
