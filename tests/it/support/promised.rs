@@ -272,7 +272,7 @@ impl Asking {
         let is_stream = response
             .headers()
             .get("content-type")
-            .is_some_and(|media| media == "application/x-ndjson");
+            .is_some_and(|media| media == "application/x-ndjson" || media == "text/event-stream");
         let told = |headers, status, body| {
             let (method, path) = (&method, &*path);
             check(&Told {
