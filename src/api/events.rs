@@ -9,11 +9,11 @@ use std::fmt::{Display, Write as _};
 use bytes::Bytes;
 use chrono::Utc;
 use futures_util::stream;
-use poem::{Body, http::StatusCode};
-use poem_openapi::{
-    OpenApi,
-    param::{Header, Query},
+use poem::{
+    Body,
+    http::{HeaderMap, StatusCode},
 };
+use poem_openapi::{OpenApi, param::Query};
 
 use super::{
     Tag,
@@ -28,6 +28,7 @@ use crate::{
     metrics::query::mix_in,
     model::{ResetEvent, SnapshotEvent, Timestamp, to_json},
     problem::Problem,
+    proxy::headers as names,
 };
 
 pub(super) struct EventsApi;
@@ -48,7 +49,8 @@ impl EventsApi {
     /// than ten in a second), `configuration` (as in the snapshot, after each attempt to read it)
     /// and, every two seconds, `load`. A comment says every 15 seconds that nothing happened.
     /// `load` is not kept: it has the id of the event before it. `reset` has none, so that whoever
-    /// loses the connection before the `snapshot` gets both again.
+    /// loses the connection before the `snapshot` gets both again. The header `Last-Event-ID`, which
+    /// browsers send by themselves, says the same as `last_event_id`.
     #[oai(path = "/system/events", method = "get", operation_id = "streamEvents")]
     #[expect(clippy::unused_async, reason = "poem wants operations to be async")]
     async fn follow(
@@ -57,17 +59,20 @@ impl EventsApi {
         live: Live,
         /// Only events of this namespace, and those of none; all when absent.
         namespace: Query<Option<Last<NameOrNone>>>,
-        /// The same as the header `Last-Event-ID`, which it overrides.
+        /// The `id` of the last event that was read: the stream goes on after it. Overrides the
+        /// header `Last-Event-ID`.
         last_event_id: Query<Option<Last<Text>>>,
         /// `false` ends the stream once everything that has happened is told.
         follow: Query<Option<Last<Flag>>>,
-        /// The `id` of the last event that was read: the stream goes on after it.
-        #[oai(name = "Last-Event-ID")]
-        last: Header<Option<String>>,
+        // Not a parameter of the document: generators make one name of it and `last_event_id`.
+        headers: &HeaderMap,
     ) -> Result<EventStream, ApiError<Following>> {
         let namespace = target::namespace(&[text(namespace.0).as_deref()])?;
         let namespace = (!namespace.is_empty()).then_some(namespace);
-        let last = text(last_event_id.0).or(last.0).filter(|last| !last.is_empty());
+        let sent = headers.get(names::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+        let last = text(last_event_id.0)
+            .or(sent.map(str::to_owned))
+            .filter(|last| !last.is_empty());
         let subscription = snapshot.events.follow(last.as_deref(), namespace).map_err(refused)?;
         let feed = Feed {
             subscription,

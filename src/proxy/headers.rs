@@ -11,6 +11,8 @@ use crate::{
     trace::{Carried, TraceContext},
 };
 
+/// What a reader of server-sent events read last (WHATWG HTML, section 9.2).
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Identifies a call; kept when the caller sent one.
 pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 /// Unix time in nanoseconds at which the gateway began the call.
