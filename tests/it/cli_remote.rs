@@ -78,34 +78,21 @@ async fn the_life_of_a_function() {
         run(&["functions", "ls"]).await.well(),
         "NAME  NAMESPACE  READY  REPLICAS  CALLS  IMAGE"
     );
-    let deployed = run(&[
-        "functions",
-        "deploy",
-        "cat",
-        "--image",
-        "local",
-        "--process",
-        "cat",
-        "-l",
-        "team=a",
-    ])
-    .await;
-    assert_eq!(deployed.well(), "cat deployed");
-    gateway.ready("cat", "").await;
-    let again = run(&[
-        "functions",
-        "deploy",
-        "cat",
-        "--image",
-        "local",
-        "--process",
-        "cat",
-        "-l",
-        "team=b",
-    ])
-    .await;
-    assert_eq!(again.well(), "cat updated");
-    gateway.ready("cat", "").await;
+    for (label, told) in [("team=a", "cat deployed"), ("team=b", "cat updated")] {
+        let deploy = [
+            "functions",
+            "deploy",
+            "cat",
+            "--image",
+            "local",
+            "--process",
+            "cat",
+            "-l",
+            label,
+        ];
+        assert_eq!(person.run(&deploy).await.well(), told);
+        gateway.ready("cat", "").await;
+    }
     assert_eq!(
         person.run_with(&["functions", "call", "cat"], "hello").await.well(),
         "hello"

@@ -34,12 +34,11 @@ fn all() -> Vec<(&'static str, Value)> {
 }
 
 fn functions() -> Vec<(&'static str, Value)> {
-    let labels = json!({ "com.openfaas.scale.max": "4", "com.openfaas.scale.min": "1" });
     vec![
         (
             "FunctionDeployment",
             of::<FunctionDeployment>(json!({
-                "service": "shasum", "image": "local", "envProcess": "sha512sum", "labels": labels,
+                "service": "shasum", "image": "local", "envProcess": "sha512sum", "labels": { "com.openfaas.scale.max": "4", "com.openfaas.scale.min": "1" },
                 "envVars": { "content_type": "text/plain" }, "limits": { "memory": "128Mi" },
             })),
         ),
