@@ -36,7 +36,7 @@ pub use known::Version;
 pub use ring::{Event, Id, Kind, Reset};
 
 use calls::Calls;
-use known::{Known, News};
+use known::{Known, List, News};
 use ring::{Position, Ring};
 
 /// Events that are kept for readers that come back.
@@ -112,6 +112,9 @@ impl Events {
         }
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Unfollowed::Full(READERS))?;
+        let mut state = self.state();
+        let news = state.known.take_up();
+        self.tell(state, news);
         let (position, reset) = match self.state().ring.resume(last) {
             Ok(position) => (position, None),
             Err(reset) => (Position::default(), Some(reset)),
@@ -161,17 +164,30 @@ impl Events {
     }
 
     /// Takes a list of all functions that began to be read at `since`. Those that it
-    /// does not have are gone, if it is complete.
-    pub fn list<'a>(
-        &self,
-        listed: impl Iterator<Item = &'a FunctionStatus>,
-        is_complete: bool,
-        since: Version,
-        now: DateTime<Utc>,
-    ) {
+    /// does not have are gone, if it is complete. While nobody follows it is only put
+    /// aside, which costs nothing.
+    pub fn list(&self, functions: Arc<[FunctionStatus]>, is_complete: bool, since: Version, now: DateTime<Utc>) {
+        let list = List {
+            functions,
+            is_complete,
+            since,
+            at: now,
+        };
         let mut state = self.state();
-        let news = state.known.list(listed, is_complete, since);
-        self.publish(state, news.into_iter().map(|news| told(news, now)));
+        // With the state locked: who comes has a place first, and takes it up then.
+        let news = if self.readers() == 0 {
+            state.known.put_aside(list)
+        } else {
+            let before = state.known.take_up();
+            let before = before.into_iter().flat_map(|(news, _)| news);
+            Some((before.chain(state.known.list(&list)).collect(), now))
+        };
+        self.tell(state, news);
+    }
+
+    fn tell(&self, state: MutexGuard<'_, State>, news: Option<(Vec<News>, DateTime<Utc>)>) {
+        let (news, at) = news.unwrap_or_default();
+        self.publish(state, news.into_iter().map(|news| told(news, at)));
     }
 
     /// The functions as they were seen last.

@@ -8,9 +8,10 @@
 //! This module does not forward calls (see [`crate::proxy`]); it only says,
 //! through [`Provider::upstream`], where a call should go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use thiserror::Error;
 
@@ -40,6 +41,16 @@ pub fn pool_limits(invoke: &config::Invoke) -> PoolLimits {
 
 /// A stream of log lines; ends when the query is answered, or never with `follow`.
 pub type LogStream = BoxStream<'static, Result<LogMessage, ProviderError>>;
+
+/// A list of functions, for those who read it again and again: one that is as it was
+/// before is the same list, so that nobody looks through it again.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The functions, in name order.
+    pub functions: Arc<[FunctionStatus]>,
+    /// What it was read from, where that was a text.
+    text: Bytes,
+}
 
 /// What every provider operation returns.
 pub type Result<T, E = ProviderError> = std::result::Result<T, E>;
@@ -113,6 +124,18 @@ impl ProviderError {
 pub trait Provider: Send + Sync + 'static {
     /// Functions of a namespace, in name order.
     async fn list(&self, namespace: &str) -> Result<Vec<FunctionStatus>>;
+
+    /// The same, for who has read it `before`; if nothing has changed, that list.
+    async fn list_again(&self, namespace: &str, before: &Listing) -> Result<Listing> {
+        let functions = self.list(namespace).await?;
+        if *functions == *before.functions {
+            return Ok(before.clone());
+        }
+        Ok(Listing {
+            functions: functions.into(),
+            text: Bytes::new(),
+        })
+    }
 
     /// One function; `usage` asks for processor and memory use too.
     async fn status(&self, function: &FunctionRef, usage: bool) -> Result<FunctionStatus>;

@@ -214,6 +214,18 @@ pub enum Then {
     Again(DateTime<Utc>),
 }
 
+/// A job that whoever took it makes now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The job.
+    pub job: Job,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Why it can never be made, though it was kept: what kept it has lost a part of
+    /// it. It is to be ended without a try.
+    pub lost: Option<String>,
+}
+
 /// A try that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
@@ -374,9 +386,8 @@ pub trait Queue: Send + Sync + 'static {
     /// `Full` or `Unavailable`; then it is not kept.
     async fn publish(&self, job: Job) -> Result<Published, QueueError>;
 
-    /// The next job that is due, and how often it was tried. Waits for one.
-    /// Dropping the future loses none.
-    async fn next(&self, allowed: &dyn Allowed) -> (Job, u32);
+    /// The next job that is due. Waits for one. Dropping the future loses none.
+    async fn next(&self, allowed: &dyn Allowed) -> Claimed;
 
     /// Notes a try and what it makes of the job; it is durable when this returns.
     /// A job that was cancelled meanwhile stays so.

@@ -46,8 +46,11 @@ impl EventsApi {
     /// and `configuration` as `/system/config/status`). Then come `function` (`action` is `added`,
     /// `updated` or `removed`), `replicas`, `scaling` (with a change as `/system/scaling/{name}` has
     /// them), `async` (an asynchronous call's new `state`, or `counts` by state where there are more
-    /// than ten in a second), `configuration` (as in the snapshot, after each attempt to read it)
+    /// than ten in a second; with a queue in NATS, of the calls of all gateways),
+    /// `configuration` (as in the snapshot, after each attempt to read it)
     /// and, every two seconds, `load`. A comment says every 15 seconds that nothing happened.
+    /// Functions are compared while somebody follows: who comes back when nobody did gets what has
+    /// become of them, not what came and went meanwhile.
     /// `load` is not kept: it has the id of the event before it. `reset` has none, so that whoever
     /// loses the connection before the `snapshot` gets both again. The header `Last-Event-ID`, which
     /// browsers send by themselves, says the same as `last_event_id`.

@@ -5,7 +5,7 @@
 //! sooner or later; here it is sooner, where somebody knows that there is something
 //! to see.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use futures_util::FutureExt;
@@ -86,7 +86,7 @@ async fn list(provider: &dyn Provider, events: &Events) {
     let since = events.version();
     let mut reader = Reader::default();
     reader.read(provider).await;
-    events.list(reader.functions(), reader.is_complete(), since, Utc::now());
+    events.list(Arc::clone(reader.functions()), reader.is_complete(), since, Utc::now());
 }
 
 async fn look(provider: &dyn Provider, events: &Events, function: &FunctionRef) {

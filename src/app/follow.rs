@@ -56,14 +56,14 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
     let view = current.clone();
     let compare = move |reader: &replicas::Reader| {
         let snapshot = view.get();
-        snapshot.functions.compare(reader.functions());
+        snapshot.functions.compare(reader.functions().iter());
         let since = *seen.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot
             .events
-            .list(reader.functions(), reader.is_complete(), since, Utc::now());
+            .list(Arc::clone(reader.functions()), reader.is_complete(), since, Utc::now());
         if reader.is_complete() {
             snapshot.scaling.learn_all(
-                reader.functions(),
+                reader.functions().iter(),
                 snapshot.provider.default_namespace(),
                 version.load(Ordering::SeqCst),
                 // The next reading may take its time.
@@ -72,7 +72,7 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
         }
         listed.send_replace(Listed {
             provider: Some(Arc::downgrade(&snapshot.provider)),
-            functions: reader.functions().cloned().collect(),
+            functions: Arc::clone(reader.functions()),
         });
     };
     let reading = replicas::refresh_forever(source, compare, background.draining().clone());
@@ -118,11 +118,11 @@ fn service(config: &Config, status: &FunctionStatus) -> replicas::Service {
     }
 }
 
-/// What a reading found, and of whom.
+/// What a reading found, and of whom; cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Listed {
     provider: Option<Weak<dyn Provider>>,
-    functions: Vec<FunctionStatus>,
+    functions: Arc<[FunctionStatus]>,
 }
 
 impl Listed {

@@ -9,6 +9,7 @@ use std::{
 use super::Builder;
 use crate::{
     config::{self, Config, Leader, Order, QueueKind},
+    events::Events,
     nats::Server,
     queue::{
         Bounds, Queue,
@@ -31,8 +32,8 @@ fn own_name() -> String {
     format!("{}/{}", host.to_string_lossy(), std::process::id())
 }
 
-/// A queue in NATS.
-async fn nats(config: &Config, bounds: Bounds) -> Arc<dyn Queue> {
+/// A queue in NATS, which tells of what happens in it itself.
+async fn nats(config: &Config, bounds: Bounds, events: Arc<Events>) -> Arc<dyn Queue> {
     let Some(server) = Server::of(&config.queue) else {
         return Arc::new(Offline("queue.nats_address is not set".to_owned()));
     };
@@ -45,7 +46,7 @@ async fn nats(config: &Config, bounds: Bounds) -> Arc<dyn Queue> {
         default_namespace: config.default_namespace().to_owned(),
         name: own_name(),
     };
-    let queue = JetStream::start(options, bounds);
+    let queue = JetStream::start(options, bounds, events);
     if tokio::time::timeout(PATIENCE, queue.ready()).await.is_err() {
         tracing::warn!("the queue in NATS is not ready yet; asynchronous calls get 503 until then");
     }
@@ -60,12 +61,11 @@ impl Builder {
             jobs: config.queue.max_jobs.into(),
             bytes: config.queue.max_bytes.0,
         };
-        let heard = |queue| Arc::new(Heard::new(queue, Arc::clone(&self.events))) as Arc<dyn Queue>;
         let open = async || -> Arc<dyn Queue> {
             let state = config.provider.process.state_dir.as_ref();
             let directory = config.queue.path.clone().or_else(|| Some(state?.join("queue")));
             let opened = match (config.queue.kept_by(), directory) {
-                (QueueKind::Nats, _) => return nats(config, bounds).await,
+                (QueueKind::Nats, _) => return nats(config, bounds, Arc::clone(&self.events)).await,
                 (QueueKind::Off, _) => Err("queue.kind is \"off\"".to_owned()),
                 (QueueKind::Embedded, None) => Err("there is no state directory; set queue.path".to_owned()),
                 (QueueKind::Embedded, Some(directory)) => {
@@ -74,14 +74,14 @@ impl Builder {
                 }
             };
             match opened {
-                Ok(queue) => Arc::new(queue) as Arc<dyn Queue>,
+                Ok(queue) => Arc::new(Heard::new(Arc::new(queue), Arc::clone(&self.events))),
                 Err(why) => {
                     tracing::warn!(why, "no asynchronous calls");
                     Arc::new(Offline(why))
                 }
             }
         };
-        let queue = self.queue.get_or_init(async || heard(open().await)).await;
+        let queue = self.queue.get_or_init(open).await;
         queue.set_bounds(bounds);
         Arc::clone(queue)
     }

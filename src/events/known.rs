@@ -3,8 +3,17 @@
 //! Two look at them: lists of all functions, read every few seconds, and looks at
 //! one function right after it was changed. A list may have been on its way when
 //! the change was made, so of functions that were touched meanwhile it says nothing.
+//!
+//! While nobody follows, lists are put aside, for nobody wants to know yet what is new
+//! in them: the next reader has the latest compared with what readers knew before. What
+//! came and went in between is not told then, as between any two lists.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
 
 use crate::model::{FunctionRef, FunctionStatus};
 
@@ -33,6 +42,23 @@ pub(super) struct Known {
     touched: HashMap<FunctionRef, Version>,
     /// Touched, and not looked at since.
     unseen: BTreeSet<FunctionRef>,
+    /// The list that was taken last, if nothing was learned since.
+    listed: Option<Arc<[FunctionStatus]>>,
+    /// A list that nobody has wanted to hear of yet.
+    unread: Option<List>,
+}
+
+/// A list of all functions.
+#[derive(Debug, Clone)]
+pub(super) struct List {
+    /// The functions.
+    pub(super) functions: Arc<[FunctionStatus]>,
+    /// Whether those that it does not have are gone.
+    pub(super) is_complete: bool,
+    /// When it began to be read.
+    pub(super) since: Version,
+    /// When it had been.
+    pub(super) at: DateTime<Utc>,
 }
 
 /// By namespace first.
@@ -67,9 +93,10 @@ impl Known {
     pub(super) fn look(&mut self, function: &FunctionRef, status: Option<FunctionStatus>) -> Option<News> {
         let Some(status) = status else {
             let gone = self.functions.remove(&self.key_of(function)?)?;
+            self.listed = None;
             return Some(News::Removed(gone.function()));
         };
-        self.see(status)
+        self.see(&status)
     }
 
     /// The key of a function that somebody named without its namespace, perhaps:
@@ -90,25 +117,41 @@ impl Known {
         self.touched.contains_key(function) || self.touched.contains_key(&without_namespace)
     }
 
-    /// Takes a list that began to be read at `since`. Those it does not have are
-    /// gone, if it is complete.
-    pub(super) fn list<'a>(
-        &mut self,
-        listed: impl Iterator<Item = &'a FunctionStatus>,
-        is_complete: bool,
-        since: Version,
-    ) -> Vec<News> {
-        self.touched.retain(|_, touched| *touched > since);
+    /// Puts a list aside; what is new of one that was put aside before, where that
+    /// knows what this one does not.
+    pub(super) fn put_aside(&mut self, list: List) -> Option<(Vec<News>, DateTime<Utc>)> {
+        let knew_more = |before: &mut List| before.is_complete && !list.is_complete;
+        let before = self.unread.take_if(knew_more);
+        let news = before.map(|before| (self.list(&before), before.at));
+        // Later lists begin later.
+        self.touched.retain(|_, touched| *touched > list.since);
+        self.unread = Some(list);
+        news
+    }
+
+    /// What is new of the list that was put aside.
+    pub(super) fn take_up(&mut self) -> Option<(Vec<News>, DateTime<Utc>)> {
+        let list = self.unread.take()?;
+        Some((self.list(&list), list.at))
+    }
+
+    /// Takes a list. Those it does not have are gone, if it is complete.
+    pub(super) fn list(&mut self, list: &List) -> Vec<News> {
+        self.touched.retain(|_, touched| *touched > list.since);
+        let is_same = |listed: &Arc<_>| Arc::ptr_eq(listed, &list.functions);
+        if self.touched.is_empty() && self.listed.as_ref().is_some_and(is_same) {
+            return Vec::new();
+        }
         let mut news = Vec::new();
         let mut there = BTreeSet::new();
-        for status in listed {
+        for status in &*list.functions {
             let function = status.function();
             there.insert(key(&function));
             if !self.is_touched(&function) {
-                news.extend(self.see(status.clone()));
+                news.extend(self.see(status));
             }
         }
-        if is_complete {
+        if list.is_complete {
             let gone: Vec<FunctionRef> = self
                 .functions
                 .iter()
@@ -120,30 +163,32 @@ impl Known {
                 news.extend(self.look(&function, None));
             }
         }
+        let is_all = list.is_complete && self.touched.is_empty();
+        self.listed = is_all.then(|| Arc::clone(&list.functions));
         news
     }
 
-    fn see(&mut self, status: FunctionStatus) -> Option<News> {
-        let before = self.functions.insert(key(&status.function()), status.clone());
-        let Some(before) = before else {
-            return Some(News::Added(status));
+    fn see(&mut self, status: &FunctionStatus) -> Option<News> {
+        self.listed = None;
+        let place = key(&status.function());
+        let Some(before) = self.functions.get_mut(&place) else {
+            self.functions.insert(place, status.clone());
+            return Some(News::Added(status.clone()));
         };
-        if plain(&before) != plain(&status) {
-            return Some(News::Updated(status));
+        if before == status {
+            return None;
         }
+        let mut before = std::mem::replace(before, status.clone());
         let replicas = |status: &FunctionStatus| (status.replicas, status.available_replicas);
-        (replicas(&before) != replicas(&status)).then_some(News::Replicas(status))
-    }
-}
-
-/// Without what changes all the time.
-fn plain(status: &FunctionStatus) -> FunctionStatus {
-    FunctionStatus {
-        replicas: 0,
-        available_replicas: 0,
-        invocation_count: None,
-        usage: None,
-        ..status.clone()
+        let scaled = replicas(&before) != replicas(status);
+        // What changes all the time.
+        (before.replicas, before.available_replicas) = replicas(status);
+        before.invocation_count.clone_from(&status.invocation_count);
+        before.usage.clone_from(&status.usage);
+        if before != *status {
+            return Some(News::Updated(status.clone()));
+        }
+        scaled.then(|| News::Replicas(status.clone()))
     }
 }
 
@@ -169,12 +214,72 @@ mod tests {
         news.into_iter().map(told).collect()
     }
 
+    fn list(functions: &[FunctionStatus], is_complete: bool, since: Version) -> List {
+        List {
+            functions: functions.into(),
+            is_complete,
+            since,
+            at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn taken_up(known: &mut Known) -> Vec<String> {
+        told(known.take_up().map(|(news, _)| news).unwrap_or_default())
+    }
+
+    #[test]
+    fn what_nobody_heard_of_is_told_as_it_has_become() {
+        let mut known = Known::default();
+        let (a, b) = (status("a", "x", 1), status("b", "x", 1));
+        let since = known.version();
+        let nothing = |news: Option<(Vec<News>, _)>| {
+            assert_eq!(told(news.into_iter().flat_map(|(news, _)| news)), Vec::<String>::new())
+        };
+        nothing(known.put_aside(list(&[a.clone()], true, since)));
+        nothing(known.put_aside(list(&[a.clone(), b.clone()], true, since)));
+        assert_eq!(taken_up(&mut known), ["+a", "+b"]);
+        assert_eq!(taken_up(&mut known), Vec::<String>::new());
+
+        // What came and went is not told, what stayed is.
+        nothing(known.put_aside(list(&[a.clone(), b.clone(), status("c", "x", 1)], true, since)));
+        nothing(known.put_aside(list(&[status("a", "y", 2), b.clone()], true, since)));
+        // A look is told at once, and an older list says nothing against it.
+        known.touch(&b.function());
+        assert_eq!(told(known.look(&b.function(), Some(status("b", "x", 5)))), ["b=5"]);
+        assert_eq!(taken_up(&mut known), ["~a"]);
+
+        // A list that knows less does not hide what is gone.
+        let since = known.version();
+        nothing(known.put_aside(list(&[b.clone()], true, since)));
+        let half = list(&[b.clone()], false, since);
+        let news = known.put_aside(half.clone()).map(|(news, _)| told(news));
+        assert_eq!(news, Some(vec!["b=1".to_owned(), "-a".to_owned()]));
+        nothing(known.put_aside(half));
+        assert_eq!(taken_up(&mut known), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_same_list_is_compared_again_once_something_else_was_learned() {
+        let mut known = Known::default();
+        let a = status("a", "x", 1);
+        let same = list(std::slice::from_ref(&a), true, known.version());
+        assert_eq!(told(known.list(&same)), ["+a"]);
+        assert_eq!(told(known.list(&same)), Vec::<String>::new());
+        assert_eq!(told(known.look(&a.function(), None)), ["-a"]);
+        assert_eq!(told(known.list(&same)), ["+a"]);
+        known.touch(&a.function());
+        assert_eq!(told(known.list(&same)), Vec::<String>::new());
+        let since = known.version();
+        assert_eq!(told(known.look(&a.function(), Some(status("a", "x", 2)))), ["a=2"]);
+        assert_eq!(told(known.list(&List { since, ..same })), ["a=1"]);
+    }
+
     #[test]
     fn lists_tell_what_is_new() {
         let mut known = Known::default();
         let mut list = |functions: &[FunctionStatus], is_complete| {
             let version = known.version();
-            told(known.list(functions.iter(), is_complete, version))
+            told(known.list(&list(functions, is_complete, version)))
         };
         let (a, b) = (status("a", "x", 1), status("b", "x", 1));
         assert_eq!(list(&[a.clone(), b.clone()], true), ["+a", "+b"]);
@@ -193,23 +298,23 @@ mod tests {
         assert_eq!(known.take_touched(), [function.clone()].into());
         assert_eq!(known.take_touched(), [].into());
         assert_eq!(told(known.look(&function, Some(a.clone()))), ["+a"]);
-        assert_eq!(told(known.list([&b].into_iter(), true, begun)), ["+b"]);
+        assert_eq!(told(known.list(&list(&[b.clone()], true, begun))), ["+b"]);
 
         let begun = known.version();
         known.touch(&function);
         assert_eq!(told(known.look(&function, None)), ["-a"]);
         assert_eq!(told(known.look(&function, None)), Vec::<String>::new());
         assert_eq!(
-            told(known.list([&a, &b].into_iter(), true, begun)),
+            told(known.list(&list(&[a.clone(), b.clone()], true, begun))),
             Vec::<String>::new()
         );
         let begun = known.version();
-        assert_eq!(told(known.list([&a, &b].into_iter(), true, begun)), ["+a"]);
+        assert_eq!(told(known.list(&list(&[a.clone(), b.clone()], true, begun))), ["+a"]);
 
         // By a caller who leaves the namespace to the provider.
         let unnamed = FunctionRef::new("a", "");
         known.touch(&unnamed);
-        assert_eq!(told(known.list([&b].into_iter(), true, begun)), Vec::<String>::new());
+        assert_eq!(told(known.list(&list(&[b.clone()], true, begun))), Vec::<String>::new());
         assert_eq!(known.look(&unnamed, None), Some(News::Removed(function)));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         FunctionRef, FunctionStatus,
         label::{SCALE_MIN, SCALE_TARGET, SCALE_TYPE},
     },
-    provider::{Provider, ProviderError},
+    provider::{Listing, Provider, ProviderError},
     shutdown::Stop,
 };
 
@@ -108,7 +108,13 @@ impl Known {
 #[derive(Debug, Default)]
 pub struct Reader {
     /// The last good list of each namespace.
-    lists: BTreeMap<String, Vec<FunctionStatus>>,
+    lists: BTreeMap<String, Listing>,
+    /// All of them in one.
+    all: Arc<[FunctionStatus]>,
+    /// Which functions those are, once it was asked.
+    known: Option<Arc<Known>>,
+    /// The gauges that were written last.
+    services: Vec<Service>,
     /// What failed at the last reading: `None` for the namespaces, else one of them.
     failing: BTreeSet<Option<String>>,
     /// Functions with metrics that the last complete reading did not have.
@@ -140,25 +146,57 @@ impl Reader {
             namespaces
         };
         let mut before = std::mem::take(&mut self.lists);
+        let count = before.len();
+        let mut is_same = true;
         for namespace in namespaces {
-            match provider.list(&namespace).await {
+            let known = before.remove(&namespace);
+            let list = match provider
+                .list_again(&namespace, &known.clone().unwrap_or_default())
+                .await
+            {
                 Ok(list) => {
                     self.worked(Some(&namespace));
-                    self.lists.insert(namespace, list);
+                    list
                 }
                 Err(error) => {
                     self.failed(Some(&namespace), &error);
-                    if let Some(list) = before.remove(&namespace) {
-                        self.lists.insert(namespace, list);
-                    }
+                    let Some(list) = known else { continue };
+                    self.lists.insert(namespace, list);
+                    continue;
                 }
-            }
+            };
+            is_same &= known.is_some_and(|known| Arc::ptr_eq(&known.functions, &list.functions));
+            self.lists.insert(namespace, list);
+        }
+        if !is_same || self.lists.len() != count {
+            self.join();
         }
     }
 
-    /// All functions of the last good lists.
-    pub fn functions(&self) -> impl Iterator<Item = &FunctionStatus> {
-        self.lists.values().flatten()
+    /// Makes one list of all.
+    fn join(&mut self) {
+        let mut lists = self.lists.values().map(|list| &list.functions);
+        self.all = match (lists.next(), lists.next()) {
+            (Some(only), None) => Arc::clone(only),
+            _ => self
+                .lists
+                .values()
+                .flat_map(|list| list.functions.iter().cloned())
+                .collect(),
+        };
+        self.known = None;
+    }
+
+    /// All functions of the last good lists: the same list as before where nothing
+    /// has changed.
+    pub fn functions(&self) -> &Arc<[FunctionStatus]> {
+        &self.all
+    }
+
+    /// Which functions those are.
+    fn known(&mut self) -> Arc<Known> {
+        let known = self.known.get_or_insert_with(|| Arc::new(Known::new(&*self.all)));
+        Arc::clone(known)
     }
 
     /// Whether every list of the last reading was good, so that a function
@@ -192,10 +230,14 @@ impl Reader {
 /// two complete readings in a row did not have. One is not enough: a function
 /// may have been deployed and called while its list was on its way, and some
 /// providers list from a cache.
-pub fn publish(reader: &mut Reader, metrics: &Metrics, service: impl Fn(&FunctionStatus) -> Service) -> Known {
-    let known = Known::new(reader.functions());
-    let services: Vec<Service> = reader.functions().map(service).collect();
-    metrics.set_services(&services);
+pub fn publish(reader: &mut Reader, metrics: &Metrics, service: impl Fn(&FunctionStatus) -> Service) -> Arc<Known> {
+    let known = reader.known();
+    let services: Vec<Service> = reader.functions().iter().map(service).collect();
+    // Nobody else writes them.
+    if services != reader.services {
+        metrics.set_services(&services);
+        reader.services = services;
+    }
     if reader.is_complete() {
         let mut missed = HashSet::new();
         for label in metrics.function_labels() {

@@ -9,6 +9,7 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::SecondsFormat;
 use http::Method;
 use serde_json::{Value, json};
@@ -16,15 +17,15 @@ use url::Url;
 
 use self::{
     direct::Direct,
-    rest::{Call, Rest},
+    rest::{Call, Rest, normalised, parse},
 };
-use super::{LogStream, Provider, ProviderError, Result, pool_limits};
+use super::{Listing, LogStream, Provider, ProviderError, Result, pool_limits};
 use crate::{
     client,
     config::{self, Unusable},
     model::{
         FromWire, FunctionDeployment, FunctionNamespace, FunctionRef, FunctionStatus, LOCAL_IMAGE, LogQuery,
-        ProviderInfo, Secret, from_json, from_value, to_json,
+        ProviderInfo, Secret, from_value, to_json,
     },
     upstream::{Address, Connections, PathForm, PoolLimits, Pools, Upstream},
 };
@@ -174,9 +175,13 @@ impl RemoteProvider {
 
     async fn read<T: FromWire>(&self, call: Call<'_>) -> Result<T> {
         let what = format!("{} {}", call.method, call.path.join("/"));
-        let body = self.rest.send(call).await?;
-        from_json(&body)
-            .map_err(|error| ProviderError::Internal(format!("cannot read the provider's answer to {what}: {error}")))
+        parse(&self.rest.send(call).await?, &what)
+    }
+
+    async fn list_text(&self, namespace: &str) -> Result<Bytes> {
+        let call = Call::new(Method::GET, &["system", "functions"], "the list of functions")
+            .query("namespace", self.namespace(namespace));
+        self.rest.send(call).await
     }
 
     async fn write(&self, call: Call<'_>) -> Result<()> {
@@ -204,6 +209,15 @@ impl RemoteProvider {
     }
 }
 
+/// The functions of a list, in name order.
+fn listed(body: &[u8]) -> Result<Vec<FunctionStatus>> {
+    // Go writes an empty list as null.
+    let functions: Option<Vec<FunctionStatus>> = parse(body, "GET system/functions")?;
+    let mut functions = functions.unwrap_or_default();
+    functions.sort_by(|a, b| (&a.name, &a.namespace).cmp(&(&b.name, &b.namespace)));
+    Ok(functions)
+}
+
 /// A body with a name under `key` and a namespace, if there is one.
 fn named(key: &str, name: &str, namespace: Option<&str>) -> Value {
     let mut body = json!({ key: name });
@@ -216,12 +230,19 @@ fn named(key: &str, name: &str, namespace: Option<&str>) -> Value {
 #[async_trait]
 impl Provider for RemoteProvider {
     async fn list(&self, namespace: &str) -> Result<Vec<FunctionStatus>> {
-        let call = Call::new(Method::GET, &["system", "functions"], "the list of functions")
-            .query("namespace", self.namespace(namespace));
-        // Go writes an empty list as null.
-        let mut functions: Vec<FunctionStatus> = self.read::<Option<_>>(call).await?.unwrap_or_default();
-        functions.sort_by(|a, b| (&a.name, &a.namespace).cmp(&(&b.name, &b.namespace)));
-        Ok(functions)
+        listed(&self.list_text(namespace).await?)
+    }
+
+    async fn list_again(&self, namespace: &str, before: &Listing) -> Result<Listing> {
+        let text = self.list_text(namespace).await?;
+        // To compare is some hundred times cheaper than to read.
+        if !text.is_empty() && text == before.text {
+            return Ok(before.clone());
+        }
+        Ok(Listing {
+            functions: listed(&text)?.into(),
+            text,
+        })
     }
 
     async fn status(&self, function: &FunctionRef, usage: bool) -> Result<FunctionStatus> {
@@ -453,22 +474,6 @@ impl fmt::Debug for RemoteProvider {
 
 fn subject_of(function: &FunctionRef) -> String {
     format!("function {function}")
-}
-
-/// A base that paths can be put below: no query, no fragment, no credentials,
-/// no slash at the end.
-fn normalised(mut url: Url) -> Result<Url, String> {
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err("is not an http or https URL".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("put the credentials into the files of auth.secret_path, not into the URL".to_owned());
-    }
-    url.set_query(None);
-    url.set_fragment(None);
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Ok(url)
 }
 
 fn address(base: &Url) -> Result<Address, String> {

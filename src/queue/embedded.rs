@@ -24,8 +24,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, Then, Waiting,
-    schedule::Schedule,
+    Allowed, Bounds, Claimed, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, Then,
+    Waiting, schedule::Schedule,
 };
 use crate::{config::blocking, model::FunctionRef};
 
@@ -46,6 +46,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How soon a job runs again whose end could not be kept.
 const UNKEPT: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+
+/// How soon a job is looked at again of which another run has not ended yet.
+const STILL: chrono::TimeDelta = chrono::TimeDelta::milliseconds(50);
 
 /// Tells who waits whether a write is durable.
 type Completion = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
@@ -269,12 +272,17 @@ impl Queue for Embedded {
         .await
     }
 
-    async fn next(&self, allowed: &dyn Allowed) -> (Job, u32) {
+    async fn next(&self, allowed: &dyn Allowed) -> Claimed {
         loop {
             let now = Utc::now();
             let (taken, due) = {
                 let mut inner = self.inner();
-                let taken = inner.schedule.take(now, allowed);
+                let mut taken = inner.schedule.take(now, allowed);
+                if let Some((id, lane)) = taken.take_if(|(id, _)| inner.running.contains_key(id)) {
+                    // It was taken back and driven again, and that run is about to end.
+                    inner.schedule.ended(&lane);
+                    inner.schedule.add(&id, &lane, now + STILL);
+                }
                 if let Some((id, lane)) = &taken {
                     let running = (lane.clone(), CancellationToken::new());
                     inner.running.insert(id.clone(), running);
@@ -298,7 +306,11 @@ impl Queue for Embedded {
                 Ok(Some((entry, tries))) if !entry.state.is_final() => {
                     taken.job = None;
                     self.note_running(id).await;
-                    return (entry.job, tries);
+                    return Claimed {
+                        job: entry.job,
+                        tries,
+                        lost: None,
+                    };
                 }
                 // Cancelled or purged meanwhile.
                 Ok(_) => drop(taken.give_up()),

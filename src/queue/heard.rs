@@ -1,8 +1,8 @@
 //! A queue whose changes are told to those who follow the gateway's events.
 //!
-//! Around every other queue, so that no way for a job to change its state is missed:
-//! they all lead through here. Of a queue that several gateways share, each tells what
-//! it does itself.
+//! Around a queue that one gateway has for itself, so that no way for a job to change
+//! its state is missed: they all lead through here. A queue that several gateways share
+//! hears of what all of them do, and tells of that itself.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Allowed, Bounds, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError, State, Then, Waiting,
+    Allowed, Bounds, Claimed, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError, State, Then,
+    Waiting,
 };
 use crate::{events::Events, model::FunctionRef};
 
@@ -137,12 +138,13 @@ impl Queue for Heard {
         Ok(published)
     }
 
-    async fn next(&self, allowed: &dyn Allowed) -> (Job, u32) {
-        let (job, tries) = self.queue.next(allowed).await;
+    async fn next(&self, allowed: &dyn Allowed) -> Claimed {
+        let claimed = self.queue.next(allowed).await;
+        let job = &claimed.job;
         let running = Change {
             function: job.function.clone(),
             state: State::Running,
-            attempts: tries + 1,
+            attempts: claimed.tries + 1,
         };
         let mut jobs = self.jobs();
         if let Some(change) = jobs.coming.remove(&job.id) {
@@ -151,7 +153,7 @@ impl Queue for Heard {
         self.tell(&job.id, &running);
         jobs.running.insert(job.id.clone(), running);
         drop(jobs);
-        (job, tries)
+        claimed
     }
 
     async fn finish(&self, id: &str, finished: Finished) -> Result<(), QueueError> {
@@ -178,10 +180,17 @@ impl Queue for Heard {
 
     async fn cancel(&self, id: &str) -> Result<(), QueueError> {
         self.queue.cancel(id).await?;
-        // Of one that runs the end tells.
-        let runs = self.jobs().running.contains_key(id);
-        if !runs {
-            self.tell_by_id(id, State::Cancelled).await;
+        // The end of one that runs comes later, perhaps when it was driven again.
+        let ran = self.jobs().running.remove(id);
+        match ran {
+            Some(ran) => self.tell(
+                id,
+                &Change {
+                    state: State::Cancelled,
+                    ..ran
+                },
+            ),
+            None => self.tell_by_id(id, State::Cancelled).await,
         }
         Ok(())
     }

@@ -33,22 +33,25 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Allowed, Bounds, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State, Then,
-    Waiting, attempts, fields, time,
+    Allowed, Bounds, Claimed, Count, Entry, Filter, Finished, Job, Lane, Page, Published, Queue, QueueError, State,
+    Then, Waiting, attempts, fields, time,
 };
-use crate::{model::FunctionRef, nats::Server};
+use crate::{events::Events, model::FunctionRef, nats::Server};
 
 mod claim;
+mod figures;
 mod index;
 mod keep;
 mod message;
 mod record;
+mod step;
 mod streams;
+mod told;
 mod watching;
 
 use index::{Index, Known};
 use record::Record;
-use streams::{PutError, Streams};
+use streams::{ObjectError, PutError, Streams};
 
 /// How soon something is looked at that announces itself nowhere.
 const LOOK: Duration = Duration::from_secs(1);
@@ -63,7 +66,7 @@ const AT_ONCE: usize = 32;
 const TRIES: usize = 10;
 
 /// How long the last message of a job that is gone stays, for others to see.
-const GRAVE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+const GRAVE: Duration = Duration::from_secs(60);
 
 /// What a queue in NATS is.
 #[derive(Debug, Clone)]
@@ -90,11 +93,14 @@ pub struct JetStream {
     /// Takes what others send, as soon as somebody makes calls here.
     intake: Mutex<Option<AbortOnDropHandle<()>>>,
     _watching: AbortOnDropHandle<()>,
+    _tending: AbortOnDropHandle<()>,
 }
 
 /// What the tasks of a queue share.
 struct Shared {
     options: Options,
+    /// Who hears of all that happens to jobs, in whichever gateway.
+    events: Arc<Events>,
     inner: Mutex<Inner>,
     changed: Notify,
     /// How often the connection was made again.
@@ -107,7 +113,7 @@ struct Inner {
     index: Index,
     running: HashMap<String, Running>,
     /// Jobs that are claimed and not handed out yet.
-    ready: VecDeque<(Job, u32)>,
+    ready: VecDeque<Claimed>,
     consumers: HashMap<Lane, PullConsumer>,
     streams: Option<Arc<Streams>>,
     bounds: Bounds,
@@ -116,6 +122,8 @@ struct Inner {
 /// A job that this gateway runs.
 struct Running {
     lane: Lane,
+    /// Which run of the job.
+    run: u32,
     token: CancellationToken,
     headers: HeaderMap,
     payload: Bytes,
@@ -140,8 +148,9 @@ fn unavailable(error: String) -> QueueError {
 }
 
 impl JetStream {
-    /// Connects, and goes on trying.
-    pub fn start(options: Options, bounds: Bounds) -> Self {
+    /// Connects, and goes on trying. What happens to jobs, here and in other gateways,
+    /// is told to `events`.
+    pub fn start(options: Options, bounds: Bounds, events: Arc<Events>) -> Self {
         let why = format!("not connected to NATS at {} yet", options.server.address());
         let inner = Inner {
             index: Index::new(options.ack_wait, options.is_shared),
@@ -153,16 +162,19 @@ impl JetStream {
         };
         let shared = Arc::new(Shared {
             options,
+            events,
             inner: Mutex::new(inner),
             changed: Notify::new(),
             reconnects: Arc::default(),
             ready: watch::Sender::new(Err(why)),
         });
         let watching = held(watching::watch(Arc::clone(&shared)));
+        let tending = held(watching::tend(Arc::clone(&shared)));
         Self {
             shared,
             intake: Mutex::default(),
             _watching: watching,
+            _tending: tending,
         }
     }
 
@@ -214,8 +226,10 @@ impl Shared {
     /// What the server knows of a job.
     async fn reread(&self, streams: &Streams, id: &str) -> Result<Option<Known>, QueueError> {
         let found = streams.get(&streams.call_subject(id)).await.map_err(unavailable)?;
-        if let Some(message) = found {
-            self.note(id, message.sequence, &message.payload);
+        match found {
+            Some(message) => self.note(id, message.sequence, &message.payload),
+            // Whoever uses the id again has removed it.
+            None => self.inner().index.clear_grave(id),
         }
         Ok(self.inner().index.get(id).cloned())
     }
@@ -245,14 +259,21 @@ impl Shared {
         let running = inner.running.get(&record.id);
         let is_here = running.is_some();
         if let Some(running) = running
-            && record.state() == State::Cancelled
+            && (record.state() == State::Cancelled || record.run != running.run)
         {
             running.token.cancel();
         }
-        if inner.index.apply(record, revision, Utc::now(), is_here) {
-            drop(inner);
-            self.changed.notify_one();
+        let (id, function, now) = (record.id.clone(), record.function(), Utc::now());
+        let Some(changes) = inner.index.apply(record, revision, now, is_here) else {
+            return;
+        };
+        // In the order in which they are learned, so with the index locked.
+        for (state, attempts) in changes {
+            self.events
+                .call_changed((&id, &function), state.as_str(), attempts, now);
         }
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// Writes a record over the revision that was read, 0 for none.
@@ -307,7 +328,7 @@ impl Queue for JetStream {
         kept.await.unwrap_or_else(|error| Err(unavailable(error.to_string())))
     }
 
-    async fn next(&self, allowed: &dyn Allowed) -> (Job, u32) {
+    async fn next(&self, allowed: &dyn Allowed) -> Claimed {
         self.start_intake();
         claim::next(&self.shared, allowed).await
     }
@@ -321,13 +342,25 @@ impl Queue for JetStream {
         let Some(known) = self.shared.known(&streams, id).await? else {
             return Err(QueueError::NotFound(id.to_owned()));
         };
+        let mut is_lost = false;
         let body = if known.record.answer.is_some() {
-            let found = streams.get_large(&streams.answer_subject(id)).await;
-            found.map_err(unavailable)?.map(|(_, body)| body).unwrap_or_default()
+            match streams.get_large(&streams.answer_subject(id)).await {
+                Ok(found) => found.map(|(_, body)| body).unwrap_or_default(),
+                Err(ObjectError::Unavailable(error)) => return Err(unavailable(error)),
+                Err(ObjectError::Gone(error)) => {
+                    tracing::warn!(id, error, "the body of an asynchronous call's answer is gone");
+                    is_lost = true;
+                    Bytes::new()
+                }
+            }
         } else {
             Bytes::new()
         };
-        Ok(known.record.entry(body))
+        let mut entry = known.record.entry(body);
+        if let Some(answer) = &mut entry.answer {
+            answer.truncated |= is_lost;
+        }
+        Ok(entry)
     }
 
     async fn list(&self, filter: &Filter, after: Option<&str>, limit: u32) -> Result<Page, QueueError> {
@@ -420,11 +453,11 @@ impl Queue for JetStream {
 
     async fn counts(&self) -> Result<Vec<Count>, QueueError> {
         self.shared.streams()?;
-        Ok(self.shared.inner().index.counts())
+        Ok(self.shared.inner().index.figures.counts())
     }
 
     fn waiting(&self) -> HashMap<FunctionRef, Waiting> {
-        self.shared.inner().index.waiting(Utc::now())
+        self.shared.inner().index.figures.waiting(Utc::now())
     }
 
     fn reconnects(&self) -> Option<u64> {
@@ -434,26 +467,18 @@ impl Queue for JetStream {
     async fn forget(&self, ended_before: DateTime<Utc>, dead_before: DateTime<Utc>) -> Result<u64, QueueError> {
         let shared = &self.shared;
         let streams = shared.streams()?;
-        let (old, graves, idle) = {
+        let (old, idle) = {
             let inner = shared.inner();
-            let busy = inner.index.busy_lanes();
+            let figures = &inner.index.figures;
             let idle: Vec<Lane> = inner
                 .consumers
                 .keys()
-                .filter(|lane| **lane != Lane::All && !busy.contains(lane))
+                .filter(|lane| **lane != Lane::All && !figures.is_busy(lane))
                 .cloned()
                 .collect();
-            (
-                inner.index.ended(ended_before, dead_before),
-                inner.index.old_graves(Utc::now() - GRAVE),
-                idle,
-            )
+            (inner.index.ended(ended_before, dead_before), idle)
         };
         let count = shared.remove_all(old).await?;
-        for id in graves {
-            streams.erase(&streams.call_subject(&id)).await.map_err(unavailable)?;
-            shared.inner().index.clear_grave(&id);
-        }
         shared.look_for_strays(&streams).await.map_err(unavailable)?;
         for lane in idle {
             shared.inner().consumers.remove(&lane);

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Allowed, Bounds, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError, Waiting};
+use super::{
+    Allowed, Bounds, Claimed, Count, Entry, Filter, Finished, Job, Page, Published, Queue, QueueError, Waiting,
+};
 use crate::model::FunctionRef;
 
 /// A queue that keeps nothing, and the reason.
@@ -24,7 +26,7 @@ impl Queue for Offline {
         self.told()
     }
 
-    async fn next(&self, _: &dyn Allowed) -> (Job, u32) {
+    async fn next(&self, _: &dyn Allowed) -> Claimed {
         std::future::pending().await
     }
 

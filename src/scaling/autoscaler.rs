@@ -7,7 +7,7 @@
 //! waits for another.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -194,8 +194,8 @@ impl Autoscaler {
                 (function, status, rules)
             })
             .collect();
-        self.functions()
-            .retain(|known, _| functions.iter().any(|(function, ..)| function == known));
+        let there: HashSet<&FunctionRef> = functions.iter().map(|(function, ..)| function).collect();
+        self.functions().retain(|known, _| there.contains(known));
         self.journal
             .retain(|known| functions.iter().any(|(function, ..)| function.may_be(known)));
         let found = find(view, &functions).await;

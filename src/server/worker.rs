@@ -38,7 +38,7 @@ use crate::{
     problem::{Form, INTERNAL_HEADER},
     proxy::headers,
     queue::{
-        Allowed, Answer, Attempt, Finished, Job, Lane, State, Target, Then, fields,
+        Allowed, Answer, Attempt, Claimed, Finished, Job, Lane, State, Target, Then, fields,
         limiter::Limiter,
         retry::{self, Outcome},
         settings::Settings,
@@ -100,6 +100,16 @@ impl Tried {
             answer: None,
             error: Some(error),
             refused: false,
+        }
+    }
+
+    /// The queue has lost a part of the job.
+    fn lost(job: &Job, why: String) -> Self {
+        let (id, function) = (&job.id, &job.function);
+        tracing::error!(id, %function, why, "an asynchronous call cannot be made");
+        Self {
+            refused: true,
+            ..Self::unanswered(why)
         }
     }
 }
@@ -169,11 +179,11 @@ impl Worker {
     async fn take(self: &Arc<Self>) {
         let queue = Arc::clone(&self.service.current.get().queue);
         loop {
-            let (job, tries) = queue.next(&**self).await;
+            let claimed = queue.next(&**self).await;
             self.running.fetch_add(1, Ordering::SeqCst);
             let worker = Arc::clone(self);
             self.tasks.spawn(async move {
-                worker.work(job, tries).await;
+                worker.work(claimed).await;
             });
         }
     }
@@ -205,7 +215,7 @@ impl Worker {
         }
     }
 
-    async fn work(&self, job: Job, before: u32) {
+    async fn work(&self, Claimed { job, tries, lost }: Claimed) {
         let snapshot = self.service.current.get();
         let queue = Arc::clone(&snapshot.queue);
         let queued = match job.target {
@@ -213,15 +223,18 @@ impl Worker {
             Target::Url(_) => Arc::clone(&self.to_urls),
         };
         // What the function says of itself is not its time.
-        let (number, started, began) = (before + 1, Utc::now(), Instant::now());
+        let (number, started, began) = (tries + 1, Utc::now(), Instant::now());
         let settings = &queued.settings;
         let kept = snapshot.metrics.kept();
         let channel = &snapshot.config.queue.nats_channel;
-        let under_way = (job.target == Target::Function)
+        let under_way = (job.target == Target::Function && lost.is_none())
             .then(|| kept.begins(channel, snapshot.metrics.bounded_label(&job.function)));
-        let went = tokio::select! {
-            tried = self.attempt(&snapshot, &job, number, settings) => Some(tried),
-            () = queue.cancelled(&job.id) => None,
+        let went = match lost {
+            Some(why) => Some(Tried::lost(&job, why)),
+            None => tokio::select! {
+                tried = self.attempt(&snapshot, &job, number, settings) => Some(tried),
+                () = queue.cancelled(&job.id) => None,
+            },
         };
         let tried = Timed {
             number,

@@ -93,14 +93,14 @@ async fn following(gateway: &Gateway, beginning: &str, state: &str) -> Value {
 }
 
 /// Somebody who is told of calls.
-struct Receiver {
+pub(crate) struct Receiver {
     upstream: Upstream,
     status: Arc<AtomicU16>,
     received: AsyncMutex<mpsc::UnboundedReceiver<(HeaderMap, Bytes)>>,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::answering(200).await
     }
 
@@ -125,7 +125,7 @@ impl Receiver {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}/function/done", self.upstream.url())
     }
 
@@ -135,7 +135,7 @@ impl Receiver {
     }
 
     /// What comes next.
-    async fn next(&self) -> (HeaderMap, Bytes) {
+    pub(crate) async fn next(&self) -> (HeaderMap, Bytes) {
         let mut received = self.received.lock().await;
         soon("a callback", received.recv()).await.expect("it listens")
     }
@@ -319,6 +319,43 @@ async fn calls_are_taken_back_before_and_while_they_run() {
             .send()
             .await;
         assert_eq!(answer.expect("an answer").status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_driven_again_while_it_is_taken_back_is_made_again() {
+    let answers = Arc::new(AtomicUsize::new(usize::MAX));
+    let seen = Arc::clone(&answers);
+    let upstream = Upstream::start().await.function("f", move |_| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while seen.load(Ordering::SeqCst) != 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            text(200, "done")
+        }
+    });
+    let gateway = before(&upstream, "").start().await;
+    let id = kept(&gateway, "f", &[], "").await;
+    for _ in 0..10 {
+        becomes(&gateway, &id, "running").await;
+        let taken_back = gateway
+            .request(Method::DELETE, &format!("/async-function/{id}"))
+            .send()
+            .await;
+        assert_eq!(taken_back.expect("an answer").status(), 202);
+        let (status, text) = gateway
+            .send(Method::POST, &format!("/system/async/{id}/redrive"), &json!({}))
+            .await;
+        assert_eq!(status, 202, "{text}");
+    }
+    answers.store(0, Ordering::SeqCst);
+    let told = becomes(&gateway, &id, "succeeded").await;
+    assert_eq!(told["result"]["body"], "done");
+    // Its function has as much room as before.
+    for _ in 0..8 {
+        let more = kept(&gateway, "f", &[], "").await;
+        becomes(&gateway, &more, "succeeded").await;
     }
 }
 

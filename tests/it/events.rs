@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use faas_gateway::provider::memory::MemoryProvider;
+use faas_gateway::{
+    model::{FunctionDeployment, from_json},
+    provider::{Provider, memory::MemoryProvider},
+};
 use http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, eventually, provider::ScriptedProvider, soon};
+use crate::support::{Gateway, Upstream, eventually, nats::Nats, provider::ScriptedProvider, soon, upstream};
 
 const EVENTS: &str = "/system/events";
 
@@ -314,6 +317,53 @@ async fn asynchronous_calls_show_in_the_order_of_their_states() {
 }
 
 #[tokio::test]
+async fn asynchronous_calls_of_all_gateways_on_one_nats_show_once_in_each() {
+    let nats = Nats::start().await;
+    let function = Upstream::start().await.function("f", |_| async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        upstream::text(200, "done")
+    });
+    let config = format!("[queue]\nnats_address = \"127.0.0.1\"\nnats_port = {}\n", nats.port());
+    let setup = || Gateway::before(&function.url()).config(&config);
+    let first = setup().start().await;
+    let keep = async |gateway: &Gateway| {
+        let answer = gateway.post("/async-function/f").send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+        answer.headers()["x-call-id"].to_str().expect("text").to_owned()
+    };
+    let before = keep(&first).await;
+    let second = setup().start().await;
+    let mut streams = Vec::new();
+    for gateway in [&first, &second] {
+        let mut stream = Stream::open(gateway, EVENTS, None).await;
+        stream.begins().await;
+        streams.push(stream);
+    }
+    let ids = [keep(&first).await, keep(&second).await];
+    for stream in &mut streams {
+        let mut told: Vec<(String, String)> = Vec::new();
+        // More than ten in a second would be counted.
+        while told
+            .iter()
+            .filter(|(id, state)| ids.contains(id) && state == "succeeded")
+            .count()
+            < 2
+        {
+            let event = stream.find("async", |data| data.get("id").is_some()).await.data;
+            let attempts = u8::from(event["state"] != "queued");
+            assert_eq!((&event["name"], &event["attempts"]), (&json!("f"), &json!(attempts)));
+            told.push((text(&event, "id"), text(&event, "state")));
+        }
+        for id in &ids {
+            let of_it = told.iter().filter(|(told, _)| told == id);
+            let states: Vec<_> = of_it.map(|(_, state)| &**state).collect();
+            assert_eq!(states, ["queued", "running", "succeeded"], "{told:?}");
+        }
+        assert!(told.iter().filter(|(id, _)| *id == before).count() <= 3, "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn streams_outlast_the_bound_on_answers_and_end_with_the_gateway() {
     let mut gateway = Gateway::new()
         .config("[server]\nwrite_timeout = \"1s\"\ndrain_delay = \"1s\"\n")
@@ -399,4 +449,41 @@ async fn functions_of_a_remote_provider_show_as_well() {
     assert_eq!(status, 202);
     let removed = stream.find("function", is_of("echo")).await.data;
     assert_eq!(removed["action"], "removed");
+}
+
+#[tokio::test]
+async fn what_became_of_functions_while_nobody_followed_is_told_to_who_comes_back() {
+    let functions = Arc::new(MemoryProvider::new());
+    let provider = ScriptedProvider::over(Arc::clone(&functions)).await;
+    let gateway = Gateway::before(provider.url.as_str())
+        .config("[metrics]\nrefresh_interval = \"1s\"\n")
+        .start()
+        .await;
+    let elsewhere = async |name: &str| {
+        let text = json!({ "service": name, "image": "i" }).to_string();
+        let deployment: FunctionDeployment = from_json(text.as_bytes()).expect("a deployment");
+        functions.deploy(deployment).await.expect("deployed");
+        let series = format!("gateway_service_min{{function_name=\"{name}");
+        eventually("it is listed", || async {
+            gateway.metrics().await.contains(&series).then_some(())
+        })
+        .await;
+    };
+    elsewhere("before").await;
+    let mut stream = Stream::open(&gateway, EVENTS, None).await;
+    let (_, snapshot) = stream.begins().await;
+    assert_eq!(snapshot["functions"][0]["name"], "before");
+    let last = stream.last.clone();
+    drop(stream);
+    eventually("nobody follows", || async {
+        (gateway.metric("gateway_event_readers").await == Some(0.0)).then_some(())
+    })
+    .await;
+    elsewhere("meanwhile").await;
+    let mut stream = Stream::open(&gateway, EVENTS, last.as_deref()).await;
+    let told = stream.next().await.expect("no end");
+    assert_eq!((&*told.kind, &told.data["name"]), ("function", &json!("meanwhile")));
+    elsewhere("now").await;
+    let told = stream.find("function", is_of("now")).await.data;
+    assert_eq!(told["action"], "added");
 }

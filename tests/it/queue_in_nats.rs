@@ -18,7 +18,7 @@ use crate::support::{Gateway, Upstream, eventually, gateway::Setup, nats::Nats, 
 #[path = "async_calls.rs"]
 mod async_calls;
 
-use async_calls::{QUICK, becomes, call, kept, told};
+use async_calls::{QUICK, Receiver, becomes, call, kept, told};
 
 /// Whether the test that runs on this thread has its queue in NATS.
 pub(crate) fn is_wanted() -> bool {
@@ -187,6 +187,109 @@ async fn bodies_and_answers_larger_than_messages_are_kept_whole() {
     let id = kept(&gateway, "f", &[], &"x".repeat(3_000_000)).await;
     let told = becomes(&gateway, &id, "succeeded").await;
     assert_eq!(told["result"]["body"].as_str().map(str::len), Some(2_000_000));
+}
+
+/// The server's streams, as somebody else sees them.
+async fn streams(nats: &Nats) -> async_nats::jetstream::Context {
+    let client = async_nats::connect(format!("127.0.0.1:{}", nats.port())).await;
+    async_nats::jetstream::new(client.expect("connected"))
+}
+
+/// Messages in a stream.
+async fn messages(context: &async_nats::jetstream::Context, stream: &str) -> u64 {
+    let stream = context.get_stream(stream).await.expect("the stream");
+    stream.get_info().await.expect("its info").state.messages
+}
+
+const BODIES: &str = "OF_faas-request_bodies";
+
+#[tokio::test]
+async fn a_call_whose_body_is_gone_ends_and_says_why() {
+    let nats = Nats::start().await;
+    let (function, receiver) = (Counting::start(Duration::ZERO).await, Receiver::start().await);
+    let more = |role: &str| format!("max_body = \"4MiB\"\n[server]\nrole = \"{role}\"\n");
+    let taking = function.setup(&nats, &more("gateway")).start().await;
+    let callback = receiver.url();
+    let headers = [("x-callback-url", callback.as_str())];
+    let body = "x".repeat(2_000_000);
+    let deleted = kept(&taking, "f", &headers, &body).await;
+    let cut = kept(&taking, "f", &[], &body).await;
+    let whole = kept(&taking, "f", &[], &body).await;
+    let small = kept(&taking, "f", &[], "x").await;
+
+    let context = streams(&nats).await;
+    let bodies = context.get_object_store(BODIES).await.expect("the store");
+    let object = |id: &str| format!("body.{id}");
+    bodies.delete(object(&deleted)).await.expect("deleted");
+    let info = bodies.info(object(&cut)).await.expect("the object");
+    let store = context.get_stream(format!("OBJ_{BODIES}")).await.expect("the stream");
+    let parts = format!("$O.{BODIES}.C.{}", info.nuid);
+    store.purge().filter(parts).await.expect("its parts removed");
+
+    let making = function.setup(&nats, &more("worker")).start().await;
+    for id in [&small, &whole] {
+        becomes(&taking, id, "succeeded").await;
+    }
+    for id in [&deleted, &cut] {
+        let told = becomes(&taking, id, "failed").await;
+        let attempts = told["attempts"].as_array().expect("a list");
+        let error = attempts[0]["error"].as_str().expect("a reason");
+        assert!(error.contains("is gone") && error.contains(BODIES), "{error}");
+        assert_eq!((attempts.len(), function.of(id)), (1, 0));
+    }
+    let (told, _) = receiver.next().await;
+    assert_eq!(told["x-call-id"], *deleted);
+    assert_eq!(told["x-function-status"], "503");
+    let failed = making.metric(r#"gateway_async_calls_total{state="failed"}"#).await;
+    assert_eq!(failed, Some(2.0));
+    let (status, text) = taking
+        .send(
+            http::Method::POST,
+            &format!("/system/async/{deleted}/redrive"),
+            &json!({}),
+        )
+        .await;
+    assert!(status == 409 && text.contains(BODIES), "{status} {text}");
+}
+
+#[tokio::test]
+async fn nothing_of_a_large_body_stays_when_its_call_was_made() {
+    let nats = Nats::start().await;
+    let function = Counting::start(Duration::ZERO).await;
+    let gateway = function.setup(&nats, "max_body = \"4MiB\"\n").start().await;
+    let id = kept(&gateway, "f", &[("x-delay", "500ms")], &"x".repeat(2_000_000)).await;
+    let context = streams(&nats).await;
+    let work = context.get_stream("OF_faas-request").await.expect("the stream");
+    let message = work.get_last_raw_message_by_subject("faas-request.>").await;
+    let message = message.expect("the call's message");
+    becomes(&gateway, &id, "succeeded").await;
+    let store = format!("OBJ_{BODIES}");
+    eventually("an empty store", || async {
+        (messages(&context, &store).await == 0).then_some(())
+    })
+    .await;
+
+    // As when the gateway ended before it could acknowledge the message.
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, values) in message
+        .headers
+        .iter()
+        .filter(|(name, _)| name.to_string().starts_with("Faas-"))
+    {
+        headers.insert(name.clone(), values[0].clone());
+    }
+    let sent = context
+        .publish_with_headers(message.subject, headers, message.payload)
+        .await;
+    sent.expect("sent").await.expect("kept");
+    // A call that is taken from the same line.
+    let next = kept(&gateway, "f", &[], "").await;
+    becomes(&gateway, &next, "succeeded").await;
+    eventually("no message", || async {
+        (messages(&context, "OF_faas-request").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(function.of(&id), 1);
 }
 
 /// Sends a message to a subject, as somebody else.

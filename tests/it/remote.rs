@@ -1,7 +1,10 @@
 //! The http provider against a scripted one: what goes over the wire for each
 //! operation, and what each answer means.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use faas_gateway::{
@@ -9,7 +12,7 @@ use faas_gateway::{
     model::{FunctionDeployment, FunctionNamespace, FunctionRef, LogMessage, LogQuery, Secret, from_json},
     problem::Problem,
     provider::{
-        Provider, ProviderError,
+        Listing, Provider, ProviderError,
         remote::{RemoteProvider, Settings},
     },
     upstream::{PathForm, PoolLimits},
@@ -70,6 +73,25 @@ async fn wire<T>(
     let json = (!asked.body.is_empty()).then_some("application/json");
     assert_eq!(asked.header("content-type"), json);
     (asked, result)
+}
+
+#[tokio::test]
+async fn a_list_as_it_was_before_is_the_same_list() {
+    let named = |name: &str| json!([{ "name": name, "image": "i" }]);
+    let listed = Arc::new(Mutex::new(named("a")));
+    let now = Arc::clone(&listed);
+    let scripted = ScriptedProvider::start(move |_| Answer::json(200, &now.lock().expect("no panic"))).await;
+    let provider = connect(&scripted);
+    let list = async |before: &Listing| provider.list_again("", before).await.expect("a list");
+    let first = list(&Listing::default()).await;
+    assert_eq!((first.functions.len(), &*first.functions[0].name), (1, "a"));
+    let again = list(&first).await;
+    assert!(Arc::ptr_eq(&first.functions, &again.functions));
+    *listed.lock().expect("no panic") = named("b");
+    let changed = list(&again).await;
+    assert_eq!(&*changed.functions[0].name, "b");
+    *listed.lock().expect("no panic") = json!(null);
+    assert!(list(&changed).await.functions.is_empty());
 }
 
 #[tokio::test]

@@ -14,7 +14,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::super::{ProviderError, Result};
-use crate::{client, model::PROBLEM_JSON, proxy::retry};
+use crate::{
+    client,
+    model::{FromWire, PROBLEM_JSON, from_json},
+    proxy::retry,
+};
 
 /// The keys that bound a call, for the texts of errors.
 const TIMEOUT_KEY: &str = "invoke.upstream_timeout";
@@ -190,6 +194,28 @@ impl Rest {
         }
         request
     }
+}
+
+/// What an answer to `what` says.
+pub(super) fn parse<T: FromWire>(body: &[u8], what: &str) -> Result<T> {
+    from_json(body)
+        .map_err(|error| ProviderError::Internal(format!("cannot read the provider's answer to {what}: {error}")))
+}
+
+/// A base that paths can be put below: no query, no fragment, no credentials,
+/// no slash at the end.
+pub(super) fn normalised(mut url: Url) -> Result<Url, String> {
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err("is not an http or https URL".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("put the credentials into the files of auth.secret_path, not into the URL".to_owned());
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
 }
 
 impl Bounds {

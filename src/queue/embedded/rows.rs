@@ -69,6 +69,7 @@ const LISTED: &str = "id, name, namespace, path, query, headers, x'', callback, 
 pub(super) struct Found {
     /// Of the job's body.
     pub(super) bytes: u64,
+    /// It was taken back, whatever became of it since.
     pub(super) was_cancelled: bool,
 }
 
@@ -192,6 +193,13 @@ pub(super) fn finish(connection: &Connection, id: &str, finished: &Finished) -> 
     let Some((found, attempts, seq)) = found else {
         return Ok(None);
     };
+    if finished.then == Then::End(State::Cancelled) && !found.was_cancelled {
+        // It was driven again before the run that was taken back had ended.
+        return Ok(Some(Found {
+            was_cancelled: true,
+            ..found
+        }));
+    }
     let attempts = attempts::with(&attempts, &finished.attempt);
     if found.was_cancelled {
         connection.execute(

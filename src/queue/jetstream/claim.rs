@@ -7,13 +7,17 @@ use async_nats::{
     jetstream::{self, AckKind, message::Acker},
 };
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::{TryStreamExt, future::join_all};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Allowed, Finished, Job, Known, LOOK, Lane, PutError, QueueError, Record, Running, Shared, State, Streams, TRIES,
-    Then, UNKEPT, attempts, fields, held, keep::is_stray, message, time, unavailable,
+    Allowed, Claimed, Finished, LOOK, Lane, ObjectError, PutError, QueueError, Record, Running, Shared, State, Streams,
+    TRIES, Then, UNKEPT, attempts, fields, held,
+    keep::is_stray,
+    message,
+    step::{self, Received, Step},
+    time, unavailable,
 };
 
 /// How long the server may take to say whether it has a job.
@@ -21,9 +25,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// Most jobs that are fetched at a time.
 const AT_ONCE: usize = 16;
-
-/// Jobs that are due so soon are due.
-const SOON: TimeDelta = TimeDelta::milliseconds(5);
 
 /// A job that was taken from the schedule, and runs nowhere yet; dropping it puts it
 /// back, for who wanted it may have left.
@@ -93,7 +94,7 @@ impl Drop for Delivery {
 }
 
 /// The next job that is due.
-pub(super) async fn next(shared: &Arc<Shared>, allowed: &dyn Allowed) -> (Job, u32) {
+pub(super) async fn next(shared: &Arc<Shared>, allowed: &dyn Allowed) -> Claimed {
     loop {
         let now = Utc::now();
         let (ready, taken, due) = {
@@ -195,10 +196,10 @@ async fn fetch(shared: &Shared, lane: &Lane, most: usize) -> Result<Vec<jetstrea
 /// `None` where there is nothing to do for it now.
 async fn claim(shared: &Arc<Shared>, lane: &Lane, message: jetstream::Message) -> Result<Option<String>, QueueError> {
     let streams = shared.streams()?;
-    let number = message
-        .info()
-        .map_err(|error| unavailable(error.to_string()))?
-        .stream_sequence;
+    let (number, delivered) = {
+        let info = message.info().map_err(|error| unavailable(error.to_string()))?;
+        (info.stream_sequence, info.delivered)
+    };
     let (message, acker) = message.split();
     let delivery = Delivery(Some(acker));
     let headers = message.headers.unwrap_or_default();
@@ -211,54 +212,72 @@ async fn claim(shared: &Arc<Shared>, lane: &Lane, message: jetstream::Message) -
             return Ok(None);
         }
     };
-    let has_object = headers.get(message::OBJECT).is_some();
-    if has_object {
-        let name = Streams::body_object(&job.id);
-        job.body = streams.object(&name).await.map_err(unavailable)?;
-    }
+    let received = Received {
+        run,
+        number,
+        has_object: headers.get(message::OBJECT).is_some(),
+        job: &job.clone(),
+    };
     let mut known = shared.known(&streams, &job.id).await?;
+    let mut body = None;
     for _ in 0..TRIES {
-        let (mut record, revision) = match known {
-            None if shared.inner().index.grave(&job.id).is_some() => {
+        let is = {
+            let inner = shared.inner();
+            (
+                inner.index.grave(&job.id).is_some(),
+                inner.running.contains_key(&job.id),
+            )
+        };
+        let (record, revision) = match step::of(&received, known, is, Utc::now()) {
+            Step::Make(record, revision) => (record, revision),
+            Step::Nothing { archive } => {
+                if archive {
+                    let archived = shared.archive(&streams, &job.id, &headers, message.payload).await;
+                    archived.map_err(unavailable)?;
+                }
                 delivery.answer(AckKind::Ack).await;
                 return Ok(None);
             }
-            None => (Record::new(&job, number, has_object), 0),
-            Some(Known { record, revision, .. }) => match record.run.cmp(&run) {
-                // It was driven again meanwhile.
-                std::cmp::Ordering::Greater => {
-                    delivery.answer(AckKind::Ack).await;
-                    return Ok(None);
-                }
-                // Whoever drove it again is about to say so.
-                std::cmp::Ordering::Less => (record.again(run, number, Utc::now()), revision),
-                std::cmp::Ordering::Equal if record.state().is_final() => {
-                    if record.state() != State::Succeeded {
-                        let archived = shared.archive(&streams, &job.id, &headers, message.payload).await;
-                        archived.map_err(unavailable)?;
-                    }
-                    delivery.answer(AckKind::Ack).await;
-                    return Ok(None);
-                }
-                std::cmp::Ordering::Equal if record.state() != State::Running && record.due() > Utc::now() + SOON => {
-                    let wait = (record.due() - Utc::now()).to_std().unwrap_or_default();
-                    delivery.answer(AckKind::Nak(Some(wait))).await;
-                    return Ok(None);
-                }
-                std::cmp::Ordering::Equal => (Record::clone(&record), revision),
-            },
+            Step::Later(wait) => {
+                delivery.answer(AckKind::Nak(Some(wait))).await;
+                return Ok(None);
+            }
         };
-        record.set_state(State::Running);
-        record.message = number;
-        begin(shared, lane, &job.id, &headers, &message.payload);
+        // Not before it is known that the job is to be made: what has ended has none.
+        if received.has_object && body.is_none() {
+            match streams.object(&Streams::body_object(&job.id)).await {
+                Err(ObjectError::Unavailable(error)) => {
+                    let pause = step::pause(delivered);
+                    tracing::warn!(
+                        id = job.id,
+                        error,
+                        ?pause,
+                        "body of an asynchronous call not read; trying again"
+                    );
+                    delivery.answer(AckKind::Nak(Some(pause))).await;
+                    return Ok(None);
+                }
+                found => body = Some(found),
+            }
+        }
+        begin(shared, lane, (&job.id, record.run), &headers, &message.payload);
         match shared.write(&streams, &record, revision).await {
             Ok(()) => {
                 job.created = time(record.created);
                 if let Some(acker) = delivery.keep() {
                     hold(shared, &job.id, acker);
                 }
+                let lost = match body {
+                    Some(Ok(body)) => {
+                        job.body = body;
+                        None
+                    }
+                    Some(Err(error)) => Some(format!("the body of the call is gone: {error}")),
+                    None => None,
+                };
                 let id = job.id.clone();
-                shared.inner().ready.push_back((job, record.tries));
+                let tries = record.tries;
+                shared.inner().ready.push_back(Claimed { job, tries, lost });
                 return Ok(Some(id));
             }
             Err(error) => {
@@ -274,9 +293,10 @@ async fn claim(shared: &Arc<Shared>, lane: &Lane, message: jetstream::Message) -
 }
 
 /// Notes that a job runs here.
-fn begin(shared: &Shared, lane: &Lane, id: &str, headers: &HeaderMap, payload: &Bytes) {
+fn begin(shared: &Shared, lane: &Lane, (id, run): (&str, u32), headers: &HeaderMap, payload: &Bytes) {
     let running = Running {
         lane: lane.clone(),
+        run,
         token: CancellationToken::new(),
         headers: headers.clone(),
         payload: payload.clone(),
@@ -321,9 +341,12 @@ pub(super) async fn finish(shared: &Shared, id: &str, finished: Finished) -> Res
     }
     let mut inner = shared.inner();
     inner.index.schedule.ended(&running.lane);
+    let now = Utc::now();
     if kept.is_err() {
-        let at = Utc::now() + UNKEPT;
-        inner.index.look_again(id, Utc::now(), Some(at));
+        inner.index.look_again(id, now, Some(now + UNKEPT));
+    } else if inner.index.get(id).is_some_and(|known| known.record.run != running.run) {
+        // Another run began while this one ended.
+        inner.index.look_again(id, now, None);
     }
     drop(inner);
     shared.changed.notify_one();
@@ -334,6 +357,12 @@ pub(super) async fn finish(shared: &Shared, id: &str, finished: Finished) -> Res
 async fn note(shared: &Shared, id: &str, finished: &Finished) -> Result<(), QueueError> {
     let streams = shared.streams()?;
     let known = shared.known(&streams, id).await?;
+    let run = shared.inner().running.get(id).map(|running| running.run);
+    let is_of = |record: &Record| run.is_none_or(|run| run == record.run);
+    if known.as_ref().is_some_and(|known| !is_of(&known.record)) {
+        // It was taken back, and driven again before this run had ended.
+        return Ok(());
+    }
     let was_cancelled = known.is_none_or(|known| known.record.state() == State::Cancelled);
     let ended = match finished.then {
         _ if was_cancelled => Some(State::Cancelled),
@@ -367,6 +396,9 @@ async fn note(shared: &Shared, id: &str, finished: &Finished) -> Result<(), Queu
     }
     let noted = shared
         .change(&streams, id, |record| {
+            if !is_of(record) {
+                return Ok(None);
+            }
             record.attempts = attempts::with(&record.attempts, &finished.attempt);
             record.tries += 1;
             if record.state() == State::Cancelled {

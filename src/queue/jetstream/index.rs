@@ -2,18 +2,15 @@
 //! revision first come or not, and which job is to be looked for next. Pure.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::record::Record;
-use crate::{
-    model::FunctionRef,
-    queue::{Count, Filter, Lane, State, Waiting, schedule::Schedule},
-};
+use super::{figures::Figures, record::Record, told};
+use crate::queue::{Filter, Lane, State, schedule::Schedule};
 
 /// First wait before a job is looked for again that was not there; it doubles.
 const LOOK: TimeDelta = TimeDelta::milliseconds(20);
@@ -32,6 +29,19 @@ pub(super) struct Known {
     looks: u32,
 }
 
+impl Known {
+    /// A record at its revision.
+    #[cfg(test)]
+    pub(super) fn new(record: Arc<Record>, revision: u64) -> Self {
+        Self {
+            record,
+            revision,
+            reading: 0,
+            looks: 0,
+        }
+    }
+}
+
 /// Everything that was read.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -40,14 +50,14 @@ pub(super) struct Index {
     /// Jobs that are gone, whose last message is still there: when that was, its number.
     graves: HashMap<String, (DateTime<Utc>, u64)>,
     pub(super) schedule: Schedule,
-    /// Jobs that have not ended, and bytes of their bodies.
-    pub(super) jobs: u64,
-    pub(super) bytes: u64,
+    pub(super) figures: Figures,
     /// How long others hold a job before it is looked for.
     lease: TimeDelta,
     /// Whether all jobs are in one line.
     is_shared: bool,
     reading: u64,
+    /// Whether everything was read once: what comes after is news.
+    is_settled: bool,
 }
 
 impl Index {
@@ -57,11 +67,11 @@ impl Index {
             order: BTreeSet::new(),
             graves: HashMap::new(),
             schedule: Schedule::default(),
-            jobs: 0,
-            bytes: 0,
+            figures: Figures::default(),
             lease: TimeDelta::from_std(lease).unwrap_or(TimeDelta::seconds(30)),
             is_shared,
             reading: 0,
+            is_settled: false,
         }
     }
 
@@ -86,6 +96,7 @@ impl Index {
 
     /// Everything was read: what did not come is gone.
     pub(super) fn settle(&mut self) {
+        self.is_settled = true;
         let reading = self.reading;
         let gone: Vec<String> = self
             .calls
@@ -108,14 +119,26 @@ impl Index {
         known.map(|known| known.reading = reading).is_some()
     }
 
-    /// Takes note of a record; false for an older one than is known. `is_here` for
-    /// a job that this gateway runs.
-    pub(super) fn apply(&mut self, record: Record, revision: u64, now: DateTime<Utc>, is_here: bool) -> bool {
+    /// Takes note of a record, and says which states its job got into, each with the
+    /// number of its try; `None` for an older one than is known. `is_here` for a job
+    /// that this gateway runs.
+    pub(super) fn apply(
+        &mut self,
+        record: Record,
+        revision: u64,
+        now: DateTime<Utc>,
+        is_here: bool,
+    ) -> Option<Vec<(State, u32)>> {
         let reading = self.reading;
         if self.is_read(&record.id, revision) {
-            return false;
+            return None;
         }
         let id = record.id.clone();
+        let changes = if self.is_settled {
+            told::changes(self.get(&id).map(|known| &*known.record), &record)
+        } else {
+            Vec::new()
+        };
         self.forget(&id);
         self.graves.remove(&id);
         let lane = self.lane(&record);
@@ -125,10 +148,7 @@ impl Index {
             State::Running if !is_here => self.schedule.add(&id, &lane, now + self.lease),
             _ => {}
         }
-        if !state.is_final() {
-            self.jobs += 1;
-            self.bytes += record.bytes;
-        }
+        self.figures.add(&record, lane);
         self.order.insert((record.created, id.clone()));
         let known = Known {
             record: Arc::new(record),
@@ -137,7 +157,7 @@ impl Index {
             looks: 0,
         };
         self.calls.insert(id, known);
-        true
+        Some(changes)
     }
 
     /// A job is gone.
@@ -163,10 +183,8 @@ impl Index {
         let Some(known) = self.calls.remove(id) else { return };
         self.schedule.remove(id);
         self.order.remove(&(known.record.created, id.to_owned()));
-        if !known.record.state().is_final() {
-            self.jobs = self.jobs.saturating_sub(1);
-            self.bytes = self.bytes.saturating_sub(known.record.bytes);
-        }
+        let lane = self.lane(&known.record);
+        self.figures.remove(&known.record, &lane);
     }
 
     /// A job that was taken from the schedule and not run is looked for again: soon
@@ -214,42 +232,6 @@ impl Index {
         let records = self.calls.values().map(|known| &known.record);
         records.filter(|record| is_old(record)).cloned().collect()
     }
-
-    pub(super) fn counts(&self) -> Vec<Count> {
-        let mut counts: HashMap<(FunctionRef, State), u64> = HashMap::new();
-        for known in self.calls.values() {
-            *counts
-                .entry((known.record.function(), known.record.state()))
-                .or_default() += 1;
-        }
-        let mut counts: Vec<_> = counts
-            .into_iter()
-            .map(|((function, state), jobs)| Count { function, state, jobs })
-            .collect();
-        counts.sort_by(|one, other| (&one.function, one.state.as_str()).cmp(&(&other.function, other.state.as_str())));
-        counts
-    }
-
-    /// Jobs of each function that are due and run nowhere.
-    pub(super) fn waiting(&self, now: DateTime<Utc>) -> HashMap<FunctionRef, Waiting> {
-        let mut waiting: HashMap<FunctionRef, Waiting> = HashMap::new();
-        for Known { record, .. } in self.calls.values() {
-            if record.url.is_none() && !record.state().is_final() {
-                let waiting = waiting.entry(record.function()).or_default();
-                if record.state() != State::Running && record.due() <= now {
-                    waiting.add(record.due());
-                }
-            }
-        }
-        waiting
-    }
-
-    /// Lanes with a job that has not ended.
-    pub(super) fn busy_lanes(&self) -> HashSet<Lane> {
-        let records = self.calls.values().map(|known| &known.record);
-        let unfinished = records.filter(|record| !record.state().is_final());
-        unfinished.map(|record| self.lane(record)).collect()
-    }
 }
 
 fn is_meant(filter: &Filter, record: &Record) -> bool {
@@ -263,7 +245,10 @@ fn is_meant(filter: &Filter, record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::{Allowed, Job, Target};
+    use crate::{
+        model::FunctionRef,
+        queue::{Allowed, Job, Target},
+    };
 
     struct Any;
 
@@ -307,18 +292,20 @@ mod tests {
     #[test]
     fn the_newest_revision_counts_in_whatever_order_they_come() {
         let mut index = Index::new(Duration::from_secs(30), false);
-        assert!(index.apply(record("a", State::Succeeded), 5, at(0), false));
-        assert!(!index.apply(record("a", State::Queued), 3, at(0), false));
-        assert_eq!((index.jobs, index.bytes, take(&mut index, 9)), (0, 0, None));
+        assert!(index.apply(record("a", State::Succeeded), 5, at(0), false).is_some());
+        assert!(index.apply(record("a", State::Queued), 3, at(0), false).is_none());
+        assert_eq!((index.figures.jobs, take(&mut index, 9)), (0, None));
         index.bury("a", 4, at(0));
         assert!(index.get("a").is_some(), "an older end");
         index.bury("a", 6, at(0));
-        assert!(index.get("a").is_none() && !index.apply(record("a", State::Queued), 3, at(0), false));
-        assert!(
-            index.apply(record("a", State::Queued), 7, at(0), false),
-            "the id is used again"
+        let older = index.apply(record("a", State::Queued), 3, at(0), false);
+        assert!(index.get("a").is_none() && older.is_none());
+        let again = index.apply(record("a", State::Queued), 7, at(0), false);
+        assert!(again.is_some(), "the id is used again");
+        assert_eq!(
+            (index.figures.jobs, index.figures.bytes, index.grave("a")),
+            (1, 5, None)
         );
-        assert_eq!((index.jobs, index.bytes, index.grave("a")), (1, 5, None));
     }
 
     #[test]
@@ -339,6 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_there_at_the_start_is_no_news_and_nothing_is_told_twice() {
+        let mut index = Index::new(Duration::from_secs(30), false);
+        let mut apply = |state, revision| index.apply(record("a", state), revision, at(0), false);
+        assert_eq!(apply(State::Queued, 1), Some(Vec::new()));
+        index.settle();
+        let mut apply = |state, revision| index.apply(record("a", state), revision, at(0), false);
+        // As it was written here, and as it is read.
+        assert_eq!(apply(State::Running, 2), Some(vec![(State::Running, 1)]));
+        assert_eq!(apply(State::Running, 2), None);
+        index.begin();
+        let mut apply = |state, revision| index.apply(record("a", state), revision, at(0), false);
+        assert_eq!(apply(State::Running, 2), None, "read again");
+        assert_eq!(apply(State::Succeeded, 4), Some(vec![(State::Succeeded, 0)]));
+    }
+
+    #[test]
     fn what_is_not_read_again_is_gone() {
         let mut index = Index::new(Duration::from_secs(30), false);
         for id in ["a", "b"] {
@@ -350,7 +353,7 @@ mod tests {
         index.settle();
         let found = index.list(&Filter::default(), None, 9);
         let found: Vec<_> = found.iter().map(|record| &*record.id).collect();
-        assert_eq!((found, index.jobs), (vec!["c", "b"], 1));
+        assert_eq!((found, index.figures.jobs), (vec!["c", "b"], 1));
         assert_eq!(
             index
                 .list(&Filter::default(), Some((at(0).timestamp_micros(), "c".to_owned())), 9)

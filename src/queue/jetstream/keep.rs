@@ -7,7 +7,9 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{AT_ONCE, Job, Lane, Published, PutError, QueueError, Record, Shared, Streams, unavailable};
+use super::{
+    AT_ONCE, GRAVE, Job, Lane, ObjectError, Published, PutError, QueueError, Record, Shared, Streams, unavailable,
+};
 
 /// Stands in line for jobs of a lane that are not known by their ids, and is none:
 /// those come from header fields, which cannot have such a character.
@@ -23,7 +25,9 @@ pub(super) fn is_stray(id: &str) -> bool {
 impl Shared {
     pub(super) fn has_room(&self, bytes: u64) -> Result<(), QueueError> {
         let inner = self.inner();
-        inner.bounds.admit(inner.index.jobs, inner.index.bytes, bytes)
+        inner
+            .bounds
+            .admit(inner.index.figures.jobs, inner.index.figures.bytes, bytes)
     }
 
     /// The id that an idempotency key stands for: the job's own, where it is new.
@@ -113,7 +117,16 @@ impl Shared {
         QueueError::unless_redrivable(id, record.state())?;
         self.has_room(record.bytes)?;
         let subject = streams.job_subject(id);
-        let found = match streams.get_large(&subject).await.map_err(unavailable)? {
+        let gone = |why: &str| {
+            QueueError::Conflict(format!(
+                "asynchronous call {id} cannot be made again: its request is gone: {why}"
+            ))
+        };
+        let have = |error| match error {
+            ObjectError::Gone(why) => gone(&why),
+            ObjectError::Unavailable(error) => unavailable(error),
+        };
+        let found = match streams.get_large(&subject).await.map_err(have)? {
             Some(found) => Some(found),
             // It ended so just now, and its message is where it was.
             None => streams
@@ -123,8 +136,11 @@ impl Shared {
                 .map(|message| (message.headers, message.payload)),
         };
         let Some((headers, payload)) = found else {
-            return Err(unavailable(format!("the request of call {id} is not there any more")));
+            return Err(gone("it is not in NATS any more"));
         };
+        if record.has_object {
+            streams.open_object(&Streams::body_object(id)).await.map_err(have)?;
+        }
         let run = record.run + 1;
         let receipt = streams
             .resend(&record.lane(), id, run, headers, payload)
@@ -172,15 +188,24 @@ impl Shared {
         Ok(removed.len() as u64)
     }
 
+    /// Removes what is left of jobs that have been gone for long enough.
+    pub(super) async fn clear_graves(&self, streams: &Streams) -> Result<(), String> {
+        let graves = self.inner().index.old_graves(Utc::now() - GRAVE);
+        for id in graves {
+            streams.erase(&streams.call_subject(&id)).await?;
+            self.inner().index.clear_grave(&id);
+        }
+        Ok(())
+    }
+
     /// Has messages looked for of which nothing is known: who sent them ended before
     /// it could write their records.
     pub(super) async fn look_for_strays(&self, streams: &Streams) -> Result<(), String> {
         let lanes = streams.waiting_lanes().await?;
         let mut inner = self.inner();
-        let busy = inner.index.busy_lanes();
         for lane in lanes {
             let lane = if self.options.is_shared { Lane::All } else { lane };
-            if !busy.contains(&lane) {
+            if !inner.index.figures.is_busy(&lane) {
                 inner.index.schedule.add(&stray(&lane), &lane, Utc::now());
             }
         }

@@ -27,13 +27,16 @@ use async_nats::{
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
 
 use super::{Options, message};
 use crate::{
     model::FunctionRef,
     queue::{Job, Lane},
 };
+
+mod objects;
+
+pub(super) use objects::ObjectError;
 
 /// Room for header fields in a message.
 const HEAD: usize = 16 * 1024;
@@ -83,8 +86,15 @@ pub(super) struct Streams {
     pub(super) work: Stream,
     pub(super) calls: Stream,
     bodies: ObjectStore,
+    /// What the object store is kept in.
+    store: Stream,
     queue: String,
     ack_wait: Duration,
+}
+
+/// The object store of a queue.
+fn bucket(queue: &str) -> String {
+    format!("OF_{queue}_bodies")
 }
 
 fn words(error: impl std::fmt::Display) -> String {
@@ -117,21 +127,24 @@ impl Streams {
             ..stream::Config::default()
         };
         let bodies = object_store::Config {
-            bucket: format!("{name}_bodies"),
+            bucket: bucket(&queue),
             num_replicas: options.replicas,
             ..object_store::Config::default()
+        };
+        let store = format!("OBJ_{}", bodies.bucket);
+        let bodies = match context.create_object_store(bodies.clone()).await {
+            Ok(bodies) => bodies,
+            // Where it is there, somebody may have made it otherwise.
+            Err(error) => {
+                let found = context.get_object_store(&bodies.bucket).await;
+                found.map_err(|_| error.to_string())?
+            }
         };
         Ok(Self {
             work: stream(&context, work).await?,
             calls: stream(&context, calls).await?,
-            bodies: match context.create_object_store(bodies.clone()).await {
-                Ok(bodies) => bodies,
-                // Where it is there, somebody may have made it otherwise.
-                Err(error) => {
-                    let found = context.get_object_store(&bodies.bucket).await;
-                    found.map_err(|_| error.to_string())?
-                }
-            },
+            store: context.get_stream(&store).await.map_err(words)?,
+            bodies,
             client,
             context,
             queue,
@@ -223,75 +236,6 @@ impl Streams {
     /// Removes what subjects have.
     pub(super) async fn erase(&self, subject: &str) -> Result<(), String> {
         self.calls.purge().filter(subject).await.map(drop).map_err(words)
-    }
-
-    /// Writes something that may be large.
-    pub(super) async fn put_large(
-        &self,
-        subject: String,
-        mut headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<(), String> {
-        let payload = if payload.len() + HEAD > self.client.server_info().max_payload {
-            self.put_object(&subject, &payload).await?;
-            headers.insert(message::OBJECT, &*subject);
-            Bytes::new()
-        } else {
-            payload
-        };
-        let put = self.put(subject, headers, payload, None).await;
-        put.map(drop).map_err(words)
-    }
-
-    /// What [`Streams::put_large`] wrote.
-    pub(super) async fn get_large(&self, subject: &str) -> Result<Option<(HeaderMap, Bytes)>, String> {
-        let Some(found) = self.get(subject).await? else {
-            return Ok(None);
-        };
-        let payload = match found.headers.get(message::OBJECT) {
-            Some(object) if object.as_str() == subject => self.object(subject).await?,
-            _ => found.payload,
-        };
-        Ok(Some((found.headers, payload)))
-    }
-
-    /// Removes it.
-    pub(super) async fn erase_large(&self, subject: &str) -> Result<(), String> {
-        if let Some(found) = self.get(subject).await? {
-            if found
-                .headers
-                .get(message::OBJECT)
-                .is_some_and(|object| object.as_str() == subject)
-            {
-                self.erase_object(subject).await;
-            }
-            self.erase(subject).await?;
-        }
-        Ok(())
-    }
-
-    async fn put_object(&self, name: &str, mut bytes: &[u8]) -> Result<(), String> {
-        self.bodies.put(name, &mut bytes).await.map(drop).map_err(words)
-    }
-
-    /// An object's bytes.
-    pub(super) async fn object(&self, name: &str) -> Result<Bytes, String> {
-        let mut bytes = Vec::new();
-        let mut object = self.bodies.get(name).await.map_err(words)?;
-        object.read_to_end(&mut bytes).await.map_err(words)?;
-        Ok(bytes.into())
-    }
-
-    /// Removes an object; one that stays takes room and does no other harm.
-    pub(super) async fn erase_object(&self, name: &str) {
-        if let Err(error) = self.bodies.delete(name).await {
-            tracing::warn!(name, %error, "object of an asynchronous call not removed");
-        }
-    }
-
-    /// The object of a job's body.
-    pub(super) fn body_object(id: &str) -> String {
-        format!("body.{}", token(id))
     }
 
     /// Sends a job's message.

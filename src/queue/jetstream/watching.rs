@@ -13,7 +13,7 @@ use chrono::Utc;
 use futures_util::StreamExt;
 
 use super::{
-    Shared, message,
+    GRAVE, Shared, message,
     streams::{About, Streams},
 };
 
@@ -105,6 +105,21 @@ async fn read(shared: &Shared, client: &mut Option<Client>) -> Result<std::conve
         settle(is_last);
     }
     Err("the server ended the list of records".to_owned())
+}
+
+/// Forgets jobs that have been gone for a while. In every gateway that reads records,
+/// also in one that makes no calls: it learns of all that go.
+pub(super) async fn tend(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(GRAVE / 2).await;
+        let cleared = async {
+            let streams = shared.streams().map_err(|error| error.to_string())?;
+            shared.clear_graves(&streams).await
+        };
+        if let Err(error) = cleared.await {
+            tracing::debug!(error, "calls that are gone not forgotten yet");
+        }
+    }
 }
 
 /// Takes calls that others send to the queue's own subject, as OpenFaaS does, into
