@@ -233,9 +233,10 @@ mod tests {
         let (a, b) = (status("a", "x", 1), status("b", "x", 1));
         let since = known.version();
         let nothing = |news: Option<(Vec<News>, _)>| {
-            assert_eq!(told(news.into_iter().flat_map(|(news, _)| news)), Vec::<String>::new())
+            let told = told(news.into_iter().flat_map(|(news, _)| news));
+            assert_eq!(told, Vec::<String>::new());
         };
-        nothing(known.put_aside(list(&[a.clone()], true, since)));
+        nothing(known.put_aside(list(std::slice::from_ref(&a), true, since)));
         nothing(known.put_aside(list(&[a.clone(), b.clone()], true, since)));
         assert_eq!(taken_up(&mut known), ["+a", "+b"]);
         assert_eq!(taken_up(&mut known), Vec::<String>::new());
@@ -250,8 +251,8 @@ mod tests {
 
         // A list that knows less does not hide what is gone.
         let since = known.version();
-        nothing(known.put_aside(list(&[b.clone()], true, since)));
-        let half = list(&[b.clone()], false, since);
+        nothing(known.put_aside(list(std::slice::from_ref(&b), true, since)));
+        let half = list(std::slice::from_ref(&b), false, since);
         let news = known.put_aside(half.clone()).map(|(news, _)| told(news));
         assert_eq!(news, Some(vec!["b=1".to_owned(), "-a".to_owned()]));
         nothing(known.put_aside(half));
@@ -298,7 +299,7 @@ mod tests {
         assert_eq!(known.take_touched(), [function.clone()].into());
         assert_eq!(known.take_touched(), [].into());
         assert_eq!(told(known.look(&function, Some(a.clone()))), ["+a"]);
-        assert_eq!(told(known.list(&list(&[b.clone()], true, begun))), ["+b"]);
+        assert_eq!(told(known.list(&list(std::slice::from_ref(&b), true, begun))), ["+b"]);
 
         let begun = known.version();
         known.touch(&function);
@@ -314,7 +315,10 @@ mod tests {
         // By a caller who leaves the namespace to the provider.
         let unnamed = FunctionRef::new("a", "");
         known.touch(&unnamed);
-        assert_eq!(told(known.list(&list(&[b.clone()], true, begun))), Vec::<String>::new());
+        assert_eq!(
+            told(known.list(&list(std::slice::from_ref(&b), true, begun))),
+            Vec::<String>::new()
+        );
         assert_eq!(known.look(&unnamed, None), Some(News::Removed(function)));
     }
 }

@@ -229,12 +229,13 @@ impl Worker {
         let channel = &snapshot.config.queue.nats_channel;
         let under_way = (job.target == Target::Function && lost.is_none())
             .then(|| kept.begins(channel, snapshot.metrics.bounded_label(&job.function)));
-        let went = match lost {
-            Some(why) => Some(Tried::lost(&job, why)),
-            None => tokio::select! {
+        let went = if let Some(why) = lost {
+            Some(Tried::lost(&job, why))
+        } else {
+            tokio::select! {
                 tried = self.attempt(&snapshot, &job, number, settings) => Some(tried),
                 () = queue.cancelled(&job.id) => None,
-            },
+            }
         };
         let tried = Timed {
             number,
