@@ -223,7 +223,10 @@ impl Scaling {
     ) -> Result<Option<Duration>, ProviderError> {
         if self.provider.tracks_replicas() {
             return match self.provider.upstream(function) {
-                Err(ProviderError::NotReady { .. }) if policy.from_zero => self.activated(function, policy).await,
+                Err(ProviderError::NotReady { .. }) if policy.from_zero => {
+                    // In boxes: calls of warm functions should not have room for them.
+                    Box::pin(self.activated(function, policy)).await
+                }
                 Err(error) => Err(error),
                 Ok(_) => Ok(None),
             };
@@ -231,10 +234,10 @@ impl Scaling {
         if !policy.from_zero || self.known_ready(function, policy) {
             return Ok(None);
         }
-        if self.share(function, Flight::Look, policy).await? {
+        if Box::pin(self.share(function, Flight::Look, policy)).await? {
             return Ok(None);
         }
-        self.activated(function, policy).await
+        Box::pin(self.activated(function, policy)).await
     }
 
     /// Whether a function is known to be ready, which [`Scaling::ensure`] would

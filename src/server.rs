@@ -145,14 +145,14 @@ impl Service {
             return observed(&snapshot, problem_response(&problem, form), record);
         }
         let route = match way::of(&snapshot.routes, &request) {
-            Way::Own => return self.own(snapshot, request, record, (peer, started), form).await,
+            Way::Own => None,
             Way::Below(path) => {
                 let Some(uri) = way::with_path(request.uri(), path) else {
                     let problem = outside(snapshot.routes.base_path());
                     return observed(&snapshot, problem_response(&problem, form), record);
                 };
                 *request.uri_mut() = uri;
-                return self.own(snapshot, request, record, (peer, started), form).await;
+                None
             }
             Way::Method(allow) => {
                 let text = format!("{} is not allowed here; see the Allow header", request.method());
@@ -169,24 +169,36 @@ impl Service {
                 record.route(&route);
                 return observed(&snapshot, problem_response(&routed::ambiguous(&route), form), record);
             }
-            Way::Route(route) => route,
+            Way::Route(route) => Some(route),
         };
-        record.route(&route);
-        let (called, cookie) = match routed::turn(&route, &mut request) {
-            Ok(Turned::Call(called, cookie)) => (called, cookie),
-            Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
-            Err(problem) => return observed(&snapshot, problem_response(&problem, form), record),
+        let (request, called, cookie) = match route {
+            None if request.uri().path().starts_with(target::FUNCTION_PREFIX) => {
+                let request = Received::of(request).map(RequestBody::Received);
+                (Box::new(request), Called::ByName, None)
+            }
+            // In boxes, as calls are: the HTTP library moves the future of a request.
+            None => return Box::pin(self.own(snapshot, request, record, (peer, started), form)).await,
+            Some(route) => {
+                record.route(&route);
+                let (called, cookie) = match routed::turn(&route, &mut request) {
+                    Ok(Turned::Call(called, cookie)) => (called, cookie),
+                    Ok(Turned::Answer(response)) => return observed(&snapshot, response, record),
+                    Err(problem) => return observed(&snapshot, problem_response(&problem, form), record),
+                };
+                let trace = record.carried();
+                let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, trace, rand::random());
+                record.copied(copying);
+                (Box::new(request), called, cookie)
+            }
         };
-        let (request, copying) = mirror::copy(self, &snapshot, &route, request, peer, record.carried(), rand::random());
-        record.copied(copying);
-        let mut response = invoke::call(snapshot, self, request, &called, record, peer, form).await;
+        let mut response = Box::pin(invoke::call(snapshot, self, request, &called, record, peer, form)).await;
         if let Some(cookie) = cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         response
     }
 
-    /// Answers for one of the gateway's own paths.
+    /// Answers for one of the gateway's own paths that leads to no function.
     async fn own(
         &self,
         snapshot: Arc<Snapshot>,
@@ -196,11 +208,6 @@ impl Service {
         form: Form,
     ) -> Response<Body> {
         let path = request.uri().path();
-        if path.starts_with(target::FUNCTION_PREFIX) {
-            let called = Called::ByName;
-            let request = Received::of(request).map(RequestBody::Received);
-            return invoke::call(snapshot, self, request, &called, record, peer, form).await;
-        }
         if path.starts_with(target::ASYNC_PREFIX) {
             let allow = enqueue::allow(path);
             let answered = if request.method() == Method::DELETE {

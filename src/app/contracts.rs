@@ -154,7 +154,7 @@ async fn fetch(snapshot: &Snapshot, asked: &Asked, status: Option<&FunctionStatu
 
     let _in_flight = upstream.endpoint.begin();
     let protocol = protocol::of(&upstream, &settings);
-    let answer = upstream.endpoint.send(request, protocol).await;
+    let answer = upstream.endpoint.send(Box::new(request), protocol).await;
     let answer = answer.map_err(|failure| unavailable(failure.error.to_string()))?;
     if answer.status() != StatusCode::OK {
         return Err(unavailable(format!("the function answered {}", answer.status())));

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     body::{self, Deadline, DeadlinePassed, Observe, TimedBody, TooLarge, bound_in},
     headers::{self, CallHeaders},
-    keep::{Kept, keep},
+    keep::{Keep, keep},
     protocol,
     retry::{self, Budget},
     target,
@@ -125,7 +125,7 @@ pub struct Switched<G> {
 /// # Errors
 /// [`ForwardError`], or what `choose` failed with.
 pub async fn forward<B, E, G>(
-    request: Request<B>,
+    request: Box<Request<B>>,
     rest: &str,
     call: &Call<'_>,
     mut choose: impl FnMut() -> Result<Upstream, E>,
@@ -169,9 +169,12 @@ where
     if let Some(budget) = call.budget.filter(|_| settings.retries.is_some()) {
         budget.call();
     }
-    let (kept, body, upload) = keep(&parts, body, call).await?;
+    let (kept, body, upload) = match keep(&parts, body, call) {
+        Keep::Now(kept) => kept,
+        Keep::Read(reading) => reading.await?,
+    };
 
-    let mut request = Request::from_parts(parts, body);
+    let mut request = Box::new(Request::from_parts(parts, body));
     let (mut retries, mut skipped) = (0, 0);
     let (response, in_flight) = loop {
         let in_flight = upstream.endpoint.begin();
@@ -198,7 +201,7 @@ where
         }
         let again = pause(call, &tried, kept.is_some(), retries).and_then(|pause| {
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
-            Some((pause, unsent.or_else(|| kept.as_ref().map(Kept::request))?))
+            Some((pause, unsent.or_else(|| Some(Box::new(kept.as_ref()?.request())))?))
         });
         let Some((pause, next)) = again else {
             break (tried.map_err(|failed| failed.error)?, in_flight);
@@ -230,12 +233,12 @@ type Tried = Result<Response<AnswerBody>, Box<Failed>>;
 struct Failed {
     error: ForwardError,
     /// The request, when nothing of it was sent.
-    unsent: Option<Request<Body>>,
+    unsent: Option<Box<Request<Body>>>,
 }
 
 /// Sends a request once. The function's time for its first byte begins when it
 /// has the whole request, for a caller that sends slowly is none of its doing.
-async fn attempt(call: &Call<'_>, upstream: &Upstream, request: Request<Body>, upload: Option<&Upload>) -> Tried {
+async fn attempt(call: &Call<'_>, upstream: &Upstream, request: Box<Request<Body>>, upload: Option<&Upload>) -> Tried {
     let protocol = protocol::of(upstream, call.settings);
     let mut sending = pin!(upstream.endpoint.send(request, protocol));
     if let Some(upload) = upload.filter(|_| call.settings.first_byte.is_some()) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
@@ -28,14 +29,22 @@ impl Kept {
     }
 }
 
+/// What is kept of the request where it may be sent again, the body to send, and
+/// who watches that while it comes.
+type Sent = (Option<Box<Kept>>, Body, Option<Arc<Upload>>);
+
+/// What becomes of a request's body before it is sent.
+pub(super) enum Keep<'c> {
+    /// Nothing has to be waited for.
+    Now(Sent),
+    /// It is read to its end first.
+    Read(BoxFuture<'c, Result<Sent, ForwardError>>),
+}
+
 /// The body to send, and what is kept of the request where it may be sent
 /// again: its method is one that may, and its body is known to be small. Such a
-/// body is read here to its end; any other is watched while it comes.
-pub(super) async fn keep<B>(
-    parts: &Parts,
-    body: B,
-    call: &Call<'_>,
-) -> Result<(Option<Kept>, Body, Option<Arc<Upload>>), ForwardError>
+/// body is read to its end; any other is watched while it comes.
+pub(super) fn keep<'c, B>(parts: &'c Parts, body: B, call: &'c Call<'_>) -> Keep<'c>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -46,23 +55,23 @@ where
         .retries
         .as_ref()
         .is_some_and(|retries| retries.methods.contains(&parts.method) && small(retries.max_body));
-    let kept = |body| Kept {
-        parts: parts.clone(),
-        body,
+    let kept = |body| {
+        let parts = parts.clone();
+        Box::new(Kept { parts, body })
     };
     if body.is_end_stream() {
-        return Ok((
-            keep.then(|| kept(Bytes::new())),
-            body.map_err(Into::into).boxed_unsync(),
-            None,
-        ));
+        let kept = keep.then(|| kept(Bytes::new()));
+        return Keep::Now((kept, body.map_err(Into::into).boxed_unsync(), None));
     }
     let timed = |deadline| TimedBody::new(body, deadline, ()).limit(settings.max_request);
     if !keep {
         let (upload, body) = Upload::watch(timed(call.receive));
-        return Ok((None, body.boxed_unsync(), Some(upload)));
+        return Keep::Now((None, body.boxed_unsync(), Some(upload)));
     }
-    let whole = timed(call.receive.or_earlier(call.answer)).collect().await;
-    let bytes = whole.map_err(|error| unreadable(&*error))?.to_bytes();
-    Ok((Some(kept(bytes.clone())), body::full(bytes), None))
+    let whole = timed(call.receive.or_earlier(call.answer));
+    Keep::Read(Box::pin(async move {
+        let whole = whole.collect().await;
+        let bytes = whole.map_err(|error| unreadable(&*error))?.to_bytes();
+        Ok((Some(kept(bytes.clone())), body::full(bytes), None))
+    }))
 }

@@ -61,7 +61,7 @@ pub(super) struct ByRoute {
 pub(super) async fn call(
     snapshot: Arc<Snapshot>,
     service: &Service,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     called: &Called,
     mut record: Record,
     peer: SocketAddr,
@@ -118,7 +118,7 @@ pub(super) async fn call(
 /// `policy` is for the answer, whatever it will be.
 async fn forward(
     snapshot: &Arc<Snapshot>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     (called, reach): (&Called, Reach),
     peer: SocketAddr,
     call_headers: &CallHeaders,
@@ -291,6 +291,17 @@ pub(super) async fn resolve(
     if let Some(known) = key.and_then(|key| snapshot.functions.get(key)) {
         return Ok(known);
     }
+    // In a box: calls of functions that are known should not keep room for it.
+    Box::pin(look_up(snapshot, name, key, route)).await
+}
+
+/// The function of a name that is not in the table, put there under `key`.
+async fn look_up(
+    snapshot: &Arc<Snapshot>,
+    name: &str,
+    key: Option<&str>,
+    route: Option<&crate::config::Route>,
+) -> Result<Arc<CalledFunction>, Problem> {
     let version = snapshot.functions.version();
     let function = FunctionRef::parse(name, snapshot.config.default_namespace())
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
@@ -424,13 +435,14 @@ fn tunnel(tasks: &Tasks, downstream: OnUpgrade, switched: Switched<Record>, busy
 /// The call's id, kept or new, and its start time.
 pub(super) fn call_headers(request: &HeaderMap) -> CallHeaders {
     let call_id = given_call_id(request).cloned().unwrap_or_else(new_call_id);
-    let nanos = SystemTime::now()
+    let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_nanos();
+        .unwrap_or(Duration::ZERO);
+    // Enough until the year 2554.
+    let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
     CallHeaders {
         call_id,
-        start_time: text(&nanos.to_string()),
+        start_time: HeaderValue::from(nanos),
         request_changes: None,
     }
 }
@@ -441,7 +453,8 @@ fn given_call_id(request: &HeaderMap) -> Option<&HeaderValue> {
 }
 
 fn new_call_id() -> HeaderValue {
-    text(&Uuid::new_v4().to_string())
+    let mut buffer = Uuid::encode_buffer();
+    text(Uuid::new_v4().hyphenated().encode_lower(&mut buffer))
 }
 
 /// Gives a call an id that has none yet.

@@ -237,7 +237,7 @@ impl Sending {
             let mut record = Record::new(&snapshot, Kind::Mirror, &request, peer, Instant::now());
             record.route(&route);
             let form = Form::wanted(request.version(), request.headers());
-            let answer = invoke::call(snapshot, &service, request, &called, record, peer, form).await;
+            let answer = invoke::call(snapshot, &service, Box::new(request), &called, record, peer, form).await;
             let mut answer = answer.into_body();
             // To its end, which is what its time and size are counted by.
             while let Some(Ok(_)) = answer.frame().await {}

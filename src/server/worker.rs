@@ -342,7 +342,7 @@ impl Worker {
         let answer = invoke::call(
             Arc::clone(snapshot),
             &self.service,
-            request,
+            Box::new(request),
             &Called::ByName,
             record,
             peer,

@@ -75,10 +75,10 @@ impl Driven {
     /// closes the connection.
     pub(super) async fn send(
         mut self,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Response<AnswerBody>, TrySendError<Request<Body>>> {
-        let mut answer = Box::pin(self.sender.try_send_request(request));
+        let mut answer = Box::pin(self.sender.try_send_request(*request));
         let answered = poll_fn(|cx| {
             let ended = self.drive(cx);
             match answer.as_mut().poll(cx) {

@@ -351,15 +351,15 @@ impl Endpoint {
     /// upstream and no other.
     pub(super) async fn send_http2(
         self: &Arc<Self>,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<Response<AnswerBody>, Box<SendFailure>> {
-        let (replay, mut request) = Replay::of(request);
+        let (replay, mut request) = Replay::of(*request);
         let (mut moves, mut refused) = (0, false);
         loop {
             let lane = match self.lane().await {
                 Ok(lane) => lane,
                 Err(error) => {
-                    let unsent = replay.request();
+                    let unsent = replay.request().map(Box::new);
                     return Err(Box::new(SendFailure { error, unsent }));
                 }
             };
@@ -393,6 +393,7 @@ impl Endpoint {
                     (SendError::Lost { address, cause }, replay.request())
                 }
             };
+            let unsent = unsent.map(Box::new);
             return Err(Box::new(SendFailure { error, unsent }));
         }
     }
@@ -496,8 +497,8 @@ mod tests {
         (listener, port)
     }
 
-    fn request() -> Request<Body> {
-        Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync())
+    fn request() -> Box<Request<Body>> {
+        Box::new(Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync()))
     }
 
     /// Answers in whatever it is spoken to in.
@@ -577,7 +578,7 @@ mod tests {
                     let sent = format!("{caller}/{number}");
                     let body = http_body_util::Full::new(bytes::Bytes::from(sent.clone()));
                     let request = Request::post("/").body(body.map_err(|never| match never {}).boxed_unsync());
-                    let answer = endpoint.send(request.expect("a request"), Protocol::Http2).await;
+                    let answer = endpoint.send(Box::new(request.expect("a request")), Protocol::Http2).await;
                     let body = answer.expect("an answer").into_body().collect().await.expect("a body");
                     assert_eq!(body.to_bytes(), sent);
                 }

@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     connect::{Address, ConnectError},
@@ -26,7 +26,7 @@ use super::{
     plain::PlainConnection,
     replay::BodyError,
     turns::Turns,
-    ways::{self, Grant, Wish},
+    ways::{self, Grant, Place, Wish},
 };
 
 /// Error of a streamed body.
@@ -112,7 +112,7 @@ pub struct SendFailure {
     /// What went wrong.
     pub error: SendError,
     /// The request, unsent: another endpoint may be tried.
-    pub unsent: Option<Request<Body>>,
+    pub unsent: Option<Box<Request<Body>>>,
 }
 
 /// One address that takes calls, its idle connections and its load.
@@ -186,13 +186,14 @@ impl Endpoint {
     }
 
     /// Sends a request and returns its answer, body unread. Dropping the future
-    /// cancels the call upstream.
+    /// cancels the call upstream. The request is in a box because several futures
+    /// hand it down, each of which would have room for it else.
     ///
     /// # Errors
     /// [`SendFailure`], with the request when nothing was sent.
     pub async fn send(
         self: &Arc<Self>,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         protocol: Protocol,
     ) -> Result<Response<AnswerBody>, Box<SendFailure>> {
         match protocol {
@@ -209,8 +210,10 @@ impl Endpoint {
     /// body whose method is idempotent goes out once more, on a new connection
     /// (RFC 9110 section 9.2.2). Dropping the future closes the connection in
     /// use.
-    async fn send_http1(self: &Arc<Self>, request: Request<Body>) -> Result<Response<AnswerBody>, Box<SendFailure>> {
-        let mut request = request;
+    async fn send_http1(
+        self: &Arc<Self>,
+        mut request: Box<Request<Body>>,
+    ) -> Result<Response<AnswerBody>, Box<SendFailure>> {
         let mut fresh = false;
         loop {
             let (driven, reused) = match self.driven(fresh).await {
@@ -224,7 +227,7 @@ impl Endpoint {
             match driven.send(request, self).await {
                 Ok(response) => return Ok(response),
                 Err(mut failed) => {
-                    let unsent = failed.take_message();
+                    let unsent = failed.take_message().map(Box::new);
                     let cause = failed.into_error();
                     request = match (unsent, copy) {
                         (Some(unsent), _) if reused => unsent,
@@ -255,15 +258,17 @@ impl Endpoint {
         let due = ways::due(&limits);
         match self.way(&limits, fresh, due).await? {
             Grant::Kept(driven) => Ok((driven, true)),
-            Grant::Open(place) => {
-                let stream = self.connect(place, &limits, due).await?;
-                let driven = Driven::begin(stream).await.map_err(|cause| SendError::Broken {
-                    address: self.address.described(),
-                    cause,
-                })?;
-                Ok((driven, false))
-            }
+            // In a box: calls on kept connections should not have room for it.
+            Grant::Open(place) => Ok((Box::pin(self.open(place, &limits, due)).await?, false)),
         }
+    }
+
+    async fn open(self: &Arc<Self>, place: Place, limits: &PoolLimits, due: Instant) -> Result<Driven, SendError> {
+        let stream = self.connect(place, limits, due).await?;
+        Driven::begin(stream).await.map_err(|cause| SendError::Broken {
+            address: self.address.described(),
+            cause,
+        })
     }
 
     /// Keeps a connection on which another request can be sent.
@@ -322,7 +327,7 @@ impl PoolLimits {
 }
 
 /// A copy to send again, of a request that may be.
-fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
+fn repeatable(request: &Request<Body>) -> Option<Box<Request<Body>>> {
     if !request.body().is_end_stream() || !request.method().is_idempotent() {
         return None;
     }
@@ -331,7 +336,7 @@ fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
     request.uri().clone_into(copy.uri_mut());
     *copy.version_mut() = request.version();
     request.headers().clone_into(copy.headers_mut());
-    Some(copy)
+    Some(Box::new(copy))
 }
 
 impl fmt::Debug for Endpoint {

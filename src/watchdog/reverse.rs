@@ -151,6 +151,7 @@ impl Server {
             Ok(asked) => asked,
             Err(response) => return *response,
         };
+        let asked = Box::new(asked);
         let sent = match deadline {
             None => Ok(self.endpoint.send(asked, protocol).await),
             Some(deadline) => tokio::time::timeout_at(deadline.at, self.endpoint.send(asked, protocol))

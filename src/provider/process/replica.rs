@@ -289,7 +289,7 @@ async fn probe(endpoint: &Arc<Endpoint>) -> bool {
     );
     match request {
         Ok(request) => endpoint
-            .send(request, Protocol::Http1)
+            .send(Box::new(request), Protocol::Http1)
             .await
             .is_ok_and(|response| response.status() == StatusCode::OK),
         Err(_) => false,
