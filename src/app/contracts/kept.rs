@@ -1,0 +1,218 @@
+//! Fetched contracts in the state directory, so that a gateway that starts knows
+//! those of functions that it does not start: one file for each function. What is
+//! read is judged like what is fetched, and what cannot be read is left alone until
+//! the function is asked again. Blocking; callers run it where blocking is allowed.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{contracts::Saved, model::FunctionRef, state};
+
+/// Most functions whose contracts are kept; those of further ones are fetched again.
+const MOST: usize = 1000;
+
+/// A file may be this much larger than the document in it: JSON has up to six bytes
+/// for one, and there are names beside it.
+const WRITTEN: (usize, usize) = (6, 4096);
+
+/// A file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    name: String,
+    namespace: String,
+    path: String,
+    document: String,
+}
+
+/// What is kept, and where.
+#[derive(Debug)]
+pub(super) struct Kept {
+    folder: PathBuf,
+    /// The digest of each file's content.
+    there: BTreeMap<FunctionRef, [u8; 32]>,
+}
+
+impl Kept {
+    /// Finds what an earlier gateway has kept, of documents of `largest` bytes at most.
+    pub(super) fn open(folder: PathBuf, largest: usize) -> io::Result<(Self, Vec<Saved>)> {
+        state::make_directory(&folder)?;
+        state::remove_temporary(&folder)?;
+        let mut there = BTreeMap::new();
+        let mut all = Vec::new();
+        for (path, _) in state::entries(&folder)? {
+            match read(&path, largest) {
+                Ok((saved, digest)) if path == place(&folder, &saved.function) && all.len() < MOST => {
+                    there.insert(saved.function.clone(), digest);
+                    all.push(saved);
+                }
+                Ok((saved, _)) => {
+                    tracing::warn!(path = %path.display(), function = %saved.function, "no kept contract has this place; it is not read");
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), error, "a kept contract cannot be read; its function is asked again");
+                }
+            }
+        }
+        Ok((Self { folder, there }, all))
+    }
+
+    /// Keeps a document, unless it is there already.
+    pub(super) fn put(&mut self, saved: Saved) -> io::Result<()> {
+        let Saved { function, path, text } = saved;
+        let stored = Stored {
+            name: function.name.clone(),
+            namespace: function.namespace.clone(),
+            path,
+            document: text,
+        };
+        let content = serde_json::to_vec(&stored)?;
+        let digest: [u8; 32] = Sha256::digest(&content).into();
+        let known = self.there.get(&function);
+        if known == Some(&digest) || known.is_none() && self.there.len() >= MOST {
+            return Ok(());
+        }
+        state::write(&place(&self.folder, &function), &content)?;
+        self.there.insert(function, digest);
+        Ok(())
+    }
+
+    /// Whether all that is kept is of functions that are wanted.
+    pub(super) fn is_all(&self, wanted: impl Fn(&FunctionRef) -> bool) -> bool {
+        self.there.keys().all(wanted)
+    }
+
+    /// Forgets those of functions that are not wanted.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&FunctionRef) -> bool) -> io::Result<()> {
+        let gone: Vec<_> = self
+            .there
+            .keys()
+            .filter(|function| !wanted(function))
+            .cloned()
+            .collect();
+        for function in gone {
+            state::remove(&place(&self.folder, &function))?;
+            self.there.remove(&function);
+        }
+        Ok(())
+    }
+}
+
+/// Where a function's is. Providers name functions as they like, so not by its name.
+fn place(folder: &Path, function: &FunctionRef) -> PathBuf {
+    let digest = Sha256::digest(format!("{}/{}", function.namespace, function.name));
+    let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    folder.join(format!("{name}.json"))
+}
+
+fn read(path: &Path, largest: usize) -> Result<(Saved, [u8; 32]), String> {
+    let told = |error: io::Error| error.to_string();
+    let (times, more) = WRITTEN;
+    let most = largest.saturating_mul(times).saturating_add(more);
+    let length = fs::metadata(path).map_err(told)?.len();
+    if usize::try_from(length).is_ok_and(|length| length > most) {
+        return Err(format!(
+            "it has {length} bytes, more than a document of openapi.max_size"
+        ));
+    }
+    let content = fs::read(path).map_err(told)?;
+    let stored: Stored = serde_json::from_slice(&content).map_err(|error| error.to_string())?;
+    if stored.document.len() > largest {
+        return Err("the document is larger than openapi.max_size".to_owned());
+    }
+    let saved = Saved {
+        function: FunctionRef::new(stored.name, stored.namespace),
+        path: stored.path,
+        text: stored.document,
+    };
+    Ok((saved, Sha256::digest(&content).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn saved(name: &str, text: &str) -> Saved {
+        Saved {
+            function: FunctionRef::new(name, "x"),
+            path: "/o".to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    fn names(all: &[Saved]) -> Vec<&str> {
+        all.iter().map(|saved| saved.function.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_was_put_is_found_again_and_what_went_is_not() {
+        let state = tempfile::tempdir().expect("a directory");
+        let folder = state.path().join("contracts");
+        let (mut kept, found) = Kept::open(folder.clone(), 100).expect("opened");
+        assert!(found.is_empty());
+        for name in ["a", "../b", ""] {
+            kept.put(saved(name, "one")).expect("written");
+        }
+        kept.put(saved("a", "two")).expect("written");
+        let (mut kept, mut found) = Kept::open(folder.clone(), 100).expect("opened");
+        found.sort_by(|one, other| one.function.cmp(&other.function));
+        assert_eq!(names(&found), ["", "../b", "a"]);
+        assert_eq!((&*found[2].path, &*found[2].text), ("/o", "two"));
+        let mode = fs::metadata(place(&folder, &found[2].function))
+            .expect("there")
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+
+        assert!(!kept.is_all(|function| function.name == "a"));
+        kept.retain(|function| function.name == "a").expect("removed");
+        assert!(kept.is_all(|function| function.name == "a"));
+        let (_, found) = Kept::open(folder, 100).expect("opened");
+        assert_eq!(names(&found), ["a"]);
+    }
+
+    #[test]
+    fn what_is_the_same_is_not_written_again() {
+        let state = tempfile::tempdir().expect("a directory");
+        let (mut kept, _) = Kept::open(state.path().to_owned(), 100).expect("opened");
+        kept.put(saved("a", "one")).expect("written");
+        let path = place(state.path(), &FunctionRef::new("a", "x"));
+        fs::remove_file(&path).expect("removed");
+        kept.put(saved("a", "one")).expect("nothing to do");
+        assert!(!path.exists());
+        kept.put(saved("a", "two")).expect("written");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn bad_files_are_left_out_alone() {
+        let state = tempfile::tempdir().expect("a directory");
+        let folder = state.path();
+        let (mut kept, _) = Kept::open(folder.to_owned(), 100).expect("opened");
+        kept.put(saved("good", "one")).expect("written");
+        kept.put(saved("large", &"l".repeat(101))).expect("written");
+        let good = place(folder, &FunctionRef::new("good", "x"));
+        for (name, content) in [
+            ("cut.json", &b"{\"name\":"[..]),
+            ("other.json", b"{}"),
+            ("bytes.json", b"\xff\xfe"),
+            ("huge.json", &[b' '; 10_000]),
+            (".tmp-cut", b"{"),
+        ] {
+            fs::write(folder.join(name), content).expect("written");
+        }
+        // At a place that is not its own.
+        fs::copy(&good, folder.join("copy.json")).expect("copied");
+        fs::create_dir(folder.join("directory.json")).expect("made");
+        let (_, found) = Kept::open(folder.to_owned(), 100).expect("opened");
+        assert_eq!(names(&found), ["good"]);
+        assert!(!folder.join(".tmp-cut").exists() && folder.join("cut.json").exists());
+    }
+}
