@@ -41,6 +41,7 @@ STEPS = [
     "deploy",
     "ready",
     "invoke",
+    "errors of calls",
     "scale",
     "logs",
     "secrets",
@@ -51,6 +52,9 @@ STEPS = [
 ]
 
 USER, PASSWORD = "admin", "correct horse"
+
+# A function whose answer to `GET STATUS` has this status and the body `[1]`, with `mode=http`.
+PICKY = f"python3 '{ROOT / 'tests/fixtures/functions/picky.py'}'"
 
 # Seconds: a build may fetch what it needs first.
 BUILD, RUN = 1200, 120
@@ -93,7 +97,12 @@ def tested(language: str, binary: Path) -> tuple[str, ...]:
         for verb in ("generate", "compile"):
             cells[verb] = f"{client.verb(verb, BUILD)[1]:.1f}"
         with tempfile.TemporaryDirectory() as directory, Served(binary, Path(directory), (USER, PASSWORD)) as gateway:
-            environment = {"GATEWAY_URL": gateway.url, "GATEWAY_USER": USER, "GATEWAY_PASSWORD": PASSWORD}
+            environment = {
+                "GATEWAY_URL": gateway.url,
+                "GATEWAY_USER": USER,
+                "GATEWAY_PASSWORD": PASSWORD,
+                "PICKY": PICKY,
+            }
             cells["run"] = f"{client.verb('run', RUN, environment, steps)[1]:.1f}"
         if steps != STEPS:
             raise Failed(f"{language}: run: expected the steps {STEPS}, found {steps}")
