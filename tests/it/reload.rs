@@ -188,8 +188,7 @@ async fn log_level_and_scaling_follow_the_file() {
     gateway
         .deploy(&json!({"service": "cat", "image": "local", "envProcess": "cat"}))
         .await;
-    let zero = json!({"serviceName": "cat", "replicas": 0});
-    gateway.send(Method::POST, "/system/scale-function/cat", &zero).await;
+    gateway.scale("cat", 0).await;
     eventually("no replica", || async {
         (status(&gateway, "/function/cat").await == 503).then_some(())
     })
