@@ -182,15 +182,25 @@ fn complete(derived: &str) -> Value {
 }
 
 /// Takes out what confuses generators of clients: defaults of `null` for types
-/// that are not nullable, descriptions and defaults that are given twice, and
+/// that are not nullable, defaults of schemas that are referred to (Python's leaves
+/// out whatever has one), descriptions and defaults that are given twice, and
 /// formats of poem's own, for which OpenAPI has other names: with `uint64`, which
 /// they do not know, several of them take an integer for one of 32 bits.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
-            if fields.get("default").is_some_and(Value::is_null) {
+            let refers = fields.contains_key("allOf");
+            let confuses = |default: &Value| default.is_null() || refers && default.is_object();
+            if let Some(default) = fields.get("default").filter(|default| confuses(default)).cloned() {
                 fields.remove("default");
+                // It is given twice.
+                let parts = fields.get_mut("allOf").and_then(Value::as_array_mut);
+                for part in parts.into_iter().flatten().filter_map(Value::as_object_mut) {
+                    if part.get("default") == Some(&default) {
+                        part.remove("default");
+                    }
+                }
             }
             let format = match fields.get("format").and_then(Value::as_str) {
                 Some("uint8" | "uint16") => Some("int32"),

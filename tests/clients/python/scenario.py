@@ -78,8 +78,8 @@ def eventually(what: str, look: Callable[[], object], expected: object) -> None:
     expect(what, found, expected)
 
 
-def status() -> FunctionStatus:
-    return a(FunctionStatus, get_function.sync(NAME, client=gateway))
+def status(name: str = NAME) -> FunctionStatus:
+    return a(FunctionStatus, get_function.sync(name, client=gateway))
 
 
 def refused(client: AuthenticatedClient) -> None:
@@ -122,8 +122,7 @@ def errors_of_calls() -> None:
     variables = FunctionDeploymentEnvVars.from_dict({"mode": "http"})
     body = FunctionDeployment(service="picky", image="local", env_process=os.environ["PICKY"], env_vars=variables)
     expect("status", deploy_function.sync_detailed(client=gateway, body=body).status_code, 202)
-    picky = lambda: a(FunctionStatus, get_function.sync("picky", client=gateway))  # noqa: E731
-    eventually("available replicas", lambda: picky().available_replicas, 1)
+    eventually("available replicas", lambda: status("picky").available_replicas, 1)
     # The function's own: bytes.
     own = invoke_path_get.sync_detailed("picky", "404", client=gateway)
     expect("own", (own.status_code, own.content, "x-openfaas-internal" in own.headers), (404, b"[1]", False))
