@@ -61,7 +61,8 @@ fn problem<T: Debug>(result: std::result::Result<T, Error<types::Problem>>) -> R
 fn own(result: std::result::Result<ResponseValue<ByteStream>, Error<ByteStream>>) -> Result<ResponseValue<ByteStream>> {
     match result {
         Err(Error::ErrorResponse(response)) => Ok(response),
-        other => Err(format!("expected an error, found {other:?}").into()),
+        Err(other) => Err(format!("expected an answer, found {other:?}").into()),
+        Ok(answer) => Err(format!("expected an error, found {}", answer.status()).into()),
     }
 }
 
