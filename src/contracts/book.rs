@@ -436,7 +436,7 @@ mod tests {
             path: path.to_owned(),
             text: text.to_owned(),
         };
-        let good = "{openapi: 3.0.3, info: {title: A, version: '1'}, paths: {}}";
+        let good = "openapi: 3.0.3\ninfo: {title: A, version: '1'}\npaths: {}";
         for (kept, expected, wrong) in [
             (saved("/o", good), (State::Shown, true), ""),
             (saved("/other", good), (State::Waiting, false), ""),
@@ -464,10 +464,11 @@ mod tests {
     #[test]
     fn a_copy_is_of_one_function_once() {
         let (mut book, now) = (Book::default(), Instant::now());
-        let text = "{openapi: 3.0.3, info: {title: A, version: '1'}, paths: {}}".to_owned();
+        let text = "openapi: 3.0.3\ninfo: {title: A, version: '1'}\npaths: {}".to_owned();
         let (function, path) = (FunctionRef::new("a", "x"), "/o".to_owned());
         book.remember(vec![Saved { function, path, text }]);
         book.learn(vec![seen("/o", false)], now);
+        assert_eq!(state(&book), (State::Shown, true));
         book.learn(Vec::new(), now);
         // Deployed again, it is another one.
         book.learn(vec![seen("/o", false)], now);

@@ -66,9 +66,8 @@ pub(crate) async fn becomes(gateway: &Gateway, id: &str, state: &str) -> types::
     eventually(&format!("call {id} {state}"), || async {
         let told = told(gateway, id).await;
         let reached = told.state == state;
-        if !reached && ["succeeded", "failed", "dead", "cancelled"].contains(&&*told.state) {
-            panic!("call {id} is not {state}: {told:?}");
-        }
+        let has_ended = ["succeeded", "failed", "dead", "cancelled"].contains(&&*told.state);
+        assert!(reached || !has_ended, "call {id} is not {state}: {told:?}");
         reached.then_some(told)
     })
     .await

@@ -293,8 +293,7 @@ async fn the_life_of_a_secret() {
     );
     eventually("the other value", || async { (read().await == "tw\0").then_some(()) }).await;
 
-    let gone = types::DeleteFunctionRequest::builder().function_name("reads");
-    done(client.delete_function().body(gone).send().await);
+    gateway.remove("reads").await;
     done(client.delete_secret().body(secret()).send().await);
     assert!(names().await.is_empty());
     for problem in [

@@ -161,9 +161,8 @@ async fn contracts_come_and_go_with_their_functions() {
     );
     assert_eq!(found["servers"], json!([{ "url": "/" }]));
 
-    let body = json!({ "name": "dev" });
-    let (status, text) = gateway.send(Method::POST, "/system/namespace/dev", &body).await;
-    assert_eq!(status, 201, "{text}");
+    let body = types::FunctionNamespace::builder().name("dev");
+    done(gateway.client().create_namespace().body(body).send().await);
     let yaml = serde_yaml::to_string(&contract("2")).expect("YAML");
     annotated(&gateway, "greeter", "dev", &yaml).await;
     let found = once(&gateway, "greeter.dev", "shown").await;
@@ -178,13 +177,7 @@ async fn contracts_come_and_go_with_their_functions() {
     );
     assert_eq!(found["tags"][0]["description"], "Greetings 2");
 
-    gateway
-        .send(
-            Method::DELETE,
-            "/system/functions",
-            &json!({ "functionName": "greeter" }),
-        )
-        .await;
+    gateway.remove("greeter").await;
     eventually("the contract to go", || async {
         state(&document(&gateway).await, "greeter").is_none().then_some(())
     })
@@ -254,8 +247,7 @@ async fn fetched_contracts_are_known_after_a_restart_without_a_replica() {
     assert_eq!(paths(&found).len(), 3, "{found}");
     assert_eq!(gateway.status("greeter", "").await.expect("a status").replicas, 0);
     // Whoever goes or has it elsewhere takes it along.
-    let gone = types::DeleteFunctionRequest::builder().function_name("leaves");
-    done(gateway.client().delete_function().body(gone).send().await);
+    gateway.remove("leaves").await;
     let body: types::FunctionDeployment =
         serde_json::from_value(serving("changes", files.path(), "/other.json")).expect("a deployment");
     done(gateway.client().update_function().body(body).send().await);

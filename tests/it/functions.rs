@@ -38,8 +38,7 @@ async fn the_walk_of_the_readme() {
     .await;
     let total = r#"gateway_function_invocation_total{code="200",function_name="shasum.openfaas-fn"}"#;
     assert_eq!(gateway.metric(total).await, Some(1.0));
-    let client = gateway.client();
-    let list = done(client.list_functions().send().await);
+    let list = done(gateway.client().list_functions().send().await);
     assert_eq!(list[0].invocation_count, Some(1.0));
 
     for replicas in [3, 0, 1] {
@@ -52,8 +51,7 @@ async fn the_walk_of_the_readme() {
     }
     gateway.invoke("/function/shasum", "again").await;
 
-    let gone = types::DeleteFunctionRequest::builder().function_name("shasum");
-    done(client.delete_function().body(gone).send().await);
+    gateway.remove("shasum").await;
     assert_eq!(
         gateway
             .get("/function/shasum")

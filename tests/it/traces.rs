@@ -522,9 +522,7 @@ async fn export_is_turned_on_and_off_and_moved_while_running() {
     let base = "[reload]\nwatch = \"off\"\n";
     let gateway = Gateway::before(&upstream.url()).config(base).start().await;
     let apply = async |tracing: String| {
-        std::fs::write(gateway.config_file(), format!("{base}{tracing}")).expect("writable");
-        let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
+        gateway.configure(&format!("{base}{tracing}")).await;
     };
     let traced = async || {
         let seen = echo(&gateway, "/function/echo", &[]).await;

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -107,8 +108,7 @@ impl Kept {
 /// Where a function's is. Providers name functions as they like, so not by its name.
 fn place(folder: &Path, function: &FunctionRef) -> PathBuf {
     let digest = Sha256::digest(format!("{}/{}", function.namespace, function.name));
-    let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    folder.join(format!("{name}.json"))
+    folder.join(format!("{}.json", BASE64_URL_SAFE_NO_PAD.encode(digest)))
 }
 
 fn read(path: &Path, largest: usize) -> Result<(Saved, [u8; 32]), String> {

@@ -99,8 +99,7 @@ async fn a_denied_address_ends_a_callback_at_once_and_it_can_be_driven_again() {
         .await;
     assert_eq!(denied, Some(2.0));
 
-    std::fs::write(gateway.config_file(), denying("[]")).expect("a file");
-    gateway.send(Method::POST, "/system/config/reload", &json!({})).await;
+    gateway.configure(&denying("[]")).await;
     let (status, _) = gateway
         .send(Method::POST, &format!("/system/async/{last}/redrive"), &json!({}))
         .await;

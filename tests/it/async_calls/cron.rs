@@ -31,9 +31,7 @@ async fn a_function_is_called_when_its_schedule_says() {
     assert!(gateway.metric(next).await.is_some_and(|next| next > 1.0));
     let calls = r#"gateway_cron_calls_total{result="kept"}"#;
     assert!(gateway.metric(calls).await >= Some(1.0));
-    gateway
-        .send(Method::DELETE, "/system/functions", &json!({ "functionName": "f" }))
-        .await;
+    gateway.remove("f").await;
     eventually("the end of the schedule", || async {
         gateway.metric(next).await.is_none().then_some(())
     })

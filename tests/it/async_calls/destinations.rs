@@ -101,11 +101,8 @@ async fn functions_say_how_often_they_are_tried_and_the_file_knows_better() {
     let warned = gateway.log_count(|line| line.to_string().contains("com.openfaas.retry.attempts: 'none'"));
     assert_eq!(warned, 1);
 
-    std::fs::write(
-        gateway.config_file(),
-        format!("{QUICK}[functions.f.queue]\nattempts = 1\n"),
-    )
-    .expect("a file");
-    gateway.send(Method::POST, "/system/config/reload", &json!({})).await;
+    gateway
+        .configure(&format!("{QUICK}[functions.f.queue]\nattempts = 1\n"))
+        .await;
     assert_eq!(tries("dead").await, 1);
 }

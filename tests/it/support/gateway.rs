@@ -185,6 +185,18 @@ impl Gateway {
         done(self.client().scale_function().name(name).body(body).send().await);
     }
 
+    /// Removes a function of the default namespace.
+    pub(crate) async fn remove(&self, name: &str) {
+        let body = types::DeleteFunctionRequest::builder().function_name(name);
+        done(self.client().delete_function().body(body).send().await);
+    }
+
+    /// Makes this file the live configuration.
+    pub(crate) async fn configure(&self, toml: &str) -> types::ConfigReload {
+        std::fs::write(self.config_file(), toml).expect("writable");
+        done(self.client().reload_config().send().await)
+    }
+
     /// Waits until a function has a ready replica.
     pub(crate) async fn ready(&self, name: &str, namespace: &str) {
         eventually(&format!("{name} ready"), || async {
