@@ -18,6 +18,9 @@ use crate::{contracts::Saved, model::FunctionRef, state};
 /// Most functions whose contracts are kept; those of further ones are fetched again.
 const MOST: usize = 1000;
 
+/// Most bytes of all of them.
+const BYTES: usize = 64 * 1024 * 1024;
+
 /// A file may be this much larger than the document in it: JSON has up to six bytes
 /// for one, and there are names beside it.
 const WRITTEN: (usize, usize) = (6, 4096);
@@ -36,8 +39,23 @@ struct Stored {
 #[derive(Debug)]
 pub(super) struct Kept {
     folder: PathBuf,
-    /// The digest of each file's content.
-    there: BTreeMap<FunctionRef, [u8; 32]>,
+    there: BTreeMap<FunctionRef, Content>,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Content {
+    digest: [u8; 32],
+    bytes: usize,
+}
+
+impl Content {
+    fn of(content: &[u8]) -> Self {
+        Self {
+            digest: Sha256::digest(content).into(),
+            bytes: content.len(),
+        }
+    }
 }
 
 impl Kept {
@@ -45,26 +63,44 @@ impl Kept {
     pub(super) fn open(folder: PathBuf, largest: usize) -> io::Result<(Self, Vec<Saved>)> {
         state::make_directory(&folder)?;
         state::remove_temporary(&folder)?;
-        let mut there = BTreeMap::new();
+        let entries = state::entries(&folder)?;
+        let there = BTreeMap::new();
+        let mut kept = Self { folder, there };
         let mut all = Vec::new();
-        for (path, _) in state::entries(&folder)? {
+        for (path, _) in entries {
             match read(&path, largest) {
-                Ok((saved, digest)) if path == place(&folder, &saved.function) && all.len() < MOST => {
-                    there.insert(saved.function.clone(), digest);
+                Ok((saved, content))
+                    if path == kept.place(&saved.function) && kept.has_room(&saved.function, content) =>
+                {
+                    kept.there.insert(saved.function.clone(), content);
                     all.push(saved);
                 }
                 Ok((saved, _)) => {
-                    tracing::warn!(path = %path.display(), function = %saved.function, "no kept contract has this place; it is not read");
+                    tracing::warn!(path = %path.display(), function = %saved.function, "a kept contract is at another's place, or one too many; its function is asked again");
                 }
                 Err(error) => {
                     tracing::warn!(path = %path.display(), error, "a kept contract cannot be read; its function is asked again");
                 }
             }
         }
-        Ok((Self { folder, there }, all))
+        Ok((kept, all))
     }
 
-    /// Keeps a document, unless it is there already.
+    /// Where a function's is. Providers name functions as they like, so not by its name.
+    fn place(&self, function: &FunctionRef) -> PathBuf {
+        let digest = Sha256::digest(format!("{}/{}", function.namespace, function.name));
+        let name = BASE64_URL_SAFE_NO_PAD.encode(digest);
+        self.folder.join(format!("{name}.json"))
+    }
+
+    /// Whether this may be kept of a function, in place of what is.
+    fn has_room(&self, function: &FunctionRef, content: Content) -> bool {
+        let others = || self.there.iter().filter(|(other, _)| *other != function);
+        let bytes: usize = others().map(|(_, content)| content.bytes).sum();
+        others().count() < MOST && bytes + content.bytes <= BYTES
+    }
+
+    /// Keeps a document, unless it is there already or there is no room for it.
     pub(super) fn put(&mut self, saved: Saved) -> io::Result<()> {
         let Saved { function, path, text } = saved;
         let stored = Stored {
@@ -73,14 +109,13 @@ impl Kept {
             path,
             document: text,
         };
-        let content = serde_json::to_vec(&stored)?;
-        let digest: [u8; 32] = Sha256::digest(&content).into();
-        let known = self.there.get(&function);
-        if known == Some(&digest) || known.is_none() && self.there.len() >= MOST {
+        let text = serde_json::to_vec(&stored)?;
+        let content = Content::of(&text);
+        if self.there.get(&function) == Some(&content) || !self.has_room(&function, content) {
             return Ok(());
         }
-        state::write(&place(&self.folder, &function), &content)?;
-        self.there.insert(function, digest);
+        state::write(&self.place(&function), &text)?;
+        self.there.insert(function, content);
         Ok(())
     }
 
@@ -98,20 +133,14 @@ impl Kept {
             .cloned()
             .collect();
         for function in gone {
-            state::remove(&place(&self.folder, &function))?;
+            state::remove(&self.place(&function))?;
             self.there.remove(&function);
         }
         Ok(())
     }
 }
 
-/// Where a function's is. Providers name functions as they like, so not by its name.
-fn place(folder: &Path, function: &FunctionRef) -> PathBuf {
-    let digest = Sha256::digest(format!("{}/{}", function.namespace, function.name));
-    folder.join(format!("{}.json", BASE64_URL_SAFE_NO_PAD.encode(digest)))
-}
-
-fn read(path: &Path, largest: usize) -> Result<(Saved, [u8; 32]), String> {
+fn read(path: &Path, largest: usize) -> Result<(Saved, Content), String> {
     let told = |error: io::Error| error.to_string();
     let (times, more) = WRITTEN;
     let most = largest.saturating_mul(times).saturating_add(more);
@@ -131,7 +160,7 @@ fn read(path: &Path, largest: usize) -> Result<(Saved, [u8; 32]), String> {
         path: stored.path,
         text: stored.document,
     };
-    Ok((saved, Sha256::digest(&content).into()))
+    Ok((saved, Content::of(&content)))
 }
 
 #[cfg(test)]
@@ -166,7 +195,7 @@ mod tests {
         found.sort_by(|one, other| one.function.cmp(&other.function));
         assert_eq!(names(&found), ["", "../b", "a"]);
         assert_eq!((&*found[2].path, &*found[2].text), ("/o", "two"));
-        let mode = fs::metadata(place(&folder, &found[2].function))
+        let mode = fs::metadata(kept.place(&found[2].function))
             .expect("there")
             .permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
@@ -183,7 +212,7 @@ mod tests {
         let state = tempfile::tempdir().expect("a directory");
         let (mut kept, _) = Kept::open(state.path().to_owned(), 100).expect("opened");
         kept.put(saved("a", "one")).expect("written");
-        let path = place(state.path(), &FunctionRef::new("a", "x"));
+        let path = kept.place(&FunctionRef::new("a", "x"));
         fs::remove_file(&path).expect("removed");
         kept.put(saved("a", "one")).expect("nothing to do");
         assert!(!path.exists());
@@ -198,7 +227,7 @@ mod tests {
         let (mut kept, _) = Kept::open(folder.to_owned(), 100).expect("opened");
         kept.put(saved("good", "one")).expect("written");
         kept.put(saved("large", &"l".repeat(101))).expect("written");
-        let good = place(folder, &FunctionRef::new("good", "x"));
+        let good = kept.place(&FunctionRef::new("good", "x"));
         for (name, content) in [
             ("cut.json", &b"{\"name\":"[..]),
             ("other.json", b"{}"),
@@ -214,5 +243,26 @@ mod tests {
         let (_, found) = Kept::open(folder.to_owned(), 100).expect("opened");
         assert_eq!(names(&found), ["good"]);
         assert!(!folder.join(".tmp-cut").exists() && folder.join("cut.json").exists());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_so_much() {
+        let state = tempfile::tempdir().expect("a directory");
+        let (mut kept, _) = Kept::open(state.path().to_owned(), BYTES).expect("opened");
+        let content = |bytes| Content { digest: [0; 32], bytes };
+        let function = |name: &str| FunctionRef::new(name, "x");
+        kept.there.insert(function("large"), content(BYTES - 10));
+        for (name, bytes, expected) in [("a", 10, true), ("a", 11, false), ("large", BYTES, true)] {
+            assert_eq!(
+                kept.has_room(&function(name), content(bytes)),
+                expected,
+                "{name} {bytes}"
+            );
+        }
+        kept.put(saved("a", "more than ten")).expect("left out");
+        assert!(!kept.place(&function("a")).exists());
+        let many = (1..MOST).map(|number| (function(&number.to_string()), content(0)));
+        kept.there.extend(many);
+        assert!(!kept.has_room(&function("a"), content(0)) && kept.has_room(&function("1"), content(1)));
     }
 }
