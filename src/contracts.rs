@@ -27,7 +27,7 @@ mod names;
 mod older;
 mod reading;
 
-pub use book::{Asked, Build, Seen, Source};
+pub use book::{Asked, Build, Saved, Seen, Source};
 pub use document::{Contract, Wrong};
 
 use book::Book;
@@ -37,6 +37,12 @@ use book::Book;
 pub struct Contracts(Mutex<Book>);
 
 impl Contracts {
+    /// Remembers documents that an earlier gateway has fetched, in place of those
+    /// it remembered, until it learns of their functions.
+    pub fn remember(&self, saved: Vec<Saved>) {
+        self.book().remember(saved);
+    }
+
     /// Learns which functions there are. What is not listed any more is forgotten.
     ///
     /// Returns what has become wrong with whose document, for the log.
@@ -85,9 +91,9 @@ impl Contracts {
 }
 
 /// How a function is called in paths and names: without its namespace where that
-/// is the default one.
+/// is the default one and no part of the name would be taken for one.
 pub fn label(function: &FunctionRef, default_namespace: &str) -> String {
-    if function.namespace == default_namespace {
+    if function.namespace == default_namespace && !function.name.contains('.') {
         function.name.clone()
     } else {
         function.to_string()
@@ -98,4 +104,26 @@ pub fn label(function: &FunctionRef, default_namespace: &str) -> String {
 pub fn annotation(all: Option<&BTreeMap<String, String>>) -> Option<&str> {
     let text = all?.get(crate::config::OPENAPI)?.trim();
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_how_a_function_is_called() {
+        for (name, namespace, expected) in [
+            ("a", "x", "a"),
+            ("a", "dev", "a.dev"),
+            ("a.dev", "x", "a.dev.x"),
+            ("a", "", "a"),
+        ] {
+            let function = FunctionRef::new(name, namespace);
+            let label = label(&function, "x");
+            assert_eq!(label, expected);
+            if !namespace.is_empty() {
+                assert_eq!(FunctionRef::parse(&label, "x"), Ok(function));
+            }
+        }
+    }
 }

@@ -34,6 +34,7 @@ pub mod model;
 pub mod nats;
 pub mod queue;
 pub mod shutdown;
+pub mod state;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;

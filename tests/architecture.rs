@@ -21,6 +21,7 @@ const LEVELS: &[(&str, u8)] = &[
     // mechanisms that know nothing of functions or routes
     ("config", 1),
     ("shutdown", 1),
+    ("state", 1),
     ("systemd", 1),
     ("upstream", 1),
     ("client", 2),

@@ -11,7 +11,7 @@ use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use super::{Apis, apis, contracts, pattern, routes};
-use crate::problem::PROBLEM_JSON;
+use crate::problem::{INTERNAL_VALUE, PROBLEM_JSON};
 
 mod examples;
 mod v31;
@@ -24,6 +24,9 @@ const DESCRIPTION: &str = "Deploy functions, call them, and see how they are doi
      Errors are RFC 9457 problem details when `Accept` admits JSON, else plain text. \
      Those of the gateway itself carry `X-OpenFaaS-Internal: gateway`. \
      Answers below `/system` carry the number of the configuration they come from in `X-Config-Generation`.";
+
+/// [`INTERNAL_HEADER`](crate::problem::INTERNAL_HEADER) as people write it.
+const MARK: &str = "X-OpenFaaS-Internal";
 
 /// Methods described for function routes, with the last part of their
 /// operation ids. Any other method is forwarded too.
@@ -179,15 +182,25 @@ fn complete(derived: &str) -> Value {
 }
 
 /// Takes out what confuses generators of clients: defaults of `null` for types
-/// that are not nullable, descriptions and defaults that are given twice, and
+/// that are not nullable, defaults of schemas that are referred to (Python's leaves
+/// out whatever has one), descriptions and defaults that are given twice, and
 /// formats of poem's own, for which OpenAPI has other names: with `uint64`, which
 /// they do not know, several of them take an integer for one of 32 bits.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
-            if fields.get("default").is_some_and(Value::is_null) {
+            let refers = fields.contains_key("allOf");
+            let confuses = |default: &Value| default.is_null() || refers && default.is_object();
+            if let Some(default) = fields.get("default").filter(|default| confuses(default)).cloned() {
                 fields.remove("default");
+                // It is given twice.
+                let parts = fields.get_mut("allOf").and_then(Value::as_array_mut);
+                for part in parts.into_iter().flatten().filter_map(Value::as_object_mut) {
+                    if part.get("default") == Some(&default) {
+                        part.remove("default");
+                    }
+                }
             }
             let format = match fields.get("format").and_then(Value::as_str) {
                 Some("uint8" | "uint16") => Some("int32"),
@@ -372,21 +385,37 @@ fn binary() -> Value {
     json!({ "type": "string", "format": "binary" })
 }
 
+/// What comes of a call: what the function answers, or what the gateway says in its
+/// place. A function has every status too, so only the header tells the two apart.
 fn responses() -> Value {
     let mut responses: Map<String, Value> = [
-        ("404", "There is no such function."),
-        ("502", "The function cannot be reached, or broke off."),
+        ("400", "the path or the request cannot be passed on"),
+        ("404", "there is no such function"),
+        ("408", "the body did not arrive in time; the text names the setting"),
+        ("413", "the body is larger than is allowed; the text names the setting"),
+        (
+            "429",
+            "there are too many calls; the text names the setting, and `Retry-After` says when to try again",
+        ),
+        ("500", "the gateway or the provider failed"),
+        ("502", "the function cannot be reached, or broke off"),
         (
             "503",
-            "No replica can take the call now; `Retry-After` says when to try again.",
+            "no replica can take the call now; `Retry-After` says when to try again",
         ),
-        (
-            "504",
-            "The function did not answer in time; the text names the setting.",
-        ),
+        ("504", "the function did not answer in time; the text names the setting"),
     ]
     .into_iter()
-    .map(|(status, description)| (status.to_owned(), problem(status, description)))
+    .map(|(status, reason)| {
+        let description = format!("With `{MARK}`, from the gateway: {reason}. Without, the function's own.");
+        let mut response = problem(status, &description);
+        response["content"]["*/*"] = json!({ "schema": binary() });
+        response["headers"][MARK] = json!({
+            "description": format!("`{INTERNAL_VALUE}` when the gateway answers in the function's place."),
+            "schema": { "type": "string" },
+        });
+        (status.to_owned(), response)
+    })
     .collect();
     responses.insert(
         "default".to_owned(),
@@ -403,7 +432,7 @@ fn problem(status: &str, description: &str) -> Value {
             "text/plain": { "schema": { "type": "string" } },
         },
     });
-    if status == "503" {
+    if matches!(status, "429" | "503") {
         let seconds = json!({ "type": "integer" });
         problem["headers"] =
             json!({ "Retry-After": { "description": "Seconds after which to try again.", "schema": seconds } });
@@ -495,6 +524,24 @@ mod tests {
             for outside in ["src=\"http", "href=\"http", "url(http", "@import url"] {
                 assert!(!page.contains(outside), "{reader:?}: {outside}");
             }
+        }
+    }
+
+    #[test]
+    fn errors_of_calls_may_be_the_functions_own() {
+        assert!(MARK.eq_ignore_ascii_case(crate::problem::INTERNAL_HEADER.as_str()));
+        let document: Value = serde_json::from_str(document()).expect("JSON");
+        let responses = document["components"]["responses"].as_object().expect("responses");
+        let (of_functions, others): (Vec<_>, Vec<_>) = responses
+            .iter()
+            .partition(|(name, _)| name.starts_with("FunctionProblem"));
+        assert_eq!(of_functions.len(), 9, "{of_functions:?}");
+        for (name, response) in of_functions {
+            assert_eq!(response["content"]["*/*"]["schema"]["format"], "binary", "{name}");
+            assert!(response["headers"].get(MARK).is_some(), "{name}");
+        }
+        for (name, response) in others {
+            assert!(response["content"].get("*/*").is_none(), "{name}");
         }
     }
 

@@ -1,9 +1,16 @@
 //! Asks functions for their contracts: what [`Contracts`] says is due, along the
 //! way that calls go, but without what makes a call of it. Nothing is started for
 //! it, counted, or takes another's turn, so a function that nobody calls goes to
-//! zero as before.
+//! zero as before. What they answer is kept in the state directory, where there is
+//! one.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -11,11 +18,14 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use tokio::{sync::watch, time::Instant};
 
+mod kept;
+
+use self::kept::Kept;
 use super::follow::Listed;
 use crate::{
     client,
-    config::CallAnnotations,
-    contracts::{self, Asked, Build, Contract, Contracts, Seen, Source, Wrong},
+    config::{self, CallAnnotations, Config},
+    contracts::{self, Asked, Build, Contract, Contracts, Saved, Seen, Source, Wrong},
     model::{FunctionRef, FunctionStatus},
     provider::Provider,
     proxy::{body, protocol, target},
@@ -31,6 +41,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// Follows the functions that somebody lists, as long as he does.
 pub(super) async fn follow(current: Current, mut listed: watch::Receiver<Listed>) {
     let contracts = Arc::clone(&current.get().contracts);
+    let mut shelf = Shelf::open(&current.get().config, &contracts).await;
     let mut functions = HashMap::new();
     let mut waiting: Vec<Asked> = Vec::new();
     let mut asking = FuturesUnordered::new();
@@ -51,11 +62,23 @@ pub(super) async fn follow(current: Current, mut listed: watch::Receiver<Listed>
                 let snapshot = current.get();
                 let listed = listed.borrow_and_update().clone();
                 if let Some(all) = listed.of(&snapshot.provider) {
-                    functions = learn(&contracts, &snapshot, all);
+                    let served;
+                    (functions, served) = learn(&contracts, &snapshot, all);
+                    if listed.is_complete() {
+                        contracts.remember(Vec::new());
+                        shelf.tidy(served).await;
+                    }
                 }
             }
             Some((asked, answer)) = asking.next() => {
                 let ttl = current.get().config.openapi.ttl;
+                let answer = match answer {
+                    Ok((contract, text)) => {
+                        shelf.put(&asked, text).await;
+                        Ok(contract)
+                    }
+                    Err(wrong) => Err(wrong),
+                };
                 let wrong = contracts.answered(&asked, answer, Instant::now().into_std(), ttl);
                 if let Some(error) = wrong {
                     complain(&asked.function, &error);
@@ -66,12 +89,81 @@ pub(super) async fn follow(current: Current, mut listed: watch::Receiver<Listed>
     }
 }
 
-/// Tells [`Contracts`] of the functions that have one. Returns these.
-fn learn(
-    contracts: &Contracts,
-    snapshot: &Snapshot,
-    all: &[FunctionStatus],
-) -> HashMap<FunctionRef, Arc<FunctionStatus>> {
+/// The directory with what was fetched; without one, or while it cannot be used,
+/// what is fetched is forgotten with the process.
+struct Shelf {
+    kept: Option<Kept>,
+    /// Whether something could not be written, which is told once.
+    is_failing: bool,
+}
+
+impl Shelf {
+    /// Has [`Contracts`] remember what is kept.
+    async fn open(config: &Config, contracts: &Contracts) -> Self {
+        let largest = config.openapi.max_size.as_usize();
+        let mut shelf = Self {
+            kept: None,
+            is_failing: false,
+        };
+        if let Some(state) = &config.provider.process.state_dir {
+            let folder = state.join("contracts");
+            match config::blocking(move || Kept::open(folder, largest)).await {
+                Ok((kept, saved)) => {
+                    contracts.remember(saved);
+                    shelf.kept = Some(kept);
+                }
+                Err(error) => shelf.failed(&error),
+            }
+        }
+        shelf
+    }
+
+    async fn put(&mut self, asked: &Asked, text: BytesMut) {
+        let saved = Saved {
+            function: asked.function.clone(),
+            path: asked.path.clone(),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        };
+        self.change(move |kept| kept.put(saved)).await;
+    }
+
+    /// Forgets what is of no function that serves one.
+    async fn tidy(&mut self, served: HashSet<FunctionRef>) {
+        let wanted = move |function: &FunctionRef| served.contains(function);
+        if self.kept.as_ref().is_some_and(|kept| !kept.is_all(&wanted)) {
+            self.change(move |kept| kept.retain(wanted)).await;
+        }
+    }
+
+    async fn change(&mut self, change: impl FnOnce(&mut Kept) -> io::Result<()> + Send + 'static) {
+        let Some(mut kept) = self.kept.take() else {
+            return;
+        };
+        let (kept, done) = config::blocking(move || {
+            let done = change(&mut kept);
+            (kept, done)
+        })
+        .await;
+        self.kept = Some(kept);
+        match done {
+            Ok(()) => self.is_failing = false,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(%error, "the functions' OpenAPI documents cannot be kept; after a restart they are asked again");
+        }
+    }
+}
+
+/// Functions that have a contract.
+type Having = HashMap<FunctionRef, Arc<FunctionStatus>>;
+
+/// Tells [`Contracts`] of the functions that have one. Returns these, and which of
+/// them serve it.
+fn learn(contracts: &Contracts, snapshot: &Snapshot, all: &[FunctionStatus]) -> (Having, HashSet<FunctionRef>) {
     let provider = &*snapshot.provider;
     let most = snapshot.config.openapi.max_size.as_usize();
     let with_one = all
@@ -80,10 +172,12 @@ fn learn(
     let (functions, seen): (HashMap<_, _>, Vec<_>) = with_one
         .map(|(status, seen)| ((seen.function.clone(), Arc::new(status.clone())), seen))
         .unzip();
+    let serving = seen.iter().filter(|seen| matches!(seen.source, Source::Path(_)));
+    let served = serving.map(|seen| seen.function.clone()).collect();
     for (function, error) in contracts.learn(seen, Instant::now().into_std()) {
         complain(&function, &error);
     }
-    functions
+    (functions, served)
 }
 
 fn complain(function: &FunctionRef, error: &str) {
@@ -112,14 +206,14 @@ async fn ask(
     snapshot: Arc<Snapshot>,
     asked: Asked,
     status: Option<Arc<FunctionStatus>>,
-) -> (Asked, Result<Contract, Wrong>) {
+) -> (Asked, Result<(Contract, BytesMut), Wrong>) {
     let after = snapshot.config.openapi.fetch_timeout;
     let fetching = fetch(&snapshot, &asked, status.as_deref());
     let fetched = tokio::time::timeout(after, fetching).await.unwrap_or_else(|_| {
         let text = format!("the function did not answer within openapi.fetch_timeout ({after:?})");
         Err(Wrong::Unavailable(text))
     });
-    let contract = fetched.and_then(|text| Contract::read(&text, &asked.label));
+    let contract = fetched.and_then(|text| Ok((Contract::read(&text, &asked.label)?, text)));
     (asked, contract)
 }
 

@@ -73,6 +73,7 @@ pub(super) async fn functions(current: Current, states: Arc<States>, clock: Opti
         listed.send_replace(Listed {
             provider: Some(Arc::downgrade(&snapshot.provider)),
             functions: Arc::clone(reader.functions()),
+            is_complete: reader.is_complete(),
         });
     };
     let reading = replicas::refresh_forever(source, compare, background.draining().clone());
@@ -123,6 +124,7 @@ fn service(config: &Config, status: &FunctionStatus) -> replicas::Service {
 pub(super) struct Listed {
     provider: Option<Weak<dyn Provider>>,
     functions: Arc<[FunctionStatus]>,
+    is_complete: bool,
 }
 
 impl Listed {
@@ -130,6 +132,11 @@ impl Listed {
     pub(super) fn of(&self, provider: &Arc<dyn Provider>) -> Option<&[FunctionStatus]> {
         let listed = self.provider.as_ref()?.upgrade()?;
         Arc::ptr_eq(&listed, provider).then_some(&*self.functions)
+    }
+
+    /// Whether what is not among the functions is gone.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
     }
 }
 

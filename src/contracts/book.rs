@@ -71,6 +71,17 @@ pub struct Seen {
     pub ready: bool,
 }
 
+/// A document that was fetched, as it was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// From whom.
+    pub function: FunctionRef,
+    /// Where, below the function.
+    pub path: String,
+    /// JSON or YAML.
+    pub text: String,
+}
+
 /// A document to ask for.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -103,11 +114,18 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     entries: BTreeMap<FunctionRef, Entry>,
+    /// Of functions that were not seen yet.
+    saved: BTreeMap<FunctionRef, Saved>,
     version: u64,
     editions: u64,
 }
 
 impl Book {
+    pub(super) fn remember(&mut self, saved: Vec<Saved>) {
+        let all = saved.into_iter().map(|saved| (saved.function.clone(), saved));
+        self.saved = all.collect();
+    }
+
     pub(super) fn learn(&mut self, seen: Vec<Seen>, now: Instant) -> Vec<(FunctionRef, String)> {
         let mut before = std::mem::take(&mut self.entries);
         let mut wrong = Vec::new();
@@ -149,7 +167,16 @@ impl Book {
         self.version += 1;
         self.editions += 1;
         let (contract, state, error) = match &seen.source {
-            Source::Path(_) => (None, State::Waiting, None),
+            Source::Path(path) => match self.remembered(&seen, path) {
+                None => (None, State::Waiting, None),
+                Some(Ok(contract)) => (Some(Arc::new(contract)), State::Shown, None),
+                // Until it is asked.
+                Some(Err(Wrong::Invalid(error) | Wrong::Unavailable(error))) => (
+                    None,
+                    State::Waiting,
+                    Some(format!("of the copy that was kept: {error}")),
+                ),
+            },
             Source::TooLarge(bytes) => {
                 let error = format!("the document has {bytes} bytes, more than openapi.max_size");
                 (None, State::Invalid, Some(error))
@@ -169,6 +196,12 @@ impl Book {
             asking: false,
             failures: 0,
         }
+    }
+
+    /// The document that an earlier gateway has fetched here, judged anew.
+    fn remembered(&mut self, seen: &Seen, path: &str) -> Option<Result<Contract, Wrong>> {
+        let saved = self.saved.remove(&seen.function)?;
+        (saved.path == path).then(|| Contract::read(saved.text.as_bytes(), &seen.label))
     }
 
     pub(super) fn due(&mut self, now: Instant) -> Vec<Asked> {
@@ -393,5 +426,52 @@ mod tests {
         );
         let shown = book.shown(|_| true);
         assert_eq!((shown[0].state, shown[0].contract.is_none()), (State::Internal, true));
+    }
+
+    #[test]
+    fn what_was_fetched_before_the_start_is_shown_until_it_is_asked_for_anew() {
+        let now = Instant::now();
+        let saved = |path: &str, text: &str| Saved {
+            function: FunctionRef::new("a", "x"),
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
+        let good = "openapi: 3.0.3\ninfo: {title: A, version: '1'}\npaths: {}";
+        for (kept, expected, wrong) in [
+            (saved("/o", good), (State::Shown, true), ""),
+            (saved("/other", good), (State::Waiting, false), ""),
+            (
+                saved("/o", "swagger: '2.0'"),
+                (State::Waiting, false),
+                "of the copy that was kept: swagger: Swagger 2.0",
+            ),
+        ] {
+            let mut book = Book::default();
+            book.remember(vec![kept.clone()]);
+            let told = book.learn(vec![seen("/o", false)], now);
+            assert_eq!(state(&book), expected, "{kept:?}");
+            let told = told.first().map(|(_, why)| why.as_str()).unwrap_or_default();
+            assert!(told.starts_with(wrong) && told.is_empty() == wrong.is_empty(), "{told}");
+            // Nothing is started for it, and whatever is ready is asked.
+            assert!(book.due(now).is_empty());
+            book.learn(vec![seen("/o", true)], now);
+            let asked = book.due(now).remove(0);
+            assert_eq!(book.answered(&asked, Ok(contract("new")), now, TTL), None);
+            assert_eq!(state(&book), (State::Shown, true));
+        }
+    }
+
+    #[test]
+    fn a_copy_is_of_one_function_once() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let text = "openapi: 3.0.3\ninfo: {title: A, version: '1'}\npaths: {}".to_owned();
+        let (function, path) = (FunctionRef::new("a", "x"), "/o".to_owned());
+        book.remember(vec![Saved { function, path, text }]);
+        book.learn(vec![seen("/o", false)], now);
+        assert_eq!(state(&book), (State::Shown, true));
+        book.learn(Vec::new(), now);
+        // Deployed again, it is another one.
+        book.learn(vec![seen("/o", false)], now);
+        assert_eq!(state(&book), (State::Waiting, false));
     }
 }

@@ -100,7 +100,8 @@ impl Merged {
         if let Some(contract) = &contract {
             notes = &contract.notes;
             if let Some(name) = contract.names.iter().find(|name| self.taken.contains(*name)) {
-                // Functions `a` and `a_b` may get there.
+                // Of a provider whose functions are of one namespace, one may be called `a.b`
+                // and be taken for another's.
                 state = State::Invalid;
                 error = Some(format!("another function's document has `{name}` already"));
             } else {
@@ -191,17 +192,31 @@ components:
     }
 
     #[test]
-    fn names_that_meet_leave_the_second_out() {
+    fn functions_whose_names_begin_alike_stay_apart() {
         let with = |component: &str| {
             ORDERS
                 .replace("Order:", &format!("{component}:"))
                 .replace("schemas/Order", &format!("schemas/{component}"))
+                .replace("operationId: list", &format!("operationId: {component}"))
         };
-        let merged = document("", vec![shown("a", &with("b_C")), shown("a_b", &with("C"))]);
+        let all = [("a", "b_C"), ("a_b", "C"), ("a", "_b"), ("a_", "b")];
+        for (index, (one, first)) in all.iter().enumerate() {
+            for (other, second) in all.iter().skip(index + 1).filter(|(other, _)| other != one) {
+                let merged = document("", vec![shown(one, &with(first)), shown(other, &with(second))]);
+                assert_eq!(merged[STATES][1]["state"], "shown", "{one} {first}, {other} {second}");
+                let schemas = merged["components"]["schemas"].as_object().map(Map::len);
+                assert_eq!(schemas, Some(2), "{one} {first}, {other} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_functions_of_the_same_name_the_second_is_left_out() {
+        let merged = document("", vec![shown("a", ORDERS), shown("a", ORDERS)]);
         assert_eq!(merged[STATES][1]["state"], "invalid");
         assert_eq!(
             merged[STATES][1]["error"],
-            "another function's document has `schemas/a_b_C` already"
+            "another function's document has `a_list` already"
         );
         assert_eq!(merged["paths"].as_object().map(Map::len), Some(1));
     }

@@ -31,9 +31,16 @@ impl<'l> Names<'l> {
         }
     }
 
-    /// A component's or an operation's.
+    /// A component's or an operation's: the function's name, `_`, and its own.
+    ///
+    /// No two functions' names meet. In the function's name `_` is doubled, and what
+    /// begins with `_` has a dot before it, so the first odd run of `_` ends with
+    /// the one that separates.
     pub(super) fn of(&self, own: &str) -> String {
-        format!("{}_{own}", self.label)
+        let label = self.label.replace('_', "__");
+        // With a dot before those with a dot, what begins with `._` is no exception.
+        let dot = if own.starts_with(['_', '.']) { "." } else { "" };
+        format!("{label}_{dot}{own}")
     }
 
     /// A path's. The function's root is where it is called without a path.
@@ -54,7 +61,9 @@ impl<'l> Names<'l> {
         match parts[..] {
             ["components", section, name, ..] => {
                 let rest = [&[""][..], &parts[3..]].concat().join("/");
-                Ok(format!("#/components/{section}/{}{rest}", self.of(name)))
+                // As components are called; what is called otherwise is not there.
+                let name = self.of(&unescaped(name)).replace('~', "~0").replace('/', "~1");
+                Ok(format!("#/components/{section}/{name}{rest}"))
             }
             ["paths", path, ..] => {
                 let path = self.path(&unescaped(path)).replace('~', "~0").replace('/', "~1");
@@ -127,6 +136,39 @@ mod tests {
     }
 
     #[test]
+    fn names_of_two_functions_never_meet() {
+        for (label, own, expected) in [
+            ("a", "b_c", "a_b_c"),
+            ("a_b", "c", "a__b_c"),
+            ("a", "_b_c", "a_._b_c"),
+            ("a_", "b", "a___b"),
+            ("a", "__b", "a_.__b"),
+            ("a", ".b", "a_..b"),
+            ("a.dev", "list", "a.dev_list"),
+            ("a-b", "list", "a-b_list"),
+        ] {
+            assert_eq!(Names::new(label, None).of(own), expected);
+        }
+        // All short words of what matters, and of what does not.
+        let mut words = vec![String::new()];
+        for length in 0..5 {
+            let longest: Vec<_> = words.iter().filter(|word| word.len() == length).cloned().collect();
+            words.extend(
+                longest
+                    .iter()
+                    .flat_map(|word| ["_", ".", "a"].map(|more| format!("{word}{more}"))),
+            );
+        }
+        let mut names = std::collections::BTreeMap::new();
+        for (label, own) in words.iter().flat_map(|label| words.iter().map(move |own| (label, own))) {
+            if let Some(other) = names.insert(Names::new(label, None).of(own), (label, own)) {
+                panic!("{other:?} and {:?}", (label, own));
+            }
+        }
+        assert_eq!(names.len(), words.len() * words.len());
+    }
+
+    #[test]
     fn references_stay_inside() {
         let names = Names::new("a", None);
         for (reference, expected) in [
@@ -135,6 +177,8 @@ mod tests {
                 "#/components/schemas/B/properties/c~1d",
                 Ok("#/components/schemas/a_B/properties/c~1d"),
             ),
+            ("#/components/schemas/%5FB", Ok("#/components/schemas/a_._B")),
+            ("#/components/schemas/b~1c", Ok("#/components/schemas/a_b~1c")),
             ("#/paths/~1b~1{c}/get", Ok("#/paths/~1function~1a~1b~1{c}/get")),
             ("#/paths/~1b~1%7Bc%7D/get", Ok("#/paths/~1function~1a~1b~1{c}/get")),
             ("#/definitions/B", Err("neither in")),

@@ -38,6 +38,7 @@ use crate::{
         Secret, VersionInfo,
     },
     shutdown::Tasks,
+    state,
     upstream::{Connections, PathForm, Pools, Upstream},
     watchdog::limits,
 };
@@ -122,7 +123,7 @@ impl ProcessProvider {
         let run = store.run();
         let secrets = run.join("secrets");
         let failed = |path: &Path, error: std::io::Error| format!("cannot create {}: {error}", path.display());
-        store::make_directory(&secrets).map_err(|error| failed(&secrets, error))?;
+        state::make_directory(&secrets).map_err(|error| failed(&secrets, error))?;
         let (sockets, temporary) = socket_directory(&run, &store.sockets_elsewhere())?;
         let default_namespace = settings.default_namespace.clone();
         let shared = Arc::new(Shared {
@@ -224,13 +225,13 @@ fn describe(function: &Function) -> FunctionStatus {
 fn socket_directory(run: &Path, elsewhere: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), String> {
     if let Ok(stale) = fs::read_link(elsewhere) {
         // A killed gateway left it.
-        store::remove_tree(&stale)
+        state::remove_tree(&stale)
             .and_then(|()| fs::remove_file(elsewhere))
             .map_err(|error| format!("cannot remove {}: {error}", stale.display()))?;
     }
     let usual = run.join("s");
     if usual.as_os_str().len() <= SOCKET_DIRECTORY_LEN {
-        store::make_directory(&usual).map_err(|error| format!("cannot create {}: {error}", usual.display()))?;
+        state::make_directory(&usual).map_err(|error| format!("cannot create {}: {error}", usual.display()))?;
         return Ok((usual, None));
     }
     let short = tempfile::Builder::new()

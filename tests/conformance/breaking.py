@@ -19,6 +19,7 @@ from typing import Any
 
 import tools
 from tools import ROOT, Failed
+from golang import without_go  # noqa: E402, I001 - found by tools
 
 DOCUMENT = ROOT / "openapi" / "openapi.json"
 RELEASED = ROOT / "openapi" / "released.json"
@@ -28,7 +29,7 @@ ERROR = 3
 def main() -> int:
     began = time.monotonic()
     try:
-        if why := tools.without_go():
+        if why := without_go():
             # As with faas-cli: what a bare Debian cannot build is said to be left out.
             print(f"breaking: SKIPPED: {why}; put Go 1.21 or newer on the PATH")
             return 0

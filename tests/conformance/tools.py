@@ -6,7 +6,6 @@ A tool that cannot be had is a failure: a gate that did not run must not look li
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -79,22 +78,6 @@ def spectral() -> Path:
 
 # The version is checked by Go's checksum database.
 OASDIFF = "github.com/oasdiff/oasdiff@v1.37.0"
-# The first Go that fetches the one that a program asks for.
-OLDEST_GO = (1, 21)
-
-
-def without_go() -> str | None:
-    """Why there is no Go that can build oasdiff: Debian 12's cannot."""
-    found = shutil.which("go")
-    if found is None:
-        return "Go is not installed"
-    done = subprocess.run([found, "version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    version = re.search(r"go(\d+)\.(\d+)", done.stdout)
-    if version is None:
-        raise Failed(f"go does not say its version: {done.stdout}{done.stderr}")
-    too_old = (int(version[1]), int(version[2])) < OLDEST_GO
-    return f"{version[0]} is too old to build oasdiff" if too_old else None
-
 
 def oasdiff() -> Path:
     """The pinned oasdiff, built here."""

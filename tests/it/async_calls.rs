@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use faas_gateway_client::types;
 use futures_util::{StreamExt, future::join_all, stream};
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
@@ -20,6 +21,7 @@ use crate::support::{
     Gateway, Upstream, eventually,
     gateway::{Setup, can_mount},
     soon,
+    typed::{done, refused},
     upstream::text,
     wire::Wire,
 };
@@ -56,25 +58,16 @@ pub(crate) async fn kept(gateway: &Gateway, path: &str, headers: &[(&str, &str)]
     answer.headers()["x-call-id"].to_str().expect("text").to_owned()
 }
 
-pub(crate) async fn told(gateway: &Gateway, id: &str) -> Value {
-    let answer = gateway
-        .get(&format!("/system/async/{id}"))
-        .send()
-        .await
-        .expect("an answer");
-    assert_eq!(answer.status(), 200);
-    answer.json().await.expect("JSON")
+pub(crate) async fn told(gateway: &Gateway, id: &str) -> types::AsyncCall {
+    done(gateway.client().get_async_call().id(id).send().await)
 }
 
-pub(crate) async fn becomes(gateway: &Gateway, id: &str, state: &str) -> Value {
+pub(crate) async fn becomes(gateway: &Gateway, id: &str, state: &str) -> types::AsyncCall {
     eventually(&format!("call {id} {state}"), || async {
         let told = told(gateway, id).await;
-        let reached = told["state"] == state;
-        if !reached
-            && ["succeeded", "failed", "dead", "cancelled"].contains(&told["state"].as_str().unwrap_or_default())
-        {
-            panic!("call {id} is not {state}: {told}");
-        }
+        let reached = told.state == state;
+        let has_ended = ["succeeded", "failed", "dead", "cancelled"].contains(&&*told.state);
+        assert!(reached || !has_ended, "call {id} is not {state}: {told:?}");
         reached.then_some(told)
     })
     .await
@@ -156,13 +149,10 @@ async fn a_call_is_kept_made_and_its_result_can_be_asked_for() {
     let id = answer.headers()["x-call-id"].to_str().expect("text").to_owned();
     assert_eq!(location.replace("%2D", "-"), format!("/system/async/{id}"));
     let told = becomes(&gateway, &id, "succeeded").await;
-    assert_eq!(
-        (&told["function"], &told["path"], &told["query"]),
-        (&json!("shasum"), &json!("/a"), &json!("b=c"))
-    );
-    assert_eq!(told["attempts"][0]["status"], 200);
-    let body = told["result"]["body"].as_str().expect("text");
-    assert!(body.starts_with("9b71d224bd62f3785d96d46ad3ea3d73319bfbc2"), "{told}");
+    assert_eq!((&*told.function, &*told.path, &*told.query), ("shasum", "/a", "b=c"));
+    assert_eq!(told.attempts[0].status, Some(200));
+    let body = told.result.and_then(|result| result.body).expect("text");
+    assert!(body.starts_with("9b71d224bd62f3785d96d46ad3ea3d73319bfbc2"), "{body}");
     let counted = gateway.metric(r#"gateway_async_calls_total{state="succeeded"}"#).await;
     assert_eq!(counted, Some(1.0));
 }
@@ -218,43 +208,23 @@ async fn failures_are_tried_again_until_they_are_dead_and_can_be_driven_again() 
     let gateway = before(&upstream, "").start().await;
     let id = kept(&gateway, "f", &[], "").await;
     let dead = becomes(&gateway, &id, "dead").await;
-    assert_eq!(dead["attempts"].as_array().expect("a list").len(), 3);
+    let result = dead.result.expect("a result");
     assert_eq!(
-        (&dead["result"]["status"], &dead["result"]["body"]),
-        (&json!(500), &json!("3 of 3"))
+        (dead.attempts.len(), result.status, result.body.as_deref()),
+        (3, 500, Some("3 of 3"))
     );
-    let list: Value = gateway
-        .get("/system/async?state=dead")
-        .send()
-        .await
-        .expect("an answer")
-        .json()
-        .await
-        .expect("JSON");
-    assert_eq!(
-        (&list["calls"][0]["id"], &list["calls"][0]["result"]["body"]),
-        (&json!(id), &Value::Null)
-    );
+    let client = gateway.client();
+    let list = done(client.list_async_calls().state("dead").send().await).calls;
+    assert_eq!(list[0].id, id);
+    assert_eq!(list[0].result.as_ref().and_then(|result| result.body.as_deref()), None);
 
-    let (status, _) = gateway.send(Method::POST, "/system/async-redrive", &json!({})).await;
-    assert_eq!(status, 200);
+    done(client.redrive_async_calls().send().await);
     let told = becomes(&gateway, &id, "succeeded").await;
-    assert_eq!(told["attempts"].as_array().expect("a list").len(), 1);
-    let (status, _) = gateway
-        .send(Method::POST, &format!("/system/async/{id}/redrive"), &json!({}))
-        .await;
-    assert_eq!(status, 409, "it is not dead");
-    let (status, done) = gateway.send(Method::DELETE, "/system/async", &json!({})).await;
-    assert_eq!((status, done.as_str()), (200, r#"{"calls":1}"#));
-    assert_eq!(
-        gateway
-            .get(&format!("/system/async/{id}"))
-            .send()
-            .await
-            .expect("an answer")
-            .status(),
-        404
-    );
+    assert_eq!(told.attempts.len(), 1);
+    let refusal = refused(client.redrive_async_call().id(&id).send().await);
+    assert_eq!(refusal.status, 409, "it is not dead");
+    assert_eq!(done(client.purge_async_calls().send().await).calls, 1);
+    assert_eq!(refused(client.get_async_call().id(&id).send().await).status, 404);
 }
 
 #[tokio::test]
@@ -264,8 +234,8 @@ async fn a_status_that_is_not_tried_again_has_failed() {
     let id = kept(&gateway, "f", &[], "").await;
     let told = becomes(&gateway, &id, "failed").await;
     assert_eq!(
-        (told["attempts"].as_array().map(Vec::len), &told["result"]["status"]),
-        (Some(1), &json!(422))
+        (told.attempts.len(), told.result.map(|result| result.status)),
+        (1, Some(422))
     );
 }
 
@@ -286,7 +256,7 @@ async fn the_same_key_is_the_same_call_and_a_later_call_waits() {
     let later = kept(&gateway, "f", &[("x-delay", "1h")], "").await;
     let soon = kept(&gateway, "f", &[("x-delay", "300ms")], "").await;
     becomes(&gateway, &soon, "succeeded").await;
-    assert_eq!(told(&gateway, &later).await["state"], "queued");
+    assert_eq!(told(&gateway, &later).await.state, "queued");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
@@ -300,25 +270,19 @@ async fn calls_are_taken_back_before_and_while_they_run() {
     let waiting = kept(&gateway, "f", &[("x-delay", "1h")], "").await;
     let running = kept(&gateway, "f", &[], "").await;
     becomes(&gateway, &running, "running").await;
+    let client = gateway.client();
     for id in [&waiting, &running] {
-        let answer = gateway
-            .request(Method::DELETE, &format!("/async-function/{id}"))
-            .send()
-            .await;
-        assert_eq!(answer.expect("an answer").status(), 202);
+        done(client.cancel_async_call().name(id).send().await);
         becomes(&gateway, id, "cancelled").await;
     }
     // The function's place is free again.
     eventually("the end of the call", || async {
-        (told(&gateway, &running).await["attempts"][0]["error"].is_string()).then_some(())
+        told(&gateway, &running).await.attempts.first()?.error.clone()
     })
     .await;
     for (id, status) in [(&*waiting, 409), ("nobody", 404)] {
-        let answer = gateway
-            .request(Method::DELETE, &format!("/async-function/{id}"))
-            .send()
-            .await;
-        assert_eq!(answer.expect("an answer").status(), status);
+        let refusal = refused(client.cancel_async_call().name(id).send().await);
+        assert_eq!(refusal.status, status, "{id}");
     }
 }
 
@@ -351,7 +315,7 @@ async fn a_call_that_is_driven_again_while_it_is_taken_back_is_made_again() {
     }
     answers.store(0, Ordering::SeqCst);
     let told = becomes(&gateway, &id, "succeeded").await;
-    assert_eq!(told["result"]["body"], "done");
+    assert_eq!(told.result.and_then(|result| result.body).as_deref(), Some("done"));
     // Its function has as much room as before.
     for _ in 0..8 {
         let more = kept(&gateway, "f", &[], "").await;
@@ -377,12 +341,11 @@ async fn a_burst_for_one_function_does_not_hold_up_another() {
         .function("a", note("a"))
         .function("b", note("b"));
     let gateway = before(&upstream, "concurrency = 2\n").start().await;
-    let (status, _) = gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
-    assert_eq!(status, 202);
+    let client = gateway.client();
+    done(client.pause_async_calls().send().await);
     join_all((0..40).map(|_| kept(&gateway, "a", &[], ""))).await;
     let last = kept(&gateway, "b", &[], "").await;
-    let (status, _) = gateway.send(Method::POST, "/system/async-resume", &json!({})).await;
-    assert_eq!(status, 202);
+    done(client.resume_async_calls().send().await);
     becomes(&gateway, &last, "succeeded").await;
     let order = order.lock().expect("no panic").clone();
     let place = order.iter().position(|name| *name == "b").expect("it ran");
@@ -403,7 +366,7 @@ async fn a_full_disk_is_503_and_nothing_that_was_kept_is_lost() {
         .await;
     let ballast = gateway.inside(&disk).join("ballast");
     std::fs::write(&ballast, vec![0; 1024 * 1024]).expect("room for it");
-    gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
+    done(gateway.client().pause_async_calls().send().await);
     let body = "x".repeat(20_000);
     let mut ids = Vec::new();
     let full = loop {
@@ -427,7 +390,7 @@ async fn a_full_disk_is_503_and_nothing_that_was_kept_is_lost() {
         })
         .await,
     );
-    gateway.send(Method::POST, "/system/async-resume", &json!({})).await;
+    done(gateway.client().resume_async_calls().send().await);
     for id in &ids {
         becomes(&gateway, id, "succeeded").await;
     }
@@ -446,13 +409,8 @@ async fn what_is_kept_is_made_though_its_caller_left_before_it_was_told() {
     let last = kept(&gateway, "f", &[], "").await;
     becomes(&gateway, &last, "succeeded").await;
     eventually("no call that waits", || async {
-        let answer = gateway
-            .get("/system/async?state=queued")
-            .send()
-            .await
-            .expect("an answer");
-        let waiting: Value = answer.json().await.expect("JSON");
-        waiting["calls"].as_array()?.is_empty().then_some(())
+        let waiting = done(gateway.client().list_async_calls().state("queued").send().await);
+        waiting.calls.is_empty().then_some(())
     })
     .await;
 }
@@ -523,7 +481,7 @@ async fn what_the_queue_does_is_counted() {
         (in_flight == Some(1.0)).then_some(())
     })
     .await;
-    gateway.send(Method::POST, "/system/async-pause", &json!({})).await;
+    done(gateway.client().pause_async_calls().send().await);
     kept(&gateway, "bad", &[], "").await;
     assert_eq!(worker("pending_messages", "bad").await, Some(1.0));
     let oldest = r#"gateway_async_oldest_seconds{function_name="bad"}"#;

@@ -197,9 +197,7 @@ async fn a_websocket_outlives_every_bound_and_a_reload() {
         assert_eq!(heard.to_text().expect("text"), word.to_uppercase());
         if turn == 2 {
             let changed = bounds.replace("200ms", "150ms");
-            std::fs::write(gateway.config_file(), changed).expect("writable");
-            let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-            assert_eq!(answer.status(), 200);
+            gateway.configure(&changed).await;
         }
     }
     socket.close(None).await.expect("closed");

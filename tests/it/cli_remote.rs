@@ -117,7 +117,7 @@ async fn the_life_of_a_function() {
         "cat is to have 2 replicas"
     );
     eventually("two replicas", || async {
-        (gateway.status("cat", "").await?["availableReplicas"] == 2).then_some(())
+        (gateway.status("cat", "").await?.available_replicas == 2).then_some(())
     })
     .await;
     eventually("its log", || async {

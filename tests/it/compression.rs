@@ -172,9 +172,7 @@ async fn routes_have_it_too_and_it_changes_while_running() {
         ("compression.min_size = \"1MiB\"", None),
         ("compression.types = [\"text/html\"]", None),
     ] {
-        std::fs::write(gateway.config_file(), file(route)).expect("writable");
-        let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-        assert_eq!(answer.status(), 200, "{}", answer.text().await.expect("text"));
+        gateway.configure(&file(route)).await;
         let answer = gateway
             .get("/t")
             .header("accept-encoding", "gzip, br")

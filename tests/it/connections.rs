@@ -23,9 +23,7 @@ async fn start(upstream: &Upstream, invoke: &str) -> Gateway {
 
 /// Makes these settings of `[invoke]` live.
 async fn change(gateway: &Gateway, invoke: &str) {
-    std::fs::write(gateway.config_file(), format!("{QUIET}{invoke}\n")).expect("writable");
-    let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-    assert_eq!(answer.status(), 200, "{}", answer.text().await.expect("text"));
+    gateway.configure(&format!("{QUIET}{invoke}\n")).await;
 }
 
 async fn get(gateway: &Gateway, path: &str) -> Response {

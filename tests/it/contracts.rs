@@ -1,15 +1,16 @@
 //! The functions' own contracts: `/openapi/functions.json` as functions come and go.
 
-use std::{fs, path::Path, time::Instant};
+use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use faas_gateway::{
     contracts::{Build, Contracts, Seen, Source},
     model::FunctionRef,
 };
+use faas_gateway_client::types;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Upstream, eventually, upstream::text};
+use crate::support::{Gateway, Upstream, eventually, typed::done, upstream::text};
 
 /// Functions are read so often that a test can wait for it.
 const LOOK: &str = "metrics.refresh_interval = \"50ms\"\n";
@@ -160,9 +161,8 @@ async fn contracts_come_and_go_with_their_functions() {
     );
     assert_eq!(found["servers"], json!([{ "url": "/" }]));
 
-    let body = json!({ "name": "dev" });
-    let (status, text) = gateway.send(Method::POST, "/system/namespace/dev", &body).await;
-    assert_eq!(status, 201, "{text}");
+    let body = types::FunctionNamespace::builder().name("dev");
+    done(gateway.client().create_namespace().body(body).send().await);
     let yaml = serde_yaml::to_string(&contract("2")).expect("YAML");
     annotated(&gateway, "greeter", "dev", &yaml).await;
     let found = once(&gateway, "greeter.dev", "shown").await;
@@ -177,13 +177,7 @@ async fn contracts_come_and_go_with_their_functions() {
     );
     assert_eq!(found["tags"][0]["description"], "Greetings 2");
 
-    gateway
-        .send(
-            Method::DELETE,
-            "/system/functions",
-            &json!({ "functionName": "greeter" }),
-        )
-        .await;
+    gateway.remove("greeter").await;
     eventually("the contract to go", || async {
         state(&document(&gateway).await, "greeter").is_none().then_some(())
     })
@@ -205,10 +199,7 @@ async fn a_served_contract_is_fetched_kept_at_zero_and_fetched_again_with_the_ne
     let calls = r#"gateway_function_invocation_total{code="200",function_name="greeter.openfaas-fn"}"#;
     assert_eq!(gateway.metric(calls).await, None);
 
-    let scale = |replicas: u64| json!({ "serviceName": "greeter", "replicas": replicas });
-    gateway
-        .send(Method::POST, "/system/scale-function/greeter", &scale(0))
-        .await;
+    gateway.scale("greeter", 0).await;
     // Seen where functions are read, so that the next replica is seen to come up.
     let ready = r#"gateway_service_ready_count{function_name="greeter.openfaas-fn"}"#;
     eventually("no ready replica", || async {
@@ -219,13 +210,92 @@ async fn a_served_contract_is_fetched_kept_at_zero_and_fetched_again_with_the_ne
     let found = document(&gateway).await;
     assert_eq!(found["tags"][0]["description"], "Greetings 1");
 
-    gateway
-        .send(Method::POST, "/system/scale-function/greeter", &scale(1))
-        .await;
+    gateway.scale("greeter", 1).await;
     eventually("the other contract", || async {
         (document(&gateway).await["tags"][0]["description"] == "Greetings 2").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn fetched_contracts_are_known_after_a_restart_without_a_replica() {
+    let setup = || Gateway::new().config(LOOK);
+    let gateway = setup().start().await;
+    let files = tempfile::tempdir().expect("a directory");
+    let file = files.path().join("openapi.json");
+    std::fs::write(&file, contract("1").to_string()).expect("a file");
+    for service in ["greeter", "leaves", "changes"] {
+        gateway.deploy(&serving(service, files.path(), "/openapi.json")).await;
+        once(&gateway, service, "shown").await;
+    }
+    let kept = gateway.directory().join("state/contracts");
+    let files_kept = || fs::read_dir(&kept).map_or(0, Iterator::count);
+    assert_eq!(files_kept(), 3);
+    // Nothing runs, so nothing can be asked.
+    for service in ["greeter", "leaves", "changes"] {
+        gateway.scale(service, 0).await;
+        eventually("no replica", || async {
+            (gateway.status(service, "").await?.available_replicas == 0).then_some(())
+        })
+        .await;
+    }
+    std::fs::write(&file, contract("2").to_string()).expect("a file");
+
+    let gateway = gateway.crash_and_restart(setup()).await;
+    let found = once(&gateway, "greeter", "shown").await;
+    assert_eq!(found["tags"][0]["description"], "Greetings 1");
+    assert_eq!(paths(&found).len(), 3, "{found}");
+    assert_eq!(gateway.status("greeter", "").await.expect("a status").replicas, 0);
+    // Whoever goes or has it elsewhere takes it along.
+    gateway.remove("leaves").await;
+    let body: types::FunctionDeployment =
+        serde_json::from_value(serving("changes", files.path(), "/other.json")).expect("a deployment");
+    done(gateway.client().update_function().body(body).send().await);
+    eventually("the end of one contract", || async {
+        (files_kept() == 2).then_some(())
+    })
+    .await;
+
+    gateway.scale("greeter", 1).await;
+    eventually("the other contract", || async {
+        (document(&gateway).await["tags"].as_array()?.iter())
+            .any(|tag| tag["name"] == "greeter" && tag["description"] == "Greetings 2")
+            .then_some(())
+    })
+    .await;
+    gateway.scale("greeter", 0).await;
+    for entry in fs::read_dir(&kept).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if fs::read_to_string(&path).expect("text").contains("\"changes\"") {
+            fs::write(&path, "{\"name\":").expect("written");
+        }
+    }
+    let gateway = gateway.crash_and_restart(setup()).await;
+    let found = once(&gateway, "greeter", "shown").await;
+    assert_eq!(found["tags"][0]["description"], "Greetings 2");
+    gateway
+        .logged("what cannot be read", |line| {
+            line.to_string().contains("a kept contract cannot be read")
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_costs_only_what_would_be_kept() {
+    let gateway = Gateway::new().config(LOOK);
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    fs::create_dir(directory.path().join("state")).expect("a directory");
+    fs::write(directory.path().join("state/contracts"), "no directory").expect("a file");
+    let gateway = gateway.directory(directory).start().await;
+    let files = tempfile::tempdir().expect("a directory");
+    fs::write(files.path().join("o.json"), contract("1").to_string()).expect("a file");
+    gateway.deploy(&serving("greeter", files.path(), "/o.json")).await;
+    once(&gateway, "greeter", "shown").await;
+    gateway
+        .logged("why nothing is kept", |line| {
+            line.to_string().contains("cannot be kept")
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -237,15 +307,9 @@ async fn a_function_at_zero_is_not_started_for_its_contract() {
     deployment["labels"] = json!({ "com.openfaas.scale.zero": "true", "com.openfaas.scale.min": "0" });
     let (status, text) = gateway.send(Method::POST, "/system/functions", &deployment).await;
     assert_eq!(status, 202, "{text}");
-    gateway
-        .send(
-            Method::POST,
-            "/system/scale-function/greeter",
-            &json!({ "serviceName": "greeter", "replicas": 0 }),
-        )
-        .await;
+    gateway.scale("greeter", 0).await;
     eventually("zero replicas", || async {
-        (gateway.status("greeter", "").await?["availableReplicas"] == 0).then_some(())
+        (gateway.status("greeter", "").await?.available_replicas == 0).then_some(())
     })
     .await;
     // A function that comes later is read later.
@@ -257,7 +321,7 @@ async fn a_function_at_zero_is_not_started_for_its_contract() {
         ["waiting", "shown"].contains(&told["state"].as_str().expect("text")),
         "{told}"
     );
-    let replicas = gateway.status("greeter", "").await.expect("a status")["replicas"].clone();
+    let replicas = gateway.status("greeter", "").await.expect("a status").replicas;
     assert_eq!(replicas, 0);
 }
 

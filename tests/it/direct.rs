@@ -296,9 +296,7 @@ async fn point_17_addresses_and_their_connections_outlive_a_reload() {
     let before = opened();
     let file = std::fs::read_to_string(gateway.config_file()).expect("readable");
     let bounds = "max_idle_conns = 99\nidle_conn_timeout = \"80s\"\n[functions.\"*\"]\ntimeouts.total = \"59s\"\n";
-    std::fs::write(gateway.config_file(), format!("{file}{bounds}")).expect("writable");
-    let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-    assert_eq!(answer.status(), 200);
+    gateway.configure(&format!("{file}{bounds}")).await;
     for _ in 0..20 {
         assert_eq!(
             gateway.get("/function/f").send().await.expect("an answer").status(),

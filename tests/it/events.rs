@@ -163,9 +163,7 @@ async fn functions_show_when_they_are_deployed_scaled_called_and_removed() {
         (&json!("added"), &json!("openfaas-fn"))
     );
     assert_eq!(added["function"]["envProcess"], "cat");
-    let scale = json!({ "replicas": 2 });
-    let (status, _) = gateway.send(Method::POST, "/system/scale-function/echo", &scale).await;
-    assert_eq!(status, 202);
+    gateway.scale("echo", 2).await;
     let scaled = stream.find("scaling", is_of("echo")).await.data;
     assert_eq!((&scaled["to"], &scaled["reason"]), (&json!(2), &json!("manual")));
     stream
@@ -197,9 +195,7 @@ async fn functions_show_when_they_are_deployed_scaled_called_and_removed() {
         (&updated["action"], &updated["function"]["envProcess"]),
         (&json!("updated"), &json!("wc"))
     );
-    let which = json!({ "functionName": "echo" });
-    let (status, _) = gateway.send(Method::DELETE, "/system/functions", &which).await;
-    assert_eq!(status, 202);
+    gateway.remove("echo").await;
     let removed = stream.find("function", |data| data["action"] == "removed").await.data;
     assert_eq!((&removed["name"], removed.get("function")), (&json!("echo"), None));
 }
@@ -438,15 +434,11 @@ async fn functions_of_a_remote_provider_show_as_well() {
     deploy(&gateway, "echo").await;
     let added = stream.find("function", is_of("echo")).await.data;
     assert_eq!(added["action"], "added");
-    let scale = json!({ "replicas": 3 });
-    let (status, _) = gateway.send(Method::POST, "/system/scale-function/echo", &scale).await;
-    assert_eq!(status, 202);
+    gateway.scale("echo", 3).await;
     stream
         .find("replicas", |data| data["name"] == "echo" && data["replicas"] == 3)
         .await;
-    let which = json!({ "functionName": "echo" });
-    let (status, _) = gateway.send(Method::DELETE, "/system/functions", &which).await;
-    assert_eq!(status, 202);
+    gateway.remove("echo").await;
     let removed = stream.find("function", is_of("echo")).await.data;
     assert_eq!(removed["action"], "removed");
 }

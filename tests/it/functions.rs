@@ -1,17 +1,14 @@
 //! Real functions on the process provider, called through the gateway.
 
+use faas_gateway_client::types;
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Gateway, eventually, soon, wire::Wire};
-
-/// The command that runs a function of `tests/fixtures/functions`.
-fn fixture(interpreter: &str, name: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/functions")
-        .join(name);
-    format!("{interpreter} '{}'", path.display())
-}
+use crate::support::{
+    Gateway, eventually, fixture, soon,
+    typed::{done, text},
+    wire::Wire,
+};
 
 async fn deploy_http(gateway: &Gateway, service: &str, command: &str) {
     gateway
@@ -35,41 +32,26 @@ async fn the_walk_of_the_readme() {
 
     // A line may take a moment from the function's pipe to its log.
     eventually("both lines", || async {
-        let logs = gateway.get("/system/logs?name=shasum").send().await.expect("an answer");
-        assert_eq!(logs.headers()["content-type"], "application/x-ndjson");
-        let logs = logs.text().await.expect("text");
+        let logs = text(done(gateway.client().get_logs().name("shasum").send().await)).await;
         (logs.contains("Forking fprocess") && logs.contains("Wrote")).then_some(())
     })
     .await;
     let total = r#"gateway_function_invocation_total{code="200",function_name="shasum.openfaas-fn"}"#;
     assert_eq!(gateway.metric(total).await, Some(1.0));
-    let list: Vec<Value> = gateway
-        .get("/system/functions")
-        .send()
-        .await
-        .expect("an answer")
-        .json()
-        .await
-        .expect("JSON");
-    assert_eq!(list[0]["invocationCount"], 1.0);
+    let list = done(gateway.client().list_functions().send().await);
+    assert_eq!(list[0].invocation_count, Some(1.0));
 
     for replicas in [3, 0, 1] {
-        let body = json!({"serviceName": "shasum", "replicas": replicas});
-        let (status, text) = gateway
-            .send(http::Method::POST, "/system/scale-function/shasum", &body)
-            .await;
-        assert_eq!(status, 202, "{text}");
+        gateway.scale("shasum", replicas).await;
         eventually("the replicas", || async {
             let status = gateway.status("shasum", "").await?;
-            (status["replicas"] == replicas && status["availableReplicas"] == replicas).then_some(())
+            (status.replicas == i64::from(replicas) && status.available_replicas == i64::from(replicas)).then_some(())
         })
         .await;
     }
     gateway.invoke("/function/shasum", "again").await;
 
-    let gone = json!({"functionName": "shasum"});
-    let (status, text) = gateway.send(http::Method::DELETE, "/system/functions", &gone).await;
-    assert_eq!(status, 202, "{text}");
+    gateway.remove("shasum").await;
     assert_eq!(
         gateway
             .get("/function/shasum")
@@ -133,20 +115,10 @@ async fn events_arrive_while_the_function_still_runs() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_there_is_refused() {
-    let gateway = Gateway::new().start().await;
-    let deployment = json!({"service": "ghost", "image": "local", "envProcess": "no-such-command --now"});
-    let (status, text) = gateway.send(http::Method::POST, "/system/functions", &deployment).await;
-    assert_eq!(status, 400);
-    assert!(text.contains("no-such-command"), "{text}");
-}
-
-#[tokio::test]
 async fn a_secret_is_where_functions_look_for_it() {
     let gateway = Gateway::new().start().await;
-    let secret = json!({"name": "api-key", "value": "s3cret"});
-    let (status, text) = gateway.send(http::Method::POST, "/system/secrets", &secret).await;
-    assert!(status < 300, "{text}");
+    let secret = types::Secret::builder().name("api-key").value("s3cret".to_owned());
+    done(gateway.client().create_secret().body(secret).send().await);
     gateway
         .deploy(&json!({
             "service": "reads", "image": "local", "secrets": ["api-key"],

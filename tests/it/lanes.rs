@@ -124,9 +124,7 @@ async fn the_lane_can_be_turned_off_while_running() {
         .enumerate()
     {
         let file = format!("[reload]\nwatch = \"off\"\n[server]\nfast_lane = {lanes}\n");
-        std::fs::write(gateway.config_file(), file).expect("writable");
-        let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
+        gateway.configure(&file).await;
         for path in ["first", "then"] {
             let path = format!("/function/echo/{path}{number}");
             gateway.get(&path).send().await.expect("an answer");

@@ -30,9 +30,7 @@ async fn limited(upstream: &Upstream, server: &str) -> Gateway {
 
 async fn reload(gateway: &Gateway, server: &str) {
     let toml = format!("[reload]\nwatch = \"off\"\n[server]\n{server}\n");
-    std::fs::write(gateway.config_file(), toml).expect("writable");
-    let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-    assert_eq!(answer.status(), 200);
+    gateway.configure(&toml).await;
 }
 
 /// The answer to a call with so many header fields and a target so long.

@@ -18,6 +18,7 @@ mod base_lane;
 mod bulk;
 mod cli;
 mod cli_remote;
+mod client;
 mod compression;
 mod config;
 mod config_api;

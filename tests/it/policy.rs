@@ -35,9 +35,7 @@ async fn start(upstream: &Upstream, settings: &str) -> Gateway {
 
 /// Makes these settings of all functions live.
 async fn change(gateway: &Gateway, settings: &str) {
-    std::fs::write(gateway.config_file(), file(settings)).expect("writable");
-    let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-    assert_eq!(answer.status(), 200, "{}", answer.text().await.expect("text"));
+    gateway.configure(&file(settings)).await;
 }
 
 async fn get(gateway: &Gateway, path: &str) -> Response {
@@ -611,9 +609,7 @@ async fn a_function_that_is_deleted_takes_its_state_along() {
     };
     let series = async || gateway.metrics().await.lines().filter(mine).count();
     assert_eq!(series().await, 3);
-    let name = serde_json::json!({ "functionName": "f" });
-    let (status, text) = gateway.send(Method::DELETE, "/system/functions", &name).await;
-    assert_eq!(status, 202, "{text}");
+    gateway.remove("f").await;
     eventually("the end of its series", || async {
         (series().await == 0).then_some(())
     })

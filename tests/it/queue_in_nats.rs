@@ -186,7 +186,8 @@ async fn bodies_and_answers_larger_than_messages_are_kept_whole() {
         .await;
     let id = kept(&gateway, "f", &[], &"x".repeat(3_000_000)).await;
     let told = becomes(&gateway, &id, "succeeded").await;
-    assert_eq!(told["result"]["body"].as_str().map(str::len), Some(2_000_000));
+    let body = told.result.and_then(|result| result.body).expect("text");
+    assert_eq!(body.len(), 2_000_000);
 }
 
 /// The server's streams, as somebody else sees them.
@@ -232,10 +233,9 @@ async fn a_call_whose_body_is_gone_ends_and_says_why() {
     }
     for id in [&deleted, &cut] {
         let told = becomes(&taking, id, "failed").await;
-        let attempts = told["attempts"].as_array().expect("a list");
-        let error = attempts[0]["error"].as_str().expect("a reason");
+        let error = told.attempts[0].error.as_deref().expect("a reason");
         assert!(error.contains("is gone") && error.contains(BODIES), "{error}");
-        assert_eq!((attempts.len(), function.of(id)), (1, 0));
+        assert_eq!((told.attempts.len(), function.of(id)), (1, 0));
     }
     let (told, _) = receiver.next().await;
     assert_eq!(told["x-call-id"], *deleted);
@@ -354,7 +354,8 @@ async fn a_gateway_starts_without_nats_and_uses_it_once_it_is_there() {
     nats.restart().await;
     let id = taken(&gateway).await;
     becomes(&gateway, &id, "succeeded").await;
-    assert_eq!(told(&gateway, &id).await["result"]["body"], "done");
+    let result = told(&gateway, &id).await.result.expect("a result");
+    assert_eq!(result.body.as_deref(), Some("done"));
 }
 
 #[tokio::test]
@@ -377,11 +378,7 @@ async fn one_process_takes_calls_and_another_makes_them() {
     let function = Counting::start(Duration::ZERO).await;
     let taking = function.setup(&nats, "[server]\nrole = \"gateway\"\n").start().await;
     let ids = join_all((0..10).map(|_| kept(&taking, "f", &[], ""))).await;
-    assert_eq!(
-        told(&taking, &ids[0]).await["state"],
-        "queued",
-        "nobody makes calls yet"
-    );
+    assert_eq!(told(&taking, &ids[0]).await.state, "queued", "nobody makes calls yet");
     let making = function.setup(&nats, "[server]\nrole = \"worker\"\n").start().await;
     for id in &ids {
         becomes(&taking, id, "succeeded").await;

@@ -188,8 +188,7 @@ async fn log_level_and_scaling_follow_the_file() {
     gateway
         .deploy(&json!({"service": "cat", "image": "local", "envProcess": "cat"}))
         .await;
-    let zero = json!({"serviceName": "cat", "replicas": 0});
-    gateway.send(Method::POST, "/system/scale-function/cat", &zero).await;
+    gateway.scale("cat", 0).await;
     eventually("no replica", || async {
         (status(&gateway, "/function/cat").await == 503).then_some(())
     })
@@ -259,8 +258,7 @@ async fn point_17_what_a_reload_does_not_change_is_carried_over() {
     assert_eq!(gateway.metric(&calls("pid")).await, Some(3.0), "and the same counters");
 
     // What is gone takes its series with it, whatever generation counted.
-    let named = json!({"functionName": "gone"});
-    assert_eq!(gateway.send(Method::DELETE, "/system/functions", &named).await.0, 202);
+    gateway.remove("gone").await;
     eventually("the series gone", || async {
         gateway.metric(&calls("gone")).await.is_none().then_some(())
     })

@@ -442,11 +442,9 @@ async fn a_single_failing_replica_is_left_out() {
     gateway
         .deploy(&json!({ "service": "f", "image": "local", "envProcess": quoted }))
         .await;
-    let two = json!({ "serviceName": "f", "replicas": 2 });
-    let (status, text) = gateway.send(Method::POST, "/system/scale-function/f", &two).await;
-    assert_eq!(status, 202, "{text}");
+    gateway.scale("f", 2).await;
     eventually("two replicas", || async {
-        (gateway.status("f", "").await?["availableReplicas"] == 2).then_some(())
+        (gateway.status("f", "").await?.available_replicas == 2).then_some(())
     })
     .await;
     for _ in 0..20 {

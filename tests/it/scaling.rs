@@ -47,32 +47,24 @@ async fn explain(gateway: &Gateway, name: &str) -> Value {
     answer.json().await.expect("JSON")
 }
 
-async fn replicas(gateway: &Gateway, name: &str) -> u64 {
-    let status = gateway.status(name, "").await.expect("a status");
-    status["replicas"].as_u64().expect("a number")
+async fn replicas(gateway: &Gateway, name: &str) -> i64 {
+    gateway.status(name, "").await.expect("a status").replicas
 }
 
 /// Waits for a number of replicas, all of them ready.
-async fn becomes(gateway: &Gateway, name: &str, wanted: u64) {
+async fn becomes(gateway: &Gateway, name: &str, wanted: u32) {
     eventually(&format!("{wanted} replicas of {name}"), || async {
         let status = gateway.status(name, "").await?;
-        (status["replicas"] == wanted && status["availableReplicas"] == wanted).then_some(())
+        ([status.replicas, status.available_replicas] == [i64::from(wanted); 2]).then_some(())
     })
     .await;
-}
-
-async fn scale(gateway: &Gateway, name: &str, replicas: u64) {
-    let body = json!({ "serviceName": name, "replicas": replicas });
-    let path = format!("/system/scale-function/{name}");
-    let (status, text) = gateway.send(http::Method::POST, &path, &body).await;
-    assert_eq!(status, 202, "{text}");
 }
 
 #[tokio::test]
 async fn two_hundred_callers_start_a_function_once() {
     let gateway = Gateway::new().start().await;
     deploy(&gateway, "f", 1, &json!({})).await;
-    scale(&gateway, "f", 0).await;
+    gateway.scale("f", 0).await;
     let answers = join_all((0..200).map(|_| gateway.get("/function/f").send())).await;
     for answer in answers {
         assert_eq!(answer.expect("an answer").status(), 200);
@@ -277,7 +269,7 @@ async fn a_long_call_outlives_the_idle_time() {
 async fn functions_that_do_not_ask_keep_what_they_have() {
     let gateway = quick("").start().await;
     deploy(&gateway, "f", 1, &json!({ "com.openfaas.scale.max": "9" })).await;
-    scale(&gateway, "f", 3).await;
+    gateway.scale("f", 3).await;
     eventually("a look", || async {
         let told = explain(&gateway, "f").await;
         (told["mode"] == "off" && told["decidedAt"].is_string() && told["replicas"] == 3).then_some(())
@@ -297,7 +289,7 @@ async fn no_call_fails_while_replicas_come_go_and_change() {
     deploy(&gateway, "f", 5, &json!({})).await;
     let load = Load::start(&gateway, "/function/f", 8);
     for count in [4, 1, 3, 1] {
-        scale(&gateway, "f", count).await;
+        gateway.scale("f", count).await;
         becomes(&gateway, "f", count).await;
     }
     // Another version, and the same again, which is a restart.
@@ -309,9 +301,9 @@ async fn no_call_fails_while_replicas_come_go_and_change() {
         assert_eq!(status, 202, "{text}");
         load.reaches(load.answered() + 200).await;
     }
-    scale(&gateway, "f", 0).await;
+    gateway.scale("f", 0).await;
     eventually("the function is back", || async {
-        (gateway.status("f", "").await?["availableReplicas"] == 1).then_some(())
+        (gateway.status("f", "").await?.available_replicas == 1).then_some(())
     })
     .await;
     let told = load.stop().await;

@@ -9,11 +9,13 @@ use std::{
     },
 };
 
+use faas_gateway_client::types;
 use http::{Method, Response, header};
 use serde_json::{Value, json};
 
 use crate::support::{
     Gateway, Upstream, eventually, soon,
+    typed::done,
     upstream::{Body, text},
 };
 
@@ -84,12 +86,16 @@ fn url_of(upstream: &Upstream) -> String {
 }
 
 /// Deploys an entry as a client does.
-async fn deploy(gateway: &Gateway, entry: &Value) {
-    let deployment = json!({
-        "service": entry["name"], "image": entry["image"], "envProcess": entry["fprocess"],
-        "envVars": entry["environment"], "labels": entry["labels"],
-    });
-    gateway.deploy(&deployment).await;
+async fn deploy(gateway: &Gateway, entry: &types::StoreFunction) {
+    let deployment = types::FunctionDeployment::builder()
+        .service(&*entry.name)
+        .image(entry.image.clone().expect("an image"))
+        .env_process(entry.fprocess.clone())
+        .env_vars(entry.environment.clone())
+        .labels(entry.labels.clone())
+        .extra(serde_json::Map::new());
+    done(gateway.client().deploy_function().body(deployment).send().await);
+    gateway.ready(&entry.name, "").await;
 }
 
 /// Calls an embedded function and looks at the answer.
@@ -145,25 +151,25 @@ async fn check(gateway: &Gateway, name: &str) {
 #[tokio::test]
 async fn every_embedded_function_deploys_and_answers() {
     let gateway = Gateway::new().start().await;
-    let list = listed(&gateway, "").await;
-    assert_eq!(list["version"], "0.2.0");
-    let embedded = store(&list, "embedded");
+    let list = done(gateway.client().list_store().send().await);
+    assert_eq!(list.version, "0.2.0");
+    let [embedded] = &list.stores[..] else {
+        panic!("{:?}", list.stores);
+    };
     assert_eq!(
-        (&embedded["kind"], &embedded["state"]),
-        (&json!("embedded"), &json!("fresh"))
+        (&*embedded.name, &*embedded.kind, &*embedded.state),
+        ("embedded", "embedded", "fresh")
     );
-    let entries = list["functions"].as_array().expect("functions");
-    assert!(entries.len() >= 8, "{}", entries.len());
-    for entry in entries {
-        let name = entry["name"].as_str().expect("a name");
+    assert!(list.functions.len() >= 8, "{}", list.functions.len());
+    for entry in &list.functions {
+        let name = &*entry.name;
         assert_eq!(
-            (&entry["store"], &entry["image"]),
-            (&json!("embedded"), &json!("local")),
+            (&*entry.store, entry.image.as_deref()),
+            ("embedded", Some("local")),
             "{name}"
         );
-        if entry["deployable"] == false {
-            let needs = entry["requires"][0].as_str().expect("it needs something");
-            let reason = entry["reason"].as_str().expect("a reason");
+        if !entry.deployable {
+            let (needs, reason) = (&entry.requires[0], entry.reason.as_ref().expect("a reason"));
             assert!(reason.contains(needs), "{name}: {reason}");
             continue;
         }
@@ -308,8 +314,7 @@ async fn urls_lead_to_this_machine_only_where_that_is_permitted_and_redirects_ne
         assert!(error.contains("not of the public internet"), "{error}");
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);
-    std::fs::write(gateway.config_file(), &stores[3]).expect("written");
-    gateway.post("/system/config/reload").send().await.expect("an answer");
+    gateway.configure(&stores[3]).await;
     assert_eq!(names(&listed(&gateway, "").await, "permitted"), ["secret"]);
 }
 
@@ -327,9 +332,7 @@ async fn reloads_add_order_and_remove_stores_and_files_are_followed() {
     };
     assert_eq!(order(&listed(&gateway, "").await), ["embedded"]);
     let reload = async |content: String| {
-        std::fs::write(gateway.config_file(), content).expect("written");
-        let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
+        gateway.configure(&content).await;
     };
     let ours = format!(
         "[[stores]]\nname = \"ours\"\npath = \"{}\"\nttl = \"1ms\"\npriority = 5\n",

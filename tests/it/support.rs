@@ -11,6 +11,7 @@ pub(crate) mod promised;
 pub(crate) mod provider;
 pub(crate) mod script;
 pub(crate) mod tls;
+pub(crate) mod typed;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
@@ -45,6 +46,14 @@ pub(crate) fn server(program: &str, directory: &Path, arguments: &[String]) -> C
         .kill_on_drop(true)
         .spawn()
         .unwrap_or_else(|error| panic!("{program} (make tools installs it): {error}"))
+}
+
+/// The command that runs a function of `tests/fixtures/functions`.
+pub(crate) fn fixture(interpreter: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/functions")
+        .join(name);
+    format!("{interpreter} '{}'", path.display())
 }
 
 /// Whether the test that runs on this thread is in the module of this path.

@@ -126,13 +126,9 @@ async fn a_function_at_zero_is_started_when_it_is_called() {
     gateway
         .deploy(&serde_json::json!({"service": "cat", "image": "local", "envProcess": "cat"}))
         .await;
-    let zero = serde_json::json!({"serviceName": "cat", "replicas": 0});
-    let (status, text) = gateway
-        .send(http::Method::POST, "/system/scale-function/cat", &zero)
-        .await;
-    assert_eq!(status, 202, "{text}");
+    gateway.scale("cat", 0).await;
     eventually("no replica", || async {
-        (gateway.status("cat", "").await?["availableReplicas"] == 0).then_some(())
+        (gateway.status("cat", "").await?.available_replicas == 0).then_some(())
     })
     .await;
     let answers = Arc::new(AtomicU64::new(0));
@@ -142,7 +138,7 @@ async fn a_function_at_zero_is_started_when_it_is_called() {
     });
     futures_util::future::join_all(calls).await;
     assert_eq!(answers.load(Ordering::Relaxed), 8);
-    assert_eq!(gateway.status("cat", "").await.expect("deployed")["replicas"], 1);
+    assert_eq!(gateway.status("cat", "").await.expect("deployed").replicas, 1);
 }
 
 #[tokio::test]

@@ -363,14 +363,10 @@ async fn waiting_for_a_replica_is_a_span() {
         .deploy(&json!({"service": "cat", "image": "local", "envProcess": "cat"}))
         .await;
     for trace in TRACES {
-        let scale = json!({"serviceName": "cat", "replicas": 0});
-        let (status, text) = gateway
-            .send(http::Method::POST, "/system/scale-function/cat", &scale)
-            .await;
-        assert_eq!(status, 202, "{text}");
+        gateway.scale("cat", 0).await;
         eventually("no replica", || async {
             let status = gateway.status("cat", "").await?;
-            (status["availableReplicas"].as_u64() == Some(0)).then_some(())
+            (status.available_replicas == 0).then_some(())
         })
         .await;
         let call = gateway.post("/function/cat").header("traceparent", parent(trace, "01"));
@@ -526,9 +522,7 @@ async fn export_is_turned_on_and_off_and_moved_while_running() {
     let base = "[reload]\nwatch = \"off\"\n";
     let gateway = Gateway::before(&upstream.url()).config(base).start().await;
     let apply = async |tracing: String| {
-        std::fs::write(gateway.config_file(), format!("{base}{tracing}")).expect("writable");
-        let answer = gateway.post("/system/config/reload").send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
+        gateway.configure(&format!("{base}{tracing}")).await;
     };
     let traced = async || {
         let seen = echo(&gateway, "/function/echo", &[]).await;

@@ -19,12 +19,13 @@ use super::{
     function::Function,
     launch,
     logs::Logs,
-    store::{self, Record, Store},
+    store::{Record, Store},
     supervisor::supervise,
 };
 use crate::{
     model::{FunctionDeployment, FunctionNamespace, FunctionRef, Secret},
     provider::{ProviderError, Result, validate},
+    state,
 };
 
 /// Functions by name; replaced as a whole, so that readers never wait.
@@ -428,10 +429,10 @@ impl Control {
     /// Puts copies of its secrets where the replicas of a deployment look for them.
     fn place_secrets(&self, record: &Record, namespace: &str) -> io::Result<()> {
         let folder = self.secrets_of(&record.uid).join(record.revision.to_string());
-        store::make_directory(&folder)?;
+        state::make_directory(&folder)?;
         for secret in record.deployment.secrets.iter().flatten() {
             match self.store.read_secret(namespace, secret) {
-                Ok(value) => store::replace(&folder.join(secret), &self.shared.secrets, &value)?,
+                Ok(value) => state::replace(&folder.join(secret), &self.shared.secrets, &value)?,
                 // Removed by hand, or restored without it: the function says what it misses.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     tracing::error!(function = %record.deployment.service, namespace, %secret, "a secret that a function uses is missing");
@@ -449,7 +450,7 @@ impl Control {
             if !copy.exists() {
                 continue;
             }
-            match store::replace(&copy, &self.shared.secrets, secret.bytes()) {
+            match state::replace(&copy, &self.shared.secrets, secret.bytes()) {
                 // The last replica of an older revision ended just now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result?,
@@ -463,7 +464,7 @@ impl Control {
         for entry in std::fs::read_dir(&self.shared.logs)? {
             let path = entry?.path();
             if !functions.values().any(|record| path.ends_with(&record.uid)) {
-                store::remove_tree(&path)?;
+                state::remove_tree(&path)?;
             }
         }
         Ok(())

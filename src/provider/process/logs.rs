@@ -25,10 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::store::make_directory;
 use crate::{
     model::{FunctionRef, LogMessage, LogQuery},
     provider::{LogStream, ProviderError},
+    state::make_directory,
 };
 
 /// Logs of so many gone replicas of a function are kept.

@@ -1,15 +1,14 @@
 //! The state directory: what is deployed, on disk.
 //!
-//! Every file is written beside its place, flushed, renamed over it and the
-//! directory flushed, so that a reader sees the old or the new content and
-//! never a part. Blocking; callers run it where blocking is allowed. One
-//! gateway at a time: the directory is locked while the store exists.
+//! Nothing half-written is ever read: see [`crate::state`]. Blocking; callers run
+//! it where blocking is allowed. One gateway at a time: the directory is locked
+//! while the store exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, Permissions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    fs::{self, File, Permissions, TryLockError},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -18,10 +17,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{FunctionDeployment, FunctionNamespace, FunctionRef, from_json, to_json};
-
-/// Prefix of files that are being written; what has it is never read.
-const TEMPORARY: &str = ".tmp-";
+use crate::{
+    model::{FunctionDeployment, FunctionNamespace, FunctionRef, from_json, to_json},
+    state::{TEMPORARY, entries, make_directory, remove, remove_temporary, remove_tree, write},
+};
 
 /// A deployed function as it is kept.
 #[derive(Debug, Clone)]
@@ -244,95 +243,6 @@ fn read_record(path: &Path) -> Result<Record, String> {
         replicas: stored.replicas,
         deployment: from_json(stored.deployment.to_string().as_bytes())?,
     })
-}
-
-/// Creates a directory and its parents for this user alone.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Writes a file (mode 0600) completely or not at all, surviving a power cut.
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = parent(path)?;
-    if !folder.is_dir() {
-        make_directory(folder)?;
-        sync(parent(folder)?)?;
-    }
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync(folder)
-}
-
-/// Writes a file (mode 0600) that need not survive a power cut. The temporary
-/// file lives in `nursery`, of the same file system, so that readers of the
-/// directory see only whole files.
-pub(super) fn replace(path: &Path, nursery: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(nursery)?;
-    file.write_all(content)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync(parent(path)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes a directory and what is in it, if it exists.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn parent(path: &Path) -> io::Result<&Path> {
-    path.parent()
-        .ok_or_else(|| io::Error::other(format!("{} has no parent directory", path.display())))
-}
-
-/// Makes renames and removals in a directory durable.
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Entries of a directory that are not being written, in name order; none when it does not exist.
-fn entries(folder: &Path) -> io::Result<Vec<(PathBuf, String)>> {
-    let list = match fs::read_dir(folder) {
-        Ok(list) => list,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in list {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string()
-            && !name.starts_with('.')
-        {
-            found.push((entry.path(), name));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Removes files that were being written when a gateway was killed.
-fn remove_temporary(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_temporary(&entry.path())?;
-        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

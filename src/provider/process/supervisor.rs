@@ -15,9 +15,8 @@ use super::{
     launch,
     reconcile::{self, Seen},
     replica::{Event, Replica},
-    store::remove_tree,
 };
-use crate::upstream::Endpoint;
+use crate::{state::remove_tree, upstream::Endpoint};
 
 /// Letters of instance names: no vowels, so that no words appear.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

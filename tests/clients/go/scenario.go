@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"reflect"
@@ -97,6 +98,30 @@ func invoke() {
 	answer := must(client.InvokePostWithBodyWithResponse(ctx, name, "text/plain", strings.NewReader("héllo\n")))
 	expect("status", answer.StatusCode(), 200)
 	expect("body", string(answer.Body), "héllo\n")
+}
+
+func errorsOfCalls() {
+	answer := must(client.DeployFunctionWithResponse(ctx, gateway.FunctionDeployment{
+		Service:    "picky",
+		Image:      pointer("local"),
+		EnvProcess: pointer(os.Getenv("PICKY")),
+		EnvVars:    &map[string]string{"mode": "http"},
+	}))
+	expect("status", answer.StatusCode(), 202)
+	eventually("available replicas", func() int64 {
+		return *must(client.GetFunctionWithResponse(ctx, "picky", nil)).JSON200.AvailableReplicas
+	}, 1)
+	// The function's own: bytes. What reads them as a problem is not asked.
+	own := must(client.ClientInterface.InvokePathGet(ctx, "picky", "404"))
+	defer own.Body.Close()
+	body := must(io.ReadAll(own.Body))
+	expect("own", []any{own.StatusCode, string(body), own.Header.Get("X-OpenFaaS-Internal")}, []any{404, "[1]", ""})
+	gone := gateway.DeleteFunctionRequest{FunctionName: "picky"}
+	expect("status", must(client.DeleteFunctionWithResponse(ctx, nil, gone)).StatusCode(), 202)
+	// The gateway's, with its header.
+	nobody := must(client.InvokeGetWithResponse(ctx, "nobody"))
+	mark := nobody.HTTPResponse.Header.Get("X-OpenFaaS-Internal")
+	expect("problem", []any{mark, nobody.ApplicationproblemJSON404.Status}, []any{"gateway", int32(404)})
 }
 
 func scale() {
@@ -192,6 +217,7 @@ func main() {
 		{"deploy", deploy},
 		{"ready", func() { eventually("available replicas", available, 1) }},
 		{"invoke", invoke},
+		{"errors of calls", errorsOfCalls},
 		{"scale", scale},
 		{"logs", logs},
 		{"secrets", secrets},

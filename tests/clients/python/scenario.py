@@ -19,7 +19,7 @@ from typing import TypeVar
 from gateway.api.async_ import get_async_call
 from gateway.api.configuration import get_config_status
 from gateway.api.functions import delete_function, deploy_function, get_function, list_functions, scale_function
-from gateway.api.invoke import invoke_async, invoke_post
+from gateway.api.invoke import invoke_async, invoke_get, invoke_path_get, invoke_post
 from gateway.api.namespaces import (
     create_named_namespace,
     delete_namespace,
@@ -34,6 +34,7 @@ from gateway.models import (
     ConfigStatus,
     DeleteFunctionRequest,
     FunctionDeployment,
+    FunctionDeploymentEnvVars,
     FunctionDeploymentLabels,
     FunctionNamespace,
     FunctionNamespaceLabels,
@@ -77,8 +78,8 @@ def eventually(what: str, look: Callable[[], object], expected: object) -> None:
     expect(what, found, expected)
 
 
-def status() -> FunctionStatus:
-    return a(FunctionStatus, get_function.sync(NAME, client=gateway))
+def status(name: str = NAME) -> FunctionStatus:
+    return a(FunctionStatus, get_function.sync(name, client=gateway))
 
 
 def refused(client: AuthenticatedClient) -> None:
@@ -115,6 +116,22 @@ def invoke() -> None:
     answer = invoke_post.sync_detailed(NAME, client=gateway, body=body)
     expect("status", answer.status_code, 200)
     expect("body", answer.content.decode(), "héllo\n")
+
+
+def errors_of_calls() -> None:
+    variables = FunctionDeploymentEnvVars.from_dict({"mode": "http"})
+    body = FunctionDeployment(service="picky", image="local", env_process=os.environ["PICKY"], env_vars=variables)
+    expect("status", deploy_function.sync_detailed(client=gateway, body=body).status_code, 202)
+    eventually("available replicas", lambda: status("picky").available_replicas, 1)
+    # The function's own: bytes.
+    own = invoke_path_get.sync_detailed("picky", "404", client=gateway)
+    expect("own", (own.status_code, own.content, "x-openfaas-internal" in own.headers), (404, b"[1]", False))
+    gone = delete_function.sync_detailed(client=gateway, body=DeleteFunctionRequest(function_name="picky"))
+    expect("status", gone.status_code, 202)
+    # The gateway's, with its header.
+    answer = invoke_get.sync_detailed("nobody", client=gateway)
+    problem = Problem.from_dict(json.loads(answer.content))
+    expect("problem", (answer.headers["x-openfaas-internal"], problem.status), ("gateway", 404))
 
 
 def scale() -> None:
@@ -197,6 +214,7 @@ STEPS = [
     deploy,
     ready,
     invoke,
+    errors_of_calls,
     scale,
     logs,
     secrets,

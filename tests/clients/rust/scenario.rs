@@ -9,15 +9,9 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use faas_gateway_client::{ByteStream, Client, Error, ResponseValue, Sender, types};
 use futures::StreamExt as _;
-use progenitor_client::{ByteStream, Error};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-
-#[allow(dead_code, unused_imports, reason = "generated")]
-#[path = "gateway.rs"]
-mod gateway;
-
-use gateway::{Client, types};
 
 const NAME: &str = "scenario";
 
@@ -35,7 +29,7 @@ fn signed_in(user: &str, password: &str) -> Client {
 
 fn connected(headers: HeaderMap) -> Client {
     let client = reqwest::Client::builder().default_headers(headers).build();
-    Client::new_with_client(&variable("GATEWAY_URL"), client.expect("a client"))
+    Client::new_with_client(&variable("GATEWAY_URL"), client.expect("a client"), Sender::default())
 }
 
 fn expect<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Result {
@@ -63,6 +57,15 @@ fn problem<T: Debug>(result: std::result::Result<T, Error<types::Problem>>) -> R
     }
 }
 
+/// An error of a call, whoever it is from.
+fn own(result: std::result::Result<ResponseValue<ByteStream>, Error<ByteStream>>) -> Result<ResponseValue<ByteStream>> {
+    match result {
+        Err(Error::ErrorResponse(response)) => Ok(response),
+        Err(other) => Err(format!("expected an answer, found {other:?}").into()),
+        Ok(answer) => Err(format!("expected an error, found {}", answer.status()).into()),
+    }
+}
+
 async fn text(mut stream: ByteStream) -> Result<String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
@@ -83,6 +86,7 @@ impl Scenario {
             "deploy" => self.deploy().await,
             "ready" => eventually("available replicas", async || self.available().await, 1).await,
             "invoke" => self.invoke().await,
+            "errors of calls" => self.errors_of_calls().await,
             "scale" => self.scale().await,
             "logs" => self.logs().await,
             "secrets" => self.secrets().await,
@@ -128,6 +132,33 @@ impl Scenario {
         let answer = answer.map_err(|error| format!("{error:?}"))?;
         expect("status", answer.status().as_u16(), 200)?;
         expect("body", text(answer.into_inner()).await?.as_str(), "héllo\n")
+    }
+
+    async fn errors_of_calls(&self) -> Result {
+        let body = types::FunctionDeployment::builder()
+            .service("picky")
+            .image("local")
+            .env_process(variable("PICKY"))
+            .env_vars(HashMap::from([("mode".to_owned(), "http".to_owned())]))
+            .extra(serde_json::Map::new());
+        self.client.deploy_function().body(body).send().await?;
+        let available = async || {
+            let status = self.client.get_function().name("picky").send().await?;
+            Ok(status.available_replicas)
+        };
+        eventually("available replicas", available, 1).await?;
+        // The function's own: bytes.
+        let own = own(self.client.invoke_path_get().name("picky").path("404").send().await)?;
+        let is_of_gateway = own.headers().contains_key("x-openfaas-internal");
+        let found = (own.status().as_u16(), is_of_gateway, text(own.into_inner()).await?);
+        expect("own", found, (404, false, "[1]".to_owned()))?;
+        let body = types::DeleteFunctionRequest::builder().function_name("picky");
+        self.client.delete_function().body(body).send().await?;
+        // The gateway's, with its header.
+        let answer = self::own(self.client.invoke_get().name("nobody").send().await)?;
+        let is_of_gateway = answer.headers().contains_key("x-openfaas-internal");
+        let problem: types::Problem = serde_json::from_str(&text(answer.into_inner()).await?)?;
+        expect("problem", (is_of_gateway, problem.status), (true, 404))
     }
 
     async fn scale(&self) -> Result {
@@ -252,12 +283,13 @@ async fn refused(client: &Client) -> Result {
     expect("problem", found, (401, "gateway", "invalid credentials"))
 }
 
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "refused without credentials",
     "refused with wrong credentials",
     "deploy",
     "ready",
     "invoke",
+    "errors of calls",
     "scale",
     "logs",
     "secrets",

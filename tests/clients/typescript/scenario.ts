@@ -80,6 +80,23 @@ const steps: Record<string, () => Promise<void>> = {
     expect("body", call.data, "héllo\n");
   },
 
+  "errors of calls": async () => {
+    const path = (name: string, path: string) => ({ params: { path: { name, path } } });
+    const body = { service: "picky", image: "local", envProcess: process.env.PICKY!, envVars: { mode: "http" } };
+    const deployed = await gateway.POST("/system/functions", { body });
+    expect("status", deployed.response.status, 202);
+    const look = async () => (await gateway.GET("/system/function/{name}", path("picky", ""))).data?.availableReplicas;
+    await eventually("available replicas", look, 1);
+    // The function's own, whatever it is.
+    const own = await gateway.GET("/function/{name}/{path}", path("picky", "404"));
+    expect("own", [own.response.status, own.error, own.response.headers.get("X-OpenFaaS-Internal")], [404, [1], null]);
+    const gone = await gateway.DELETE("/system/functions", { body: { functionName: "picky" } });
+    expect("status", gone.response.status, 202);
+    // The gateway's, with its header.
+    const { error, response } = await gateway.GET("/function/{name}", { params: { path: { name: "nobody" } } });
+    expect("problem", [response.headers.get("X-OpenFaaS-Internal"), problem(error).status], ["gateway", 404]);
+  },
+
   scale: async () => {
     const body = { serviceName: NAME, replicas: 2 };
     const { response } = await gateway.POST("/system/scale-function/{name}", { ...functionPath, body });

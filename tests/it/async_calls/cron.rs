@@ -18,7 +18,7 @@ async fn a_function_is_called_when_its_schedule_says() {
     deploy(&gateway, "f", &every_second).await;
     let call = following(&gateway, "cron-f.openfaas-fn-", "succeeded").await;
     let call = told(&gateway, call["id"].as_str().expect("an id")).await;
-    let seen = call["result"]["body"].as_str().expect("text");
+    let seen = call.result.and_then(|result| result.body).expect("text");
     for line in [
         "Http_Method=POST",
         "Http_X_Topic=cron-function",
@@ -31,9 +31,7 @@ async fn a_function_is_called_when_its_schedule_says() {
     assert!(gateway.metric(next).await.is_some_and(|next| next > 1.0));
     let calls = r#"gateway_cron_calls_total{result="kept"}"#;
     assert!(gateway.metric(calls).await >= Some(1.0));
-    gateway
-        .send(Method::DELETE, "/system/functions", &json!({ "functionName": "f" }))
-        .await;
+    gateway.remove("f").await;
     eventually("the end of the schedule", || async {
         gateway.metric(next).await.is_none().then_some(())
     })

@@ -21,7 +21,7 @@ async fn an_answer_goes_on_to_a_function() {
     let next = following(&gateway, &format!("{id}-success-"), "succeeded").await;
     assert_eq!((&next["function"], &next["targetUrl"]), (&json!("next"), &Value::Null));
     let next = told(&gateway, next["id"].as_str().expect("an id")).await;
-    let seen = next["result"]["body"].as_str().expect("text");
+    let seen = next.result.and_then(|result| result.body).expect("text");
     for line in [
         format!("Http_X_Source_Call_Id={id}"),
         "Http_X_Function_Name=f.openfaas-fn".to_owned(),
@@ -85,7 +85,7 @@ async fn functions_say_how_often_they_are_tried_and_the_file_knows_better() {
     let tries = async |state: &str| {
         let id = kept(&gateway, "f", &[], "").await;
         let told = becomes(&gateway, &id, state).await;
-        told["attempts"].as_array().expect("a list").len()
+        told.attempts.len()
     };
     deploy(&gateway, "f", "false", &annotations("2")).await;
     assert_eq!(tries("dead").await, 2);
@@ -101,11 +101,8 @@ async fn functions_say_how_often_they_are_tried_and_the_file_knows_better() {
     let warned = gateway.log_count(|line| line.to_string().contains("com.openfaas.retry.attempts: 'none'"));
     assert_eq!(warned, 1);
 
-    std::fs::write(
-        gateway.config_file(),
-        format!("{QUICK}[functions.f.queue]\nattempts = 1\n"),
-    )
-    .expect("a file");
-    gateway.send(Method::POST, "/system/config/reload", &json!({})).await;
+    gateway
+        .configure(&format!("{QUICK}[functions.f.queue]\nattempts = 1\n"))
+        .await;
     assert_eq!(tries("dead").await, 1);
 }

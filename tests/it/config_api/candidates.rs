@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Output};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{RELOAD, STATUS, json_of, submit, with_own_state, write};
+use super::{reload, submit, with_own_state, write};
 use crate::support::Gateway;
 
 /// Runs `faas-gateway diff`.
@@ -83,7 +83,7 @@ async fn point_28_candidates_are_checked_and_compared_and_change_nothing() {
         (&diff["changes"][2]["key"], &diff["changes"][2]["effect"]),
         (&json!("provider.process.state_dir"), &json!("restart"))
     );
-    assert_eq!(json_of(&gateway, STATUS).await["generation"], 1, "nothing changed");
+    assert_eq!(super::status(&gateway).await.generation, 1, "nothing changed");
 }
 
 #[tokio::test]
@@ -167,9 +167,7 @@ async fn point_11_whatever_tries_a_change_warns_as_the_reload_does() {
         let offline = diff(&file, &["--config", &here], &environment).await;
 
         write(&gateway, &candidate);
-        let (status, outcome) = submit(&gateway, RELOAD, "").await;
-        assert_eq!(status, 200, "{outcome}");
-        let expected: Vec<String> = serde_json::from_value(outcome["warnings"].clone()).expect("texts");
+        let expected = reload(&gateway).await.warnings;
         let of = |answer: &Value| -> Vec<String> { serde_json::from_value(answer["warnings"].clone()).expect("texts") };
         assert_eq!(of(&validated), expected, "validate: {candidate}");
         assert_eq!(of(&compared), expected, "diff: {candidate}");

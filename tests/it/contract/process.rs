@@ -115,7 +115,7 @@ async fn call(provider: &dyn Provider, function: &FunctionRef, body: &str) -> (S
         .expect("request");
     let response = upstream
         .endpoint
-        .send(request, faas_gateway::upstream::Protocol::Http1)
+        .send(Box::new(request), faas_gateway::upstream::Protocol::Http1)
         .await
         .expect("answered");
     let status = response.status();
@@ -267,7 +267,7 @@ async fn a_killed_replica_leaves_no_call_behind() {
             .expect("request");
         upstream
             .endpoint
-            .send(request, faas_gateway::upstream::Protocol::Http1)
+            .send(Box::new(request), faas_gateway::upstream::Protocol::Http1)
             .await
             .expect_err("killed meanwhile");
     });

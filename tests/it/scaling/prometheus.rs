@@ -111,7 +111,7 @@ async fn the_rule_of_openfaas_scales_up_and_its_end_leaves_the_fewest() {
 }
 
 /// What Prometheus and AlertManager do takes them seconds.
-async fn wait_for(gateway: &Gateway, replicas: u64) {
+async fn wait_for(gateway: &Gateway, replicas: u32) {
     for _ in 0..6 {
         let reached = becomes(gateway, "f", replicas);
         if tokio::time::timeout(Duration::from_secs(9), reached).await.is_ok() {

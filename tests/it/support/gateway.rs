@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,7 +23,15 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{eventually, nats::Nats, promised::Asking, soon};
+use faas_gateway_client::{Client, Sender, types};
+
+use super::{
+    eventually,
+    nats::Nats,
+    promised::{self, Asking},
+    soon,
+    typed::{done, problem},
+};
 use crate::{base_lane, queue_in_nats};
 
 /// What a gateway is started with.
@@ -113,6 +123,26 @@ impl Gateway {
         self.credentials = Some((user.to_owned(), password.to_owned()));
     }
 
+    /// The client that is generated from the API's document, with these credentials
+    /// if there are any. What it is answered is checked against the document, too.
+    pub(crate) fn client(&self) -> Client {
+        let mut headers = HeaderMap::new();
+        if let Some((user, password)) = &self.credentials {
+            let token = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            let value = HeaderValue::try_from(format!("Basic {token}")).expect("base64");
+            headers.insert(AUTHORIZATION, value);
+        }
+        let send = move |client: reqwest::Client, mut request: reqwest::Request| {
+            // What people send to functions is no secret of theirs.
+            let (method, path) = (request.method().clone(), request.url().path().to_owned());
+            if !path.starts_with("/function/") {
+                request.headers_mut().extend(headers.clone());
+            }
+            Box::pin(async move { promised::looked_at(&method, &path, client.execute(request).await?).await }) as _
+        };
+        Client::new_with_client(&self.url(), self.client.clone(), Sender::by(send))
+    }
+
     /// A request to `path`. What the API answers is checked against its document.
     pub(crate) fn request(&self, method: Method, path: &str) -> Asking {
         let request = self.client.request(method.clone(), format!("{}{path}", self.url()));
@@ -141,28 +171,57 @@ impl Gateway {
 
     /// Deploys a function and waits until it can be called.
     pub(crate) async fn deploy(&self, deployment: &Value) {
-        let (status, text) = self.send(Method::POST, "/system/functions", deployment).await;
-        assert_eq!(status, 202, "{text}");
-        let name = deployment["service"].as_str().expect("a service name");
-        let namespace = deployment["namespace"].as_str().unwrap_or_default();
-        self.ready(name, namespace).await;
+        let body: types::FunctionDeployment = serde_json::from_value(deployment.clone()).expect("a deployment");
+        let (name, namespace) = (body.service.to_string(), body.namespace.clone());
+        done(self.client().deploy_function().body(body).send().await);
+        self.ready(&name, namespace.as_deref().map_or("", String::as_str)).await;
+    }
+
+    /// Asks for so many replicas of a function of the default namespace.
+    pub(crate) async fn scale(&self, name: &str, replicas: u32) {
+        let body = types::ScaleServiceRequest::builder()
+            .service_name(name.to_owned())
+            .replicas(u64::from(replicas));
+        done(self.client().scale_function().name(name).body(body).send().await);
+    }
+
+    /// Removes a function of the default namespace.
+    pub(crate) async fn remove(&self, name: &str) {
+        let body = types::DeleteFunctionRequest::builder().function_name(name);
+        done(self.client().delete_function().body(body).send().await);
+    }
+
+    /// Makes this file the live configuration.
+    pub(crate) async fn configure(&self, toml: &str) -> types::ConfigReload {
+        std::fs::write(self.config_file(), toml).expect("writable");
+        done(self.client().reload_config().send().await)
     }
 
     /// Waits until a function has a ready replica.
     pub(crate) async fn ready(&self, name: &str, namespace: &str) {
         eventually(&format!("{name} ready"), || async {
             let status = self.status(name, namespace).await?;
-            (status["availableReplicas"].as_u64()? > 0).then_some(())
+            (status.available_replicas > 0).then_some(())
         })
         .await;
     }
 
     /// A function's status, if it exists.
-    pub(crate) async fn status(&self, name: &str, namespace: &str) -> Option<Value> {
-        let path = format!("/system/function/{name}?namespace={namespace}");
-        let response = self.get(&path).send().await.expect("an answer");
-        (response.status() == 200).then_some(())?;
-        response.json().await.ok()
+    pub(crate) async fn status(&self, name: &str, namespace: &str) -> Option<types::FunctionStatus> {
+        let client = self.client();
+        let asked = client.get_function().name(name);
+        let asked = if namespace.is_empty() {
+            asked
+        } else {
+            asked.namespace(namespace)
+        };
+        match asked.send().await {
+            Ok(answer) => Some(answer.into_inner()),
+            Err(error) => {
+                assert_eq!(problem(error).status, 404);
+                None
+            }
+        }
     }
 
     /// Calls a function and returns its text; fails unless it answers 200.

@@ -264,37 +264,46 @@ impl Asking {
         if elsewhere {
             return Ok(response);
         }
-        let is_api = operation(
-            path.split('?').next().unwrap_or_default(),
-            &method.as_str().to_lowercase(),
-        )
-        .is_some();
-        let is_stream = response
-            .headers()
-            .get("content-type")
-            .is_some_and(|media| media == "application/x-ndjson" || media == "text/event-stream");
-        let told = |headers, status, body| {
-            let (method, path) = (&method, &*path);
-            check(&Told {
-                method,
-                path,
-                status,
-                headers,
-                body,
-            });
-        };
-        if !is_api || is_stream {
-            told(response.headers(), response.status().as_u16(), None);
-            return Ok(response);
-        }
-        let mut whole = http::Response::new(Bytes::new());
-        *whole.status_mut() = response.status();
-        *whole.version_mut() = response.version();
-        whole.headers_mut().clone_from(response.headers());
-        let body = response.bytes().await?;
-        told(whole.headers(), whole.status().as_u16(), Some(&body));
-        Ok(whole.map(|_| body).into())
+        looked_at(&method, &path, response).await
     }
+}
+
+/// An answer that was checked, whose body can be read all the same; it is read to its
+/// end unless it is a stream, or a function's.
+pub(crate) async fn looked_at(
+    method: &Method,
+    path: &str,
+    response: reqwest::Response,
+) -> reqwest::Result<reqwest::Response> {
+    let is_api = operation(
+        path.split('?').next().unwrap_or_default(),
+        &method.as_str().to_lowercase(),
+    )
+    .is_some();
+    let is_stream = response
+        .headers()
+        .get("content-type")
+        .is_some_and(|media| media == "application/x-ndjson" || media == "text/event-stream");
+    let told = |headers, status, body| {
+        check(&Told {
+            method,
+            path,
+            status,
+            headers,
+            body,
+        });
+    };
+    if !is_api || is_stream {
+        told(response.headers(), response.status().as_u16(), None);
+        return Ok(response);
+    }
+    let mut whole = http::Response::new(Bytes::new());
+    *whole.status_mut() = response.status();
+    *whole.version_mut() = response.version();
+    whole.headers_mut().clone_from(response.headers());
+    let body = response.bytes().await?;
+    told(whole.headers(), whole.status().as_u16(), Some(&body));
+    Ok(whole.map(|_| body).into())
 }
 
 #[test]

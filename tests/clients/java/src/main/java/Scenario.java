@@ -5,6 +5,7 @@ import gateway.ApiResponse;
 import gateway.api.AsyncApi;
 import gateway.api.ConfigurationApi;
 import gateway.api.FunctionsApi;
+import gateway.api.InvokeApi;
 import gateway.api.NamespacesApi;
 import gateway.api.SecretsApi;
 import gateway.model.DeleteFunctionRequest;
@@ -143,6 +144,29 @@ public final class Scenario {
         expect("body", answer.body(), "héllo\n");
     }
 
+    private static void errorsOfCalls() throws Exception {
+        FunctionDeployment body = new FunctionDeployment()
+                .service("picky")
+                .image("local")
+                .envProcess(System.getenv("PICKY"))
+                .envVars(Map.of("mode", "http"));
+        expect("status", FUNCTIONS.deployFunctionWithHttpInfo(body).getStatusCode(), 202);
+        eventually("replicas", () -> FUNCTIONS.getFunction("picky", null, null).getAvailableReplicas(), 1L);
+        InvokeApi calls = new InvokeApi(CLIENT);
+        // The function's own: bytes.
+        ApiException own = failure(() -> calls.invokePathGet("picky", "404"));
+        expect("own", List.of(own.getCode(), own.getResponseBody(), isOfGateway(own)), List.of(404, "[1]", false));
+        DeleteFunctionRequest gone = new DeleteFunctionRequest().functionName("picky");
+        expect("status", FUNCTIONS.deleteFunctionWithHttpInfo(gone, null).getStatusCode(), 202);
+        // The gateway's, with its header.
+        ApiException error = failure(() -> calls.invokeGet("nobody"));
+        expect("problem", List.of(isOfGateway(error), problem(error).getStatus()), List.of(true, 404));
+    }
+
+    private static boolean isOfGateway(ApiException error) {
+        return error.getResponseHeaders().firstValue("X-OpenFaaS-Internal").isPresent();
+    }
+
     private static void scale() throws Exception {
         ScaleServiceRequest body = new ScaleServiceRequest().serviceName(NAME).replicas(2L);
         expect("status", FUNCTIONS.scaleFunctionWithHttpInfo(NAME, body, null).getStatusCode(), 202);
@@ -222,6 +246,7 @@ public final class Scenario {
         steps.put("deploy", Scenario::deploy);
         steps.put("ready", () -> eventually("available replicas", () -> status().getAvailableReplicas(), 1L));
         steps.put("invoke", Scenario::invoke);
+        steps.put("errors of calls", Scenario::errorsOfCalls);
         steps.put("scale", Scenario::scale);
         steps.put("logs", Scenario::logs);
         steps.put("secrets", Scenario::secrets);
