@@ -498,7 +498,9 @@ mod tests {
     }
 
     fn request() -> Box<Request<Body>> {
-        Box::new(Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync()))
+        Box::new(Request::new(
+            Empty::new().map_err(|never| match never {}).boxed_unsync(),
+        ))
     }
 
     /// Answers in whatever it is spoken to in.
@@ -578,7 +580,9 @@ mod tests {
                     let sent = format!("{caller}/{number}");
                     let body = http_body_util::Full::new(bytes::Bytes::from(sent.clone()));
                     let request = Request::post("/").body(body.map_err(|never| match never {}).boxed_unsync());
-                    let answer = endpoint.send(Box::new(request.expect("a request")), Protocol::Http2).await;
+                    let answer = endpoint
+                        .send(Box::new(request.expect("a request")), Protocol::Http2)
+                        .await;
                     let body = answer.expect("an answer").into_body().collect().await.expect("a body");
                     assert_eq!(body.to_bytes(), sent);
                 }
