@@ -136,3 +136,21 @@ impl Record {
         }
     }
 }
+
+/// A job of a test: a call of `f.fn`.
+#[cfg(test)]
+pub(super) fn job(at: DateTime<Utc>) -> Job {
+    Job {
+        id: "1".to_owned(),
+        function: FunctionRef::new("f", "fn"),
+        target: Target::Function,
+        path: String::new(),
+        query: String::new(),
+        headers: Vec::new(),
+        body: Bytes::new(),
+        callback: None,
+        idempotency_key: None,
+        created: at,
+        due: at,
+    }
+}

@@ -96,7 +96,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{model::FunctionRef, queue::Target};
+    use crate::queue::jetstream::record;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
@@ -105,17 +105,8 @@ mod tests {
     #[test]
     fn what_is_done_with_a_message_depends_on_its_record() {
         let job = Job {
-            id: "1".to_owned(),
-            function: FunctionRef::new("f", "fn"),
-            target: Target::Function,
-            path: String::new(),
-            query: String::new(),
-            headers: Vec::new(),
-            body: bytes::Bytes::new(),
-            callback: None,
-            idempotency_key: None,
-            created: at(0),
             due: at(10),
+            ..record::job(at(0))
         };
         let known = |state: State, run: u32| {
             let mut record = Record::new(&job, 1, false);

@@ -32,25 +32,10 @@ pub(super) fn changes(before: Option<&Record>, now: &Record) -> Vec<(State, u32)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::FunctionRef,
-        queue::{Job, Target},
-    };
+    use crate::queue::jetstream::record;
 
     fn record(state: State, tries: u32, run: u32) -> Record {
-        let job = Job {
-            id: "1".to_owned(),
-            function: FunctionRef::new("f", "fn"),
-            target: Target::Function,
-            path: String::new(),
-            query: String::new(),
-            headers: Vec::new(),
-            body: bytes::Bytes::new(),
-            callback: None,
-            idempotency_key: None,
-            created: chrono::DateTime::UNIX_EPOCH,
-            due: chrono::DateTime::UNIX_EPOCH,
-        };
+        let job = record::job(chrono::DateTime::UNIX_EPOCH);
         let mut record = Record::new(&job, 1, false);
         record.set_state(state);
         (record.tries, record.run) = (tries, run);
