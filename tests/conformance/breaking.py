@@ -30,7 +30,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         if why := without_go():
-            # As with faas-cli: what a bare Debian cannot build is said to be left out.
+            # As with faas-cli: what cannot be built here is said to be left out.
             print(f"breaking: SKIPPED: {why}; put Go 1.21 or newer on the PATH")
             return 0
         program = tools.oasdiff()

@@ -51,16 +51,21 @@ def prepared(directory: Path, pins: str, install: list[list[str]], environment: 
     return directory
 
 
-def schemathesis() -> Path:
-    """The schemathesis of requirements.txt, in a virtual environment."""
-    pins = (HERE / "requirements.txt").read_text() + sys.version
-    directory = PLACE / "schemathesis"
+def virtual_environment(directory: Path, pins: str, *wanted: str) -> Path:
+    """A virtual environment with what pip makes of `wanted`, for these pins and this Python."""
     install = [
         [sys.executable, "-m", "venv", str(directory)],
-        [str(directory / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input",
-         "--requirement", str(HERE / "requirements.txt")],
+        [str(directory / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input", *wanted],
     ]
-    return prepared(directory, pins, install, {}) / "bin" / "schemathesis"
+    return prepared(directory, pins + sys.version, install, {})
+
+
+def schemathesis() -> Path:
+    """The schemathesis of requirements.txt."""
+    requirements = HERE / "requirements.txt"
+    directory = PLACE / "schemathesis"
+    made = virtual_environment(directory, requirements.read_text(), "--requirement", str(requirements))
+    return made / "bin" / "schemathesis"
 
 
 def spectral() -> Path:

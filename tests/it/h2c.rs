@@ -29,7 +29,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use crate::support::{Gateway, eventually, soon, wire::Wire};
+use crate::support::{Gateway, eventually, fixture, soon, wire::Wire};
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 type Sent = mpsc::UnboundedSender<Frame<Bytes>>;
@@ -572,10 +572,9 @@ async fn a_function_that_does_not_speak_it_is_told_apart() {
 #[tokio::test]
 async fn a_local_function_of_grpc_works() {
     let gateway = Gateway::new().start().await;
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/grpc.js");
     gateway
         .deploy(&json!({
-            "service": "f", "image": "local", "envProcess": format!("node '{}'", path.display()),
+            "service": "f", "image": "local", "envProcess": fixture("node", "grpc.js"),
             "envVars": {"mode": "http"}, "annotations": {"com.openfaas.upstream.protocol": "h2c"},
         }))
         .await;

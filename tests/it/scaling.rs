@@ -1,13 +1,13 @@
 //! Replicas that follow the load, the clock, alerts and people, with real
 //! functions of this machine.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Gateway, eventually, gateway::Setup, load::Load};
+use crate::support::{Gateway, eventually, fixture, gateway::Setup, load::Load};
 
 mod alerts;
 mod leader;
@@ -24,17 +24,13 @@ fn quick(more: &str) -> Setup {
 
 /// A function that answers after so many milliseconds, many calls at a time.
 async fn deploy(gateway: &Gateway, name: &str, wait_ms: u32, labels: &Value) {
-    let command = format!("python3 '{}' {wait_ms}", fixture().display());
+    let command = format!("{} {wait_ms}", fixture("python3", "slow.py"));
     gateway
         .deploy(&json!({
             "service": name, "image": "local", "envProcess": command, "envVars": { "mode": "http" }, "labels": labels,
         }))
         .await;
     gateway.ready(name, "").await;
-}
-
-fn fixture() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/slow.py")
 }
 
 async fn explain(gateway: &Gateway, name: &str) -> Value {
@@ -169,8 +165,7 @@ async fn replicas_follow_processor_time() {
     let gateway = quick("").start().await;
     let labels = json!({ "com.openfaas.scale.type": "cpu", "com.openfaas.scale.target": "50",
         "com.openfaas.scale.max": "2" });
-    let path = fixture();
-    let command = format!("python3 '{}' 20 busy", path.display());
+    let command = format!("{} 20 busy", fixture("python3", "slow.py"));
     gateway
         .deploy(&json!({
             "service": "f", "image": "local", "envProcess": command, "envVars": { "mode": "http" }, "labels": labels,
@@ -294,7 +289,7 @@ async fn no_call_fails_while_replicas_come_go_and_change() {
     }
     // Another version, and the same again, which is a restart.
     for version in ["one", "two", "two"] {
-        let command = format!("python3 '{}' 5", fixture().display());
+        let command = format!("{} 5", fixture("python3", "slow.py"));
         let deployment = json!({ "service": "f", "image": "local", "envProcess": command,
             "envVars": { "mode": "http", "version": version } });
         let (status, text) = gateway.send(http::Method::PUT, "/system/functions", &deployment).await;

@@ -27,6 +27,8 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::support::fixture;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A watchdog process and where it listens.
@@ -51,14 +53,6 @@ impl Answer {
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
-}
-
-fn fixture(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/functions")
-        .join(name)
-        .display()
-        .to_string()
 }
 
 impl Replica {
@@ -450,7 +444,7 @@ async fn streaming_is_200_whatever_happens_later() {
 
 #[tokio::test]
 async fn http_mode_proxies_to_a_node_server() {
-    let command = format!("node {}", fixture("echo.js"));
+    let command = fixture("node", "echo.js");
     let replica = Replica::start("http", &command, &[("log_callid", "true")], &[]).await;
     let request = request("PUT", "/a%2Fb//c?x=%20;y")
         .header("connection", "x-private")
@@ -484,7 +478,7 @@ async fn http_mode_proxies_to_a_node_server() {
 
 #[tokio::test]
 async fn http_mode_passes_trailers_on() {
-    let replica = Replica::start("http", &format!("node {}", fixture("echo.js")), &[], &[]).await;
+    let replica = Replica::start("http", &fixture("node", "echo.js"), &[], &[]).await;
     let request = request("GET", "/trailer")
         .header("te", "trailers")
         .body(full(""))
@@ -496,20 +490,14 @@ async fn http_mode_passes_trailers_on() {
 
 #[tokio::test]
 async fn http_mode_proxies_to_a_python_server() {
-    let replica = Replica::start("http", &format!("python3 {}", fixture("echo.py")), &[], &[]).await;
+    let replica = Replica::start("http", &fixture("python3", "echo.py"), &[], &[]).await;
     assert_eq!(replica.call(get("/path?q")).await.text(), "/path?q");
     assert_eq!(replica.call(post("/", "snake")).await.text(), "snake");
 }
 
 #[tokio::test]
 async fn http_mode_can_send_bodies_with_their_length() {
-    let replica = Replica::start(
-        "http",
-        &format!("node {}", fixture("echo.js")),
-        &[("buffer_http", "true")],
-        &[],
-    )
-    .await;
+    let replica = Replica::start("http", &fixture("node", "echo.js"), &[("buffer_http", "true")], &[]).await;
     let chunks = stream::iter(["a", "b"].map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))));
     let request = request("POST", "/")
         .body(BodyExt::boxed(StreamBody::new(chunks)))
@@ -521,13 +509,7 @@ async fn http_mode_can_send_bodies_with_their_length() {
 
 #[tokio::test]
 async fn http_mode_times_out_with_504() {
-    let replica = Replica::start(
-        "http",
-        &format!("node {}", fixture("echo.js")),
-        &[("exec_timeout", "5s")],
-        &[],
-    )
-    .await;
+    let replica = Replica::start("http", &fixture("node", "echo.js"), &[("exec_timeout", "5s")], &[]).await;
     let request = request("GET", "/sleep?ms=60000")
         .header("x-timeout", "150ms")
         .body(full(""))
@@ -573,7 +555,7 @@ async fn a_port_of_others_is_not_taken_for_the_functions() {
 
 #[tokio::test]
 async fn a_function_that_dies_takes_its_watchdog_along() {
-    let mut replica = Replica::start("http", &format!("node {}", fixture("echo.js")), &[], &[]).await;
+    let mut replica = Replica::start("http", &fixture("node", "echo.js"), &[], &[]).await;
     let _ = replica.call(get("/exit?code=7")).await;
     assert_eq!(replica.ended().await.code(), Some(1));
     assert!(replica.log("stderr").contains("the function ended: exit status 7"));
@@ -595,14 +577,14 @@ async fn a_function_that_does_not_listen_is_not_healthy() {
 #[tokio::test]
 async fn ready_path_is_asked() {
     let environment = [("ready_path", "/redirect")];
-    let replica = Replica::start("http", &format!("node {}", fixture("echo.js")), &environment, &[]).await;
+    let replica = Replica::start("http", &fixture("node", "echo.js"), &environment, &[]).await;
     assert_eq!(replica.call(get("/_/ready")).await.status, StatusCode::FOUND);
     assert_eq!(replica.call(get("/_/health")).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn websocket_messages_come_back() {
-    let command = format!("node {}", fixture("websocket.js"));
+    let command = fixture("node", "websocket.js");
     let replica = Replica::start("http", &command, &[("exec_timeout", "200ms")], &[]).await;
     let (mut socket, response) = tokio_tungstenite::client_async("ws://function.example/", replica.connect().await)
         .await
@@ -622,7 +604,7 @@ async fn websocket_messages_come_back() {
 
 #[tokio::test]
 async fn events_arrive_one_by_one_and_have_no_time_limit() {
-    let command = format!("node {}", fixture("events.js"));
+    let command = fixture("node", "events.js");
     let replica = Replica::start("http", &command, &[("exec_timeout", "200ms")], &[]).await;
     for (accept, first) in [
         ("text/event-stream", "data: event 1\n\n"),
@@ -690,7 +672,7 @@ async fn static_mode_serves_files() {
 
 #[tokio::test]
 async fn sigterm_lets_calls_finish() {
-    let command = format!("node {}", fixture("echo.js"));
+    let command = fixture("node", "echo.js");
     let mut replica = Replica::start("http", &command, &[("healthcheck_interval", "300ms")], &[]).await;
     let function = children(replica.child.id());
     let stream = replica.connect().await;
@@ -757,7 +739,7 @@ async fn calls_that_do_not_end_are_cut_at_the_bound() {
 
 #[tokio::test]
 async fn the_end_of_the_lifeline_ends_everything() {
-    let command = format!("node {}", fixture("echo.js"));
+    let command = fixture("node", "echo.js");
     let mut replica = Replica::start("http", &command, &[], &["--lifeline"]).await;
     let function = children(replica.child.id());
     assert_eq!(function.len(), 1);
@@ -786,7 +768,7 @@ async fn a_gateway_does_not_wait_for_others_to_notice() {
 
 #[tokio::test]
 async fn not_even_sigkill_leaves_the_function_behind() {
-    let mut replica = Replica::start("http", &format!("node {}", fixture("echo.js")), &[], &[]).await;
+    let mut replica = Replica::start("http", &fixture("node", "echo.js"), &[], &[]).await;
     let function = children(replica.child.id());
     assert_eq!(function.len(), 1);
     replica.signal(Signal::SIGKILL);

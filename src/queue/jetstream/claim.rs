@@ -216,7 +216,7 @@ async fn claim(shared: &Arc<Shared>, lane: &Lane, message: jetstream::Message) -
         run,
         number,
         has_object: headers.get(message::OBJECT).is_some(),
-        job: &job.clone(),
+        job: &job,
     };
     let mut known = shared.known(&streams, &job.id).await?;
     let mut body = None;

@@ -33,7 +33,7 @@ use nix::{
 };
 
 use super::provider::{Backend, available, deployment, eventually, function, map, secret};
-use crate::support::free_port;
+use crate::support::{fixture, free_port};
 
 /// A process provider with a state directory of its own.
 pub(crate) struct Local {
@@ -353,11 +353,10 @@ async fn an_update_drops_no_call() {
 
 /// A deployment of the Node fixture, listening on a port of its own choice.
 fn on_port(name: &str, port: u16) -> FunctionDeployment {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions/echo.js");
     let upstream = format!("http://127.0.0.1:{port}");
     FunctionDeployment {
         env_vars: Some(map(&[("upstream_url", &upstream)])),
-        ..running(name, &format!("node {}", script.display()))
+        ..running(name, &fixture("node", "echo.js"))
     }
 }
 
