@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, combinators::BoxBody};
-use hyper::body::Incoming;
 use poem::Endpoint as _;
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -103,7 +102,7 @@ impl Service {
     }
 
     /// Answers one request; never fails and never panics.
-    pub async fn call(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
+    async fn call(&self, mut request: Request<Received>, peer: SocketAddr) -> Result<Response<Body>, Infallible> {
         let started = Instant::now();
         let snapshot = self.current.get();
         let form = Form::wanted(request.version(), request.headers());
@@ -130,7 +129,7 @@ impl Service {
     async fn route(
         &self,
         snapshot: Arc<Snapshot>,
-        mut request: Request<Incoming>,
+        mut request: Request<Received>,
         peer: SocketAddr,
         started: Instant,
         form: Form,
@@ -173,8 +172,7 @@ impl Service {
         };
         let (request, called, cookie) = match route {
             None if request.uri().path().starts_with(target::FUNCTION_PREFIX) => {
-                let request = Received::of(request).map(RequestBody::Received);
-                (Box::new(request), Called::ByName, None)
+                (Box::new(request.map(RequestBody::Received)), Called::ByName, None)
             }
             // In boxes, as calls are: the HTTP library moves the future of a request.
             None => return Box::pin(self.own(snapshot, request, record, (peer, started), form)).await,
@@ -202,7 +200,7 @@ impl Service {
     async fn own(
         &self,
         snapshot: Arc<Snapshot>,
-        request: Request<Incoming>,
+        request: Request<Received>,
         mut record: Record,
         (peer, started): (SocketAddr, Instant),
         form: Form,
@@ -230,12 +228,14 @@ impl Service {
             return observed(&snapshot, problem_response(&problem, form), record);
         }
         let method = request.method().clone();
-        let mut request = poem::Request::from((
-            request,
+        let (head, body) = request.into_parts();
+        let head = poem::RequestParts::from((
+            head,
             poem::web::LocalAddr(self.local.into()),
             poem::web::RemoteAddr(peer.into()),
             self.transport.scheme(),
         ));
+        let mut request = poem::Request::from_parts(head, body.into_poem());
         request.extensions_mut().insert(Arc::clone(&snapshot));
         let response: Response<BoxBody<Bytes, io::Error>> = self.api.get_response(request).await.into();
         if let Some(api::Matched(route)) = response.extensions().get() {

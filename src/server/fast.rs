@@ -15,8 +15,17 @@ use std::{
 
 use tokio::{io::AsyncWriteExt, time::Instant};
 
-use super::{Service, activity::Limits, listener::GOODBYE, socket::Socket};
-use crate::shutdown::{Cancelled, Stop};
+use super::{
+    Service,
+    activity::Limits,
+    listener::GOODBYE,
+    received::{LONGEST_WAIT, MOST_DROPPED},
+    socket::Socket,
+};
+use crate::{
+    proxy::fast::body::Body,
+    shutdown::{Cancelled, Stop},
+};
 
 mod alarm;
 mod buffer;
@@ -168,6 +177,32 @@ impl Caller {
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+
+    /// Reads and drops what is left of a request, if that is soon done; whether it was.
+    async fn pass_over(&mut self, body: &mut Body) -> bool {
+        let all = async {
+            let mut dropped = 0;
+            loop {
+                let Ok(runs) = body.take(self.input.unread()) else {
+                    return false;
+                };
+                self.input.consume(runs.consumed);
+                dropped += runs.data as u64;
+                if runs.ended {
+                    return true;
+                }
+                if dropped + body.known_length().unwrap_or_default() > MOST_DROPPED {
+                    return false;
+                }
+                self.input.rewind();
+                let read = poll_fn(|cx| self.input.poll_fill(cx, &mut self.socket, LARGE)).await;
+                if !matches!(read, Ok(1..)) {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(LONGEST_WAIT, all).await.unwrap_or(false)
     }
 
     /// Ends a connection on which nothing is under way. TLS tells the other end,

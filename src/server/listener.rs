@@ -29,7 +29,7 @@ use super::{
     http2::{self, Streams},
     limits,
     linger::Lingering,
-    received::Progress,
+    received::Received,
     socket::{Socket, Stream},
 };
 use crate::{config, shutdown::Stop};
@@ -170,17 +170,20 @@ pub(super) async fn base<S>(
             // Its stream may become a tunnel, which has no answer's body to end it.
             request.extensions_mut().insert(Arc::new(requests.busy()));
         }
-        let progress = (version < Version::HTTP_2)
-            .then(|| Progress::watch(&mut request))
-            .flatten();
         let service = service.clone();
         let (asked, switch) = (switches.clone(), request.extensions().get::<OnUpgrade>().cloned());
+        let (request, progress) = Received::of(request);
         async move {
             let mut response = service.call(request, peer).await?;
             // Callers of HTTP/2 are told apart from their answers.
             if version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 asked.refused(switch);
-                if under_way.is_last() || progress.is_some_and(|progress| progress.is_under_way()) {
+                let is_last = under_way.is_last()
+                    || match progress {
+                        Some(progress) => !progress.pass_over().await,
+                        None => false,
+                    };
+                if is_last {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }

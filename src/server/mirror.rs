@@ -21,7 +21,6 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -97,7 +96,7 @@ pub(super) fn copy(
     service: &Service,
     snapshot: &Arc<Snapshot>,
     route: &Arc<Route>,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
     peer: SocketAddr,
     trace: Option<Carried>,
     number: f64,
@@ -139,7 +138,7 @@ pub(super) fn copy(
             }),
         }))
     })();
-    let request = Received::of(request).map(|body| match &copying {
+    let request = request.map(|body| match &copying {
         Some(copying) => RequestBody::Copied(body, Arc::clone(copying)),
         None => RequestBody::Received(body),
     });
@@ -147,7 +146,7 @@ pub(super) fn copy(
 }
 
 /// The head of the copy: the call's own, for the other function.
-fn parts(request: &Request<Incoming>, mirror: &Mirror, trace: Option<Carried>) -> Option<Parts> {
+fn parts(request: &Request<impl Sized>, mirror: &Mirror, trace: Option<Carried>) -> Option<Parts> {
     let (_, rest) = target::split(request.uri().path())?;
     let path = format!("{}{}{rest}", target::FUNCTION_PREFIX, mirror.target.function);
     let mut copy = Request::new(());

@@ -1,64 +1,118 @@
-//! Request bodies of the base lane, and how far they were read: an answer that comes
-//! before the end of its request ends the connection, of which the caller has to
-//! know (RFC 9112 section 9.6), and the HTTP library finds out too late to say so.
+//! Request bodies of the base lane, and what is left of one that was answered before
+//! its end.
 //!
-//! A body that nobody began to read is the library's to pass over.
+//! Where the rest of a request is not read, its connection ends after the answer, of
+//! which the caller has to know (RFC 9112 section 9.6), and the HTTP library finds
+//! out too late to say so. Who sends on may lose the answer, and the next request,
+//! which it may not repeat. So what is left is read and dropped first, within
+//! bounds, as Go's server does it: a refusal costs no connection.
+//!
+//! What a body is good for is not decided here.
 
 use std::{
+    io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+
+/// Most that is read and dropped of a request that is answered, in bytes: as much as by
+/// Go's server.
+pub(super) const MOST_DROPPED: u64 = 256 * 1024;
+
+/// Longest that an answer waits for it.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 const BEGUN: u8 = 1;
 const ENDED: u8 = 2;
 
-/// How far a body was read; nobody touched it where this is 0.
+/// How far a body was read, and what is left of it.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU8);
+pub(super) struct Progress {
+    /// Nobody touched it where this is 0.
+    state: AtomicU8,
+    /// The caller waits to be asked for it; to read is to ask.
+    held_back: bool,
+    /// The body, once nobody wants the rest.
+    left: Mutex<Option<Incoming>>,
+}
 
 impl Progress {
-    /// Notes in `request` that somebody wants to know; nobody for what has no body.
-    pub(super) fn watch(request: &mut Request<Incoming>) -> Option<Arc<Self>> {
-        if request.body().is_end_stream() {
-            return None;
+    /// Reads and drops what nobody wants, if that is soon done. Whether the request is at its
+    /// end: else the connection can carry no other.
+    pub(super) async fn pass_over(&self) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        if state == ENDED {
+            return true;
         }
-        let progress = Arc::<Self>::default();
-        request.extensions_mut().insert(Arc::clone(&progress));
-        Some(progress)
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Who still has it may be sending it to a function.
+        let Some(body) = left else { return false };
+        if self.held_back && state != BEGUN {
+            return false;
+        }
+        tokio::time::timeout(LONGEST_WAIT, drop_all(body))
+            .await
+            .unwrap_or(false)
     }
+}
 
-    /// Whether it was begun and is not at its end.
-    pub(super) fn is_under_way(&self) -> bool {
-        self.0.load(Ordering::Acquire) == BEGUN
+/// Reads a body and drops it; whether that was all of it.
+async fn drop_all(mut body: Incoming) -> bool {
+    let mut dropped = 0;
+    while dropped + body.size_hint().lower() <= MOST_DROPPED {
+        match body.frame().await {
+            None => return true,
+            Some(Ok(frame)) => dropped += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => return false,
+        }
     }
+    false
 }
 
 /// A body as it is received.
 pub(super) struct Received {
-    body: Incoming,
+    /// Gone once this is dropped.
+    body: Option<Incoming>,
     progress: Option<Arc<Progress>>,
 }
 
 impl Received {
-    /// The body of a request.
-    pub(super) fn of(request: Request<Incoming>) -> Request<Self> {
-        let (mut parts, body) = request.into_parts();
-        let progress = parts.extensions.remove::<Arc<Progress>>();
-        Request::from_parts(parts, Self { body, progress })
+    /// A request whose body this is, and how far it is read; nothing of one without a body, or
+    /// of HTTP/2, whose streams end each for itself.
+    pub(super) fn of(request: Request<Incoming>) -> (Request<Self>, Option<Arc<Progress>>) {
+        let watched = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+        let progress = watched.then(|| {
+            Arc::new(Progress {
+                held_back: request.headers().contains_key(header::EXPECT),
+                ..Progress::default()
+            })
+        });
+        let body = |body| Self {
+            body: Some(body),
+            progress: progress.clone(),
+        };
+        (request.map(body), progress)
+    }
+
+    /// The body as the API's framework takes it.
+    pub(super) fn into_poem(self) -> poem::Body {
+        self.map_err(io::Error::other).boxed().into()
     }
 
     fn note(&self, state: u8) {
         if let Some(progress) = &self.progress {
-            progress.0.store(state, Ordering::Release);
+            progress.state.store(state, Ordering::Release);
         }
     }
 }
@@ -71,22 +125,34 @@ impl HttpBody for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
         let ended = match &polled {
             Poll::Ready(None) => true,
             // Nothing comes after trailers, and nobody asks.
-            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.body.is_end_stream(),
-            _ => self.body.is_end_stream(),
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.is_end_stream(),
+            _ => body.is_end_stream(),
         };
         self.note(if ended { ENDED } else { BEGUN });
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            let mut left = progress.left.lock().unwrap_or_else(PoisonError::into_inner);
+            *left = self.body.take();
+        }
     }
 }

@@ -38,6 +38,8 @@ mod timeouts;
 mod tls;
 #[path = "traces.rs"]
 mod traces;
+#[path = "unread.rs"]
+mod unread;
 
 /// Whether the test that runs on this thread is one of these.
 pub(crate) fn is_wanted() -> bool {

@@ -58,4 +58,5 @@ mod streaming;
 mod timeouts;
 mod tls;
 mod traces;
+mod unread;
 mod watchdog;

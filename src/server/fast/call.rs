@@ -438,8 +438,8 @@ impl Call {
         }
     }
 
-    /// Answers with a problem. What is left of the request's body is passed
-    /// over if it is there already; else the connection ends.
+    /// Answers with a problem. What is left of the request's body is passed over,
+    /// as on the base lane; else the connection ends.
     fn refuse(self: Box<Self>, caller: &mut Caller, problem: Problem, stopping: bool) -> BoxFuture<'_, Then> {
         Box::pin(self.refused(caller, problem, stopping))
     }
@@ -454,13 +454,7 @@ impl Call {
         };
         headers::complete(response.headers_mut(), &told);
         caller.input.consume(self.request.length);
-        let passed_over = match self.request.body.take(caller.input.unread()) {
-            Ok(runs) if runs.ended => {
-                caller.input.consume(runs.consumed);
-                true
-            }
-            _ => false,
-        };
+        let passed_over = caller.pass_over(&mut self.request.body).await;
         let close = self.asked.close || stopping || !passed_over;
         let mut out = Vec::with_capacity(1024);
         date::with(SystemTime::now(), |date| {
