@@ -11,7 +11,7 @@ ARGS ?=
 RUSTDOC_LINTS := -D warnings -A rustdoc::private_intra_doc_links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test contract portal test-clients lint fmt fuzz bench instructions openapi compatibility schema plots tools image
+.PHONY: help run test contract portal test-clients lint fmt fuzz bench instructions order openapi compatibility schema plots tools image
 
 help: ## list these
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -68,6 +68,10 @@ bench: ## measure beside nginx and haproxy (about 20 minutes; ARGS=--quick: 6)
 instructions: ## count the instructions of the pure parts; more than before is an error
 	@.ci/install bench
 	python3 tests/bench/instructions.py $(ARGS)
+
+order: ## refresh assets/order.ld, which functions the linker places together, from what runs (about 10 minutes)
+	@.ci/install bench
+	python3 -B tests/bench/order.py
 
 openapi: ## refresh openapi/openapi.json from the handlers
 	@.ci/install build

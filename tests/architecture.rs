@@ -213,6 +213,25 @@ fn every_fixture_is_used() {
     }
 }
 
+/// Release builds alone give it to a linker, which would refuse all of it for one bad line.
+#[test]
+fn the_order_of_functions_is_a_linker_script() {
+    let script = read(&root().join("assets/order.ld"));
+    let (_, script) = script.split_once("*/\n").expect("a comment");
+    let script = script.strip_prefix("SECTIONS\n{\n  .text.first :\n  {\n");
+    let lines = script.and_then(|script| script.strip_suffix("  }\n}\nINSERT BEFORE .text;\n"));
+    for line in lines.expect("one section").lines() {
+        let patterns = line.strip_prefix("    *(").and_then(|line| line.strip_suffix(')'));
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._$*".contains(&byte);
+        assert!(
+            patterns.is_some_and(|patterns| patterns
+                .split(' ')
+                .all(|pattern| pattern.starts_with(".text.") && pattern.bytes().all(is_plain))),
+            "{line}"
+        );
+    }
+}
+
 #[test]
 fn links_in_documents_lead_somewhere() {
     let root = root();
