@@ -191,7 +191,7 @@ metrics.listen = "127.0.0.1:{metrics}"
 metrics.refresh_interval = "1h"
 provider.url = "http://127.0.0.1:{backend}/"
 provider.default_namespace = "openfaas-fn"
-logging.level = "warn"
+logging.level = "warn,access=info"
 {more}
 """
 
