@@ -34,7 +34,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from machine import Failed, Processes, tool
-from servers import MEBIBYTE, Proxy, Servers
+from servers import Proxy, Servers
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER = ROOT / "assets" / "order.ld"
