@@ -179,8 +179,12 @@ impl Caller {
         .await
     }
 
-    /// Reads and drops what is left of a request, if that is soon done; whether it was.
+    /// Reads and drops what is left of a request, if that is soon done; whether it was. What
+    /// has no end of its own is nothing that could be read.
     async fn pass_over(&mut self, body: &mut Body) -> bool {
+        if matches!(body, Body::UntilClose) {
+            return false;
+        }
         let all = async {
             let mut dropped = 0;
             loop {

@@ -35,6 +35,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 const BEGUN: u8 = 1;
 const ENDED: u8 = 2;
+const BROKEN: u8 = 3;
 
 /// How far a body was read, and what is left of it.
 #[derive(Debug, Default)]
@@ -52,8 +53,8 @@ impl Progress {
     /// end: else the connection can carry no other.
     pub(super) async fn pass_over(&self) -> bool {
         let state = self.state.load(Ordering::Acquire);
-        if state == ENDED {
-            return true;
+        if state == ENDED || state == BROKEN {
+            return state == ENDED;
         }
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Who still has it may be sending it to a function.
@@ -112,7 +113,8 @@ impl Received {
 
     fn note(&self, state: u8) {
         if let Some(progress) = &self.progress {
-            progress.state.store(state, Ordering::Release);
+            // What is broken does not end.
+            progress.state.fetch_max(state, Ordering::AcqRel);
         }
     }
 }
@@ -130,10 +132,14 @@ impl HttpBody for Received {
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         let ended = match &polled {
+            Poll::Ready(Some(Err(_))) => {
+                self.note(BROKEN);
+                return polled;
+            }
             Poll::Ready(None) => true,
             // Nothing comes after trailers, and nobody asks.
             Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.is_end_stream(),
-            _ => body.is_end_stream(),
+            Poll::Pending => body.is_end_stream(),
         };
         self.note(if ended { ENDED } else { BEGUN });
         polled

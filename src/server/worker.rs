@@ -299,8 +299,8 @@ impl Worker {
         };
         if let Some(destination) = &follow.refused {
             let (id, function) = (&job.id, &job.function);
-            tracing::warn!(id, %function, ?destination, "the answer goes no further: it went on too often");
             snapshot.metrics.kept().refused();
+            tracing::warn!(id, %function, ?destination, "the answer goes no further: it went on too often");
         }
         if !follow.jobs.is_empty() && went.answer.as_ref().is_some_and(|answer| answer.truncated) {
             let (id, function) = (&job.id, &job.function);

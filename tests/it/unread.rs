@@ -101,3 +101,14 @@ async fn a_body_that_waits_to_be_asked_for_is_not() {
         assert_eq!(caller.rest().await, "", "{case:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_no_body_ends_its_connection_and_the_answer_says_so() {
+    let script = script().await;
+    for (path, status) in REFUSED {
+        let status = if status == 413 { 400 } else { status };
+        let (mut caller, answer) = refused(&script, (path, status), "Transfer-Encoding: chunked\r\n\r\n4x").await;
+        assert!(says_close(&answer), "{path}: {answer:?}");
+        assert_eq!(caller.rest().await, "", "{path}");
+    }
+}

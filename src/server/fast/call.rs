@@ -206,10 +206,12 @@ impl Call {
                     return Ok(Then::Cut);
                 }
                 Ended::Failed(error) => {
-                    self.request.body = if up.is_received() {
-                        Body::Ended
-                    } else {
-                        Body::UntilClose
+                    self.request.body = match &error {
+                        // Nothing that could be read, or would come soon.
+                        ForwardError::Unreadable(_) | ForwardError::ReceiveTimeout(_) if !up.is_received() => {
+                            Body::UntilClose
+                        }
+                        _ => up.into_rest(),
                     };
                     return Err(self.told(Problem::from(error)).into());
                 }

@@ -112,6 +112,11 @@ impl Transfer {
         self.body.is_ended()
     }
 
+    /// What has not been received of the body.
+    pub(super) fn into_rest(self) -> Body {
+        self.body
+    }
+
     /// Whether nothing was written yet.
     pub(super) fn is_untouched(&self) -> bool {
         !self.touched
