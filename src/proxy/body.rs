@@ -55,6 +55,19 @@ impl Deadline {
     }
 }
 
+/// Reads a body that nobody wants and drops it, at most so many bytes; whether that was all.
+pub async fn pass_over(mut body: impl HttpBody<Data = Bytes> + Unpin, most: u64) -> bool {
+    let mut left = most;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        match left.checked_sub(frame.data_ref().map_or(0, |data| data.len() as u64)) {
+            Some(less) => left = less,
+            None => return false,
+        }
+    }
+    true
+}
+
 /// A body that is larger than it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("larger than {setting} ({limit} bytes)")]

@@ -26,6 +26,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::proxy::body::pass_over;
+
 /// Most that is read and dropped of a request that is answered, in bytes: as much as by
 /// Go's server.
 pub(super) const MOST_DROPPED: u64 = 256 * 1024;
@@ -59,26 +61,12 @@ impl Progress {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Who still has it may be sending it to a function.
         let Some(body) = left else { return false };
-        if self.held_back && state != BEGUN {
+        if self.held_back && state != BEGUN || body.size_hint().lower() > MOST_DROPPED {
             return false;
         }
-        tokio::time::timeout(LONGEST_WAIT, drop_all(body))
-            .await
-            .unwrap_or(false)
+        let passed_over = tokio::time::timeout(LONGEST_WAIT, pass_over(body, MOST_DROPPED)).await;
+        passed_over.unwrap_or(false)
     }
-}
-
-/// Reads a body and drops it; whether that was all of it.
-async fn drop_all(mut body: Incoming) -> bool {
-    let mut dropped = 0;
-    while dropped + body.size_hint().lower() <= MOST_DROPPED {
-        match body.frame().await {
-            None => return true,
-            Some(Ok(frame)) => dropped += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) => return false,
-        }
-    }
-    false
 }
 
 /// A body as it is received.

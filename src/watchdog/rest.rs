@@ -11,15 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::shutdown::Tasks;
+use crate::{proxy::body::pass_over, shutdown::Tasks};
 
 /// Most that is read of it, in bytes.
-const MOST: usize = 1 << 20;
+const MOST: u64 = 1 << 20;
 
 /// Longest that is waited for it.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -74,22 +74,9 @@ impl Body for Rest {
 impl Drop for Rest {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
-            self.tasks.spawn(pass_over(body));
+            // Who sends more, or takes longer, is cut off.
+            self.tasks
+                .spawn(tokio::time::timeout(LONGEST, pass_over(body, MOST)).map(drop));
         }
     }
-}
-
-/// Reads what comes, within bounds; who sends more is cut off.
-async fn pass_over(mut body: Incoming) {
-    let read = async {
-        let mut left = MOST;
-        while let Some(Ok(frame)) = body.frame().await {
-            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                Some(less) => left = less,
-                None => break,
-            }
-        }
-    };
-    // Whoever takes longer is cut off too.
-    let _in_time = tokio::time::timeout(LONGEST, read).await;
 }

@@ -29,11 +29,15 @@ fn says_close(answer: &Message) -> bool {
     answer.values("connection") == ["close"]
 }
 
-/// A caller that sent a head with these fields and is answered with this status.
+/// A caller that sent a head with these fields.
+async fn asks(script: &Script, path: &str, fields: &str) -> Wire {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n");
+    script.sends(head).await
+}
+
+/// The same, which is answered with this status.
 async fn refused(script: &Script, (path, status): (&str, u16), fields: &str) -> (Wire, Message) {
-    let mut caller = script
-        .sends(format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"))
-        .await;
+    let mut caller = asks(script, path, fields).await;
     let answer = caller.message(Kind::Answer).await;
     assert_eq!(answer.status(), status, "{path}: {answer:?}");
     (caller, answer)
@@ -51,9 +55,7 @@ async fn a_refusal_leaves_the_connection_to_the_next_request() {
                 // Nobody knows before it has been called.
                 continue;
             }
-            let mut caller = script
-                .sends(format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n"))
-                .await;
+            let mut caller = asks(&script, path, fields).await;
             for piece in pieces {
                 // Whoever does not wait for it has answered by now, and closes.
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -71,8 +73,7 @@ async fn a_refusal_leaves_the_connection_to_the_next_request() {
 
 #[tokio::test]
 async fn a_refused_request_that_does_not_end_ends_its_connection_and_the_answer_says_so() {
-    let script = script().await;
-    let script = &script;
+    let script = &script().await;
     let each = REFUSED.map(|case| async move {
         let (mut caller, answer) = refused(script, case, "Content-Length: 10").await;
         assert!(says_close(&answer), "{case:?}: {answer:?}");

@@ -208,9 +208,7 @@ impl Call {
                 Ended::Failed(error) => {
                     self.request.body = match &error {
                         // Nothing that could be read, or would come soon.
-                        ForwardError::Unreadable(_) | ForwardError::ReceiveTimeout(_) if !up.is_received() => {
-                            Body::UntilClose
-                        }
+                        ForwardError::Unreadable(_) | ForwardError::ReceiveTimeout(_) => Body::UntilClose,
                         _ => up.into_rest(),
                     };
                     return Err(self.told(Problem::from(error)).into());
