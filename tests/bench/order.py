@@ -59,7 +59,7 @@ def build(map: Path) -> Path:
 
 def unlikely(map: Path) -> set[str]:
     """Functions whose section has another name, for the compiler thinks they are called seldom."""
-    return set(re.findall(r"\.text\.unlikely\.([A-Za-z0-9_.$]+)", map.read_text(errors="replace")))
+    return set(re.findall(rf"\.text\.unlikely\.({NAME.pattern})", map.read_text(errors="replace")))
 
 
 def sizes(binary: Path) -> dict[str, int]:
@@ -123,9 +123,9 @@ def run(binary: Path, where: Path) -> tuple[dict[str, int], dict[str, int]]:
     try:
         servers = Servers(wrapped, where, processes, {0}, 0)
         for start, paths, bodies in (
-            (lambda: servers.gateway({1}, "fast"), calls, both),
+            (lambda: servers.gateway({1}, "fast", ""), calls, both),
             (lambda: servers.gateway({1}, "base", "server.fast_lane = false"), calls, both),
-            (lambda: servers.gateway({1}, "quiet", "logging.access = false"), calls, both),
+            (lambda: servers.gateway({1}, "quiet"), calls, both),
             (lambda: servers.local_gateway({1}), pages, [None]),
         ):
             gateway = start()
